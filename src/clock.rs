@@ -1,4 +1,4 @@
-//! The current time. Injected, so that a test can freeze it.
+//! The current time. It is injected, so that a test can freeze it.
 //!
 //! Creation times come from here. Whether something has *expired* is decided by the database's
 //! clock, which all servers share, and never by this one.

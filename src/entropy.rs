@@ -1,4 +1,4 @@
-//! The source of randomness. Injected, so that a test can seed it.
+//! The source of randomness. It is injected, so that a test can seed it.
 
 use rand::Rng;
 

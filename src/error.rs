@@ -16,22 +16,22 @@ const MAX_ISSUES: usize = 50;
 /// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every kind of failure a caller can meet (contract §1, "Every kind of failure").
+/// Every kind of failure that a caller can receive (contract §1, "Every kind of failure").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The request cannot be parsed: broken JSON, two credentials at once.
     Malformed,
-    /// The request was parsed, and fields break rules; the issues name every one.
+    /// The request was parsed, but fields break rules. The issues list them.
     Invalid,
     /// The credential is missing or not valid.
     Unauthenticated(AuthFailure),
-    /// The credential is valid and lacks these scopes.
+    /// The credential is valid, but lacks these scopes.
     MissingScopes(Vec<String>),
-    /// The credential is valid, and its account lacks this role.
+    /// The credential is valid, but its account lacks this role.
     MissingRole(String),
-    /// The credential is valid and may not do this.
+    /// The credential is valid, but may not do this.
     Forbidden,
-    /// The password is correct, and the account's e-mail address must be verified first.
+    /// The password is correct, but the account's e-mail address must be verified first.
     EmailNotVerified,
     /// The credential's organization is suspended.
     OrganizationSuspended,
@@ -46,7 +46,7 @@ pub enum ErrorKind {
     },
     /// The resource does not exist or is not visible to this caller.
     NotFound,
-    /// The path exists, and does not accept this method.
+    /// The path exists, but does not accept this method.
     MethodNotAllowed,
     /// The change conflicts with the current state.
     Conflict,
@@ -91,7 +91,7 @@ pub enum AuthFailure {
     InvalidToken,
     /// The e-mail address or the password is wrong.
     InvalidPassword,
-    /// The password is correct, and the account is not active.
+    /// The password is correct, but the account is not active.
     InactiveAccount,
 }
 

@@ -12,7 +12,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`error`] | the crate's one error type; independent of HTTP |
-//! | [`model`] | plain data and its rules; raw strings are parsed into types here only |
+//! | [`model`] | plain data and its rules; raw strings are parsed into types only here |
 //! | [`repo`] | all SQL; never commits |
 //! | [`app`] | the state of one running server: connections, lookups, limits, the usage meter |
 //! | [`domain`] | the operations; opens and commits transactions |

@@ -151,7 +151,7 @@ enum MailCommand {
     /// Retry mail whose delivery was given up: all kinds, or one.
     Retry {
         /// The kind of mail; defaults to all kinds.
-        #[arg(long, value_parser = PossibleValuesParser::new(MailKind::WORDS))]
+        #[arg(long, value_parser = PossibleValuesParser::new(MailKind::NAMES))]
         kind: Option<String>,
     },
 }

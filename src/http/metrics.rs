@@ -39,7 +39,7 @@ fn register() {
             counter!(name, "outcome" => *outcome).increment(0);
         }
     }
-    for kind in MailKind::WORDS {
+    for kind in MailKind::NAMES {
         for outcome in ["sent", "failed"] {
             counter!("mails_total", "kind" => kind, "outcome" => outcome).increment(0);
         }

@@ -1,4 +1,4 @@
-//! An account: its data, its names, and what can act for it.
+//! Accounts, their handles, and the credentials and invitations that depend on them.
 
 use chrono::{DateTime, Utc};
 
@@ -9,18 +9,18 @@ use crate::model::ids::{AccountId, OrganizationId};
 use crate::model::names::PersonName;
 use crate::model::plan::Plan;
 
-/// The public data of a account.
+/// The public data of an account.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// Its id.
     pub id: AccountId,
-    /// Its address, in the canonical form.
+    /// Its e-mail address, in canonical form.
     pub email: String,
     /// The name of its owner.
     pub name: Option<String>,
     /// The account's short name, unique in the deployment.
     pub handle: String,
-    /// When the address was verified; before 2026-11-28, by following the mailed link alone.
+    /// When the address was verified; before 2026-11-28, only by following the mailed link.
     pub verified_at: Option<DateTime<Utc>>,
     /// Whether the address was verified together with the password.
     pub is_proven: bool,
@@ -28,7 +28,7 @@ pub struct Account {
     pub is_active: bool,
     /// When it last signed in.
     pub last_login_at: Option<DateTime<Utc>>,
-    /// How many memberships it has.
+    /// The number of its memberships.
     pub organization_count: i64,
     /// Whether notices about the account's security are mailed.
     pub security_mails: bool,
@@ -36,33 +36,33 @@ pub struct Account {
     pub plan: Plan,
     /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When it was last updated.
     pub updated_at: DateTime<Utc>,
 }
 
-/// What can act for an account or was created by it, and ends with a password reset.
+/// The number of credentials and invitations of an account that a password reset ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountAccess {
-    /// Whether the address was verified together with the password: then a reset ends only
+    /// Whether the address was verified together with the password. If so, a reset ends only
     /// sessions.
     pub is_proven: bool,
-    /// How many live sessions.
+    /// The number of live sessions.
     pub sessions: u64,
-    /// How many live personal access tokens.
+    /// The number of live personal access tokens.
     pub personal_tokens: u64,
-    /// How many live keys its memberships minted.
+    /// The number of live keys that its memberships created.
     pub keys: u64,
-    /// How many open invitations its memberships made.
+    /// The number of open invitations that its memberships created.
     pub invitations: u64,
 }
 
-/// An account about to be stored.
+/// An account to insert.
 pub struct NewAccount<'a> {
     /// Its id.
     pub id: AccountId,
     /// The organization that is created with it.
     pub home_organization: OrganizationId,
-    /// Its address.
+    /// Its e-mail address.
     pub email: &'a Email,
     /// The name of its owner.
     pub name: Option<&'a PersonName>,
@@ -70,7 +70,7 @@ pub struct NewAccount<'a> {
     pub handle: &'a AccountHandle,
     /// The PHC string of the password.
     pub password_hash: &'a str,
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }
 
@@ -88,43 +88,43 @@ impl AccountHandle {
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the handle that a name suggests: `yourname` for "Your Name". Random characters are
-    /// appended where it is taken; they are all of it where the name has no letters of the
-    /// alphabet.
+    /// Returns a handle based on a name: `yourname` for "Your Name". Appends random characters if
+    /// `is_taken`. If the name has no ASCII letters or digits, the handle is `user-` and random
+    /// characters.
     pub fn suggest(name: Option<&PersonName>, is_taken: bool, entropy: &dyn Entropy) -> Self {
-        let letters = name.map_or("", PersonName::as_str).chars();
-        let word: String = letters
+        let characters = name.map_or("", PersonName::as_str).chars();
+        let base: String = characters
             .filter(char::is_ascii_alphanumeric)
-            .map(|letter| letter.to_ascii_lowercase())
+            .map(|character| character.to_ascii_lowercase())
             .take(40)
             .collect();
-        match (word.is_empty(), is_taken) {
-            (false, false) => Self(word),
-            (false, true) => Self(format!("{word}-{}", random_lowercase(entropy))),
+        match (base.is_empty(), is_taken) {
+            (false, false) => Self(base),
+            (false, true) => Self(format!("{base}-{}", random_lowercase(entropy))),
             (true, _) => Self(format!("user-{}", random_lowercase(entropy))),
         }
     }
 
-    /// The handle as text.
+    /// Returns the handle as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Checks that a text has the form of handles and slugs.
+/// Checks that a text has the form of a handle or slug.
 ///
 /// # Errors
 /// Any other text, with a message for the caller.
 pub(super) fn require_short_name(text: &str) -> Result<(), ValidationError> {
-    let word = |part: &str| {
+    let is_word = |part: &str| {
         !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
     };
-    let letters = text.bytes().filter(|byte| *byte != b'-').count();
-    if text.split('-').all(word) && letters <= 63 {
+    let characters = text.bytes().filter(|byte| *byte != b'-').count();
+    if text.split('-').all(is_word) && characters <= 63 {
         Ok(())
     } else {
-        Err("must be a-z and 0-9, at most 63, with single hyphens in between".into())
+        Err("must be 1 to 63 of a-z and 0-9, with single hyphens between them".into())
     }
 }
 
@@ -141,30 +141,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_suggested_handle_is_a_handle(name in "\\PC{1,256}", is_taken: bool) {
+        fn a_suggested_handle_is_valid(name in "\\PC{1,256}", is_taken: bool) {
             let name = PersonName::parse(&name).ok();
             let handle = AccountHandle::suggest(name.as_ref(), is_taken, &SystemEntropy);
             prop_assert_eq!(AccountHandle::parse(handle.as_str()), Ok(handle));
         }
 
         #[test]
-        fn reading_a_handle_never_panics(text in "\\PC*") {
+        fn parsing_a_handle_never_panics(text in "\\PC*") {
             let _ = AccountHandle::parse(&text);
         }
     }
 
     #[test]
-    fn a_handle_is_what_the_contract_s_pattern_says() {
-        for good in ["a", "your-name", "0", &"a".repeat(63)] {
-            assert!(AccountHandle::parse(good).is_ok(), "{good:?}");
+    fn a_handle_is_valid_if_it_matches_the_pattern_of_the_contract() {
+        for valid in ["a", "your-name", "0", &"a".repeat(63)] {
+            assert!(AccountHandle::parse(valid).is_ok(), "{valid:?}");
         }
-        for bad in ["", "-", "a-", "-a", "a--b", "Your", "é", "a b", &"a".repeat(64)] {
-            assert!(AccountHandle::parse(bad).is_err(), "{bad:?}");
+        for invalid in ["", "-", "a-", "-a", "a--b", "Your", "é", "a b", &"a".repeat(64)] {
+            assert!(AccountHandle::parse(invalid).is_err(), "{invalid:?}");
         }
     }
 
     #[test]
-    fn a_name_suggests_its_letters() {
+    fn a_suggested_handle_is_the_name_in_lower_case_without_spaces() {
         let name = PersonName::parse("Your Name").ok();
         let handle = AccountHandle::suggest(name.as_ref(), false, &SystemEntropy);
         assert_eq!(handle.as_str(), "yourname");

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::model::ValidationError;
 
-/// How many networks one key can have.
+/// The maximum number of networks of one key.
 const MAX_NETWORKS: usize = 100;
 
 /// Networks, IPv4 and IPv6. An empty list allows every address.
@@ -17,7 +17,7 @@ impl AllowedIps {
     /// Parses a list of networks in CIDR notation; an address alone is a network of one.
     ///
     /// # Errors
-    /// A text that is neither, or a list that is too long.
+    /// A text is neither a network nor an address, or the list is too long.
     pub fn parse(texts: &[String]) -> Result<Self, ValidationError> {
         if texts.len() > MAX_NETWORKS {
             return Err(format!("must be at most {MAX_NETWORKS} networks").into());
@@ -38,23 +38,23 @@ impl AllowedIps {
         &self.0
     }
 
-    /// The networks as text.
+    /// Returns the networks as text.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(IpNet::to_string).collect()
     }
 
-    /// Whether every address that `other` allows is allowed by these networks.
+    /// Returns whether these networks allow every address that `other` allows.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        // Two halves of a network are the network.
+        // Merges adjacent networks: both halves of a network together allow all of it.
         let own = IpNet::aggregate(&self.0);
         let within = |wanted: &IpNet| own.iter().any(|network| network.contains(wanted));
         self.0.is_empty() || (!other.0.is_empty() && other.0.iter().all(within))
     }
 
-    /// Whether a request from `address` may use the key. Where no address is known, only a key
-    /// without networks may be used.
+    /// Returns whether a request from `address` may use the key. If the address is unknown, only a
+    /// key without networks may be used.
     #[must_use]
     pub fn allows(&self, address: Option<IpAddr>) -> bool {
         let within = |address: IpAddr| self.0.iter().any(|network| network.contains(&address));
@@ -62,7 +62,8 @@ impl AllowedIps {
     }
 }
 
-/// Parses a network. An IPv4-mapped one (`::ffff:203.0.113.0/120`) becomes IPv4.
+/// Parses a network. An IPv4-mapped network (`::ffff:203.0.113.0/120`) becomes an IPv4 network.
+/// `None` if bits after the prefix are set.
 fn network(text: &str) -> Option<IpNet> {
     let parsed: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),
@@ -82,25 +83,25 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn allowed(texts: &[&str]) -> AllowedIps {
+    fn allow_list(texts: &[&str]) -> AllowedIps {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         AllowedIps::parse(&texts).expect("networks")
     }
 
     #[test]
-    fn an_address_within_is_admitted_in_whatever_spelling() {
+    fn an_address_in_a_network_is_allowed_in_every_spelling() {
         for network in ["203.0.113.0/24", "::ffff:203.0.113.0/120", "203.0.113.9"] {
             for address in ["203.0.113.9", "::ffff:203.0.113.9"] {
                 let address = Some(address.parse().expect("an address"));
-                assert!(allowed(&[network]).allows(address), "{network} {address:?}");
+                assert!(allow_list(&[network]).allows(address), "{network} {address:?}");
             }
         }
-        assert!(allowed(&["10.0.0.0/8", "2001:db8::/32"]).allows("2001:DB8::1".parse().ok()));
+        assert!(allow_list(&["10.0.0.0/8", "2001:db8::/32"]).allows("2001:DB8::1".parse().ok()));
     }
 
     #[test]
-    fn an_address_outside_and_one_that_is_not_known_are_not() {
-        let networks = allowed(&["203.0.113.0/24", "2001:db8::/32"]);
+    fn only_an_empty_list_allows_an_unknown_address_or_one_outside_its_networks() {
+        let networks = allow_list(&["203.0.113.0/24", "2001:db8::/32"]);
         for address in ["203.0.114.1", "2001:db9::1", "::1"] {
             assert!(!networks.allows(address.parse().ok()), "{address}");
         }
@@ -109,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn networks_contain_what_lies_within_them_and_everywhere_lies_within_everywhere_only() {
+    fn a_list_contains_lists_that_allow_no_more_and_only_an_empty_list_contains_an_empty_list() {
         let everywhere = AllowedIps::default();
-        let own = allowed(&["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]);
+        let own = allow_list(&["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]);
         for within in [&["192.0.2.0/24"][..], &["192.0.2.7", "2001:db8::/48"], &["192.0.2.1"]] {
-            assert!(own.contains(&allowed(within)), "{within:?}");
+            assert!(own.contains(&allow_list(within)), "{within:?}");
         }
         for wider in [&["192.0.2.0/23"][..], &["192.0.2.7", "203.0.113.9"], &["::/0"]] {
-            assert!(!own.contains(&allowed(wider)), "{wider:?}");
+            assert!(!own.contains(&allow_list(wider)), "{wider:?}");
         }
         assert!(
             own.contains(&own) && everywhere.contains(&own) && everywhere.contains(&everywhere)
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn an_invalid_network_is_an_error() {
         for text in ["", "localhost", "10.0.0.0/33", "10.0.0.1/8", "10.0.0/8", "::ffff:1.2.3.4/64"]
         {
             assert!(AllowedIps::parse(&[text.to_owned()]).is_err(), "{text}");
@@ -134,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_a_network_never_panics(text in "\\PC*") {
+        fn parsing_a_network_never_panics(text in "\\PC*") {
             let _ = AllowedIps::parse(&[text]);
         }
     }

@@ -1,4 +1,4 @@
-//! An API key without its text.
+//! API keys, without their plaintexts.
 
 use chrono::{DateTime, Utc};
 
@@ -9,36 +9,36 @@ use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// The data of a key.
+/// The data of an API key, without its plaintext.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
-    /// The membership that it acts for.
+    /// The membership that created it.
     pub membership: MembershipId,
-    /// What its text starts with.
+    /// The prefix of its text.
     pub prefix: String,
-    /// The 8 characters after the prefix.
+    /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: String,
-    /// Its label.
+    /// Its name.
     pub name: Option<String>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
     /// Whether it was neither revoked nor expired when it was read, by the database's clock.
     pub is_active: bool,
-    /// When it was minted.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, up to 10 seconds behind.
+    /// When it was last used. The stored time can be up to 10 seconds old.
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// The reason that was given for revoking it.
+    /// The reason that was given for the revocation.
     pub revoked_reason: Option<String>,
-    /// Whether it may be used while it is live.
+    /// Whether it is enabled. A disabled key is rejected even if it is live.
     pub enabled: bool,
-    /// Where it may be used from.
+    /// The networks that it may be used from.
     pub allowed_ips: AllowedIps,
     /// The metadata that its organization stores with it.
     pub metadata: Metadata,
@@ -49,42 +49,42 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Whether the key is live (contract §1): neither revoked nor expired nor superseded.
+    /// Returns whether the key is live (contract §1): neither revoked, expired nor superseded.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_active && self.rotated_to.is_none()
     }
 }
 
-/// A key about to be stored.
+/// An API key to insert.
 pub struct NewApiKey<'a> {
     /// Its id.
     pub id: KeyId,
     /// The organization that owns it.
     pub organization: OrganizationId,
-    /// The membership that minted it.
+    /// The membership that creates it.
     pub membership: MembershipId,
     /// The digest of its text.
     pub digest: Digest,
-    /// The pepper of the digest.
+    /// The id of the digest's pepper.
     pub pepper_id: &'a str,
-    /// What its text starts with.
+    /// The prefix of its text.
     pub prefix: &'a str,
-    /// The 8 characters after the prefix.
+    /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: &'a str,
-    /// Its label.
+    /// Its name.
     pub name: Option<&'a KeyName>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: &'a ScopeSet,
-    /// When it is minted.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
-    /// Where it may be used from.
+    /// The networks that it may be used from.
     pub allowed_ips: &'a AllowedIps,
     /// The metadata that its organization stores with it.
     pub metadata: &'a Metadata,
-    /// Whether it may be used.
+    /// Whether it is enabled.
     pub enabled: bool,
     /// The key that it replaces.
     pub rotated_from: Option<KeyId>,

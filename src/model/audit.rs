@@ -1,4 +1,4 @@
-//! Audit events: their types, their context, and how they are written and read.
+//! Audit events: their types and context, and their data as written and as read.
 
 use std::net::IpAddr;
 
@@ -18,16 +18,16 @@ pub struct AuditContext {
     pub status: Option<u16>,
     /// The client's address.
     pub address: Option<IpAddr>,
-    /// Its id.
+    /// The request's id.
     pub request_id: String,
-    /// When it arrived.
+    /// The time of the events.
     pub at: DateTime<Utc>,
     /// Signs the events.
     pub signer: AuditSigner,
 }
 
 impl AuditContext {
-    /// The context of a command, or of a job that no request started.
+    /// Returns the context of a command, or of a job that no request started.
     #[must_use]
     pub fn for_command(
         name: &str,
@@ -40,9 +40,9 @@ impl AuditContext {
     }
 }
 
-/// Declares [`EventType`]: each type with its word in the log and its filters.
+/// Declares [`EventType`]: each type with its wire name.
 macro_rules! event_types {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $wire_name:literal,)*) => {
         /// The type of an audit event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum EventType {
@@ -53,11 +53,11 @@ macro_rules! event_types {
             /// Every type.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The type's word.
+            /// Returns the type's wire name.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$name => $word,)*
+                    $(Self::$name => $wire_name,)*
                 }
             }
         }
@@ -65,15 +65,15 @@ macro_rules! event_types {
 }
 
 event_types! {
-    /// An organization was created by open signup.
+    /// An organization was created by open signup, without an account.
     OrganizationSignedUp = "organization.signed_up",
     /// An organization was created with an account.
     AccountSignedUp = "account.signed_up",
-    /// A pending sign-up was replaced by a later sign-up with the same address.
+    /// A pending sign-up was replaced by a later one with the same address.
     SignUpReplaced = "account.sign_up_replaced",
     /// An account created another organization.
     OrganizationCreated = "organization.created",
-    /// An organization's settings were changed.
+    /// An organization's settings were updated.
     OrganizationUpdated = "organization.updated",
     /// An organization was deleted.
     OrganizationDeleted = "organization.deleted",
@@ -83,11 +83,11 @@ event_types! {
     OrganizationSuspended = "organization.suspended",
     /// The operator reactivated an organization.
     OrganizationReactivated = "organization.reactivated",
-    /// The operator moved an organization to another plan.
+    /// The operator changed an organization's plan.
     OrganizationPlanChanged = "organization.plan_changed",
-    /// The operator ended all keys of an organization.
+    /// The operator revoked all keys of an organization.
     KeysForceRevoked = "api_keys.force_revoked",
-    /// The operator replaced all keys of an organization by a new one.
+    /// The operator replaced all keys of an organization with a new one.
     KeysForceRotated = "api_keys.force_rotated",
     /// A paid checkout names an organization that it cannot be applied to.
     CheckoutUnfulfilled = "checkout.unfulfilled",
@@ -95,11 +95,11 @@ event_types! {
     MasterKeyRejected = "AUTH_FAIL_MASTER_KEY",
     /// A verifier's secret was missing or wrong, once or several times.
     VerifierRejected = "AUTH_FAIL_VERIFIER",
-    /// A member's role was changed.
+    /// A membership's role was changed.
     MemberRoleChanged = "member.role_changed",
-    /// A member was removed, or left.
+    /// A membership was ended by another member or by its own account.
     MemberRemoved = "member.removed",
-    /// An address was invited.
+    /// An e-mail address was invited.
     InviteCreated = "invite.created",
     /// An invitation was mailed again.
     InviteResent = "invite.resent",
@@ -113,29 +113,29 @@ event_types! {
     PasswordChanged = "account.password_changed",
     /// An account's password was reset with a mailed link.
     PasswordReset = "account.password_reset",
-    /// An account's name or handle was changed.
+    /// An account's name or handle was updated.
     AccountUpdated = "account.updated",
     /// An account was deleted.
     AccountDeleted = "account.deleted",
     /// A personal access token was created.
     PersonalTokenCreated = "personal_token.created",
-    /// A personal access token's settings were changed.
+    /// A personal access token's settings were updated.
     PersonalTokenUpdated = "personal_token.updated",
     /// A personal access token was revoked.
     PersonalTokenRevoked = "personal_token.revoked",
     /// A project was created.
     ProjectCreated = "project.created",
-    /// A project was changed.
+    /// A project was updated.
     ProjectUpdated = "project.updated",
     /// A project was deleted.
     ProjectDeleted = "project.deleted",
-    /// A key was minted.
+    /// A key was created.
     KeyCreated = "api_key.created",
     /// A key was revoked.
     KeyRevoked = "api_key.revoked",
-    /// A key's settings were changed.
+    /// A key's settings were updated.
     KeyUpdated = "api_key.updated",
-    /// A key was replaced by a newer one.
+    /// A key was rotated: replaced by a new one.
     KeyRotated = "api_key.rotated",
     /// Keys were imported.
     KeyImported = "api_key.imported",
@@ -145,44 +145,44 @@ event_types! {
     SessionCreated = "session.created",
     /// Signing in to an existing account failed, once or several times.
     SignInFailed = "SIGN_IN_FAILED",
-    /// An account ended one of its sessions.
+    /// An account revoked one of its sessions.
     SessionRevoked = "session.revoked",
-    /// An account ended several of its sessions.
+    /// An account revoked several of its sessions.
     SessionsRevoked = "sessions.revoked",
-    /// A refresh token was used again, and its session was ended.
+    /// A refresh token was reused, and its session was revoked.
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }
 
 impl EventType {
-    /// Returns the type that has this word.
+    /// Parses a type's wire name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|it| it.as_str() == word)
+    pub fn parse(wire_name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|it| it.as_str() == wire_name)
     }
 
-    /// Every type's word.
+    /// Returns the wire name of every type.
     #[must_use]
-    pub fn words() -> Vec<&'static str> {
+    pub fn wire_names() -> Vec<&'static str> {
         Self::ALL.iter().map(|it| it.as_str()).collect()
     }
 }
 
-/// Which events of an audit log are listed; `None` matches every event.
+/// Selects the events of an audit log that are listed. A field that is `None` matches every event.
 #[derive(Clone, Default)]
 pub struct AuditEventFilter {
-    /// Of this type.
+    /// The type of the events.
     pub event_type: Option<EventType>,
-    /// From this time on.
+    /// The earliest time, inclusive.
     pub since: Option<DateTime<Utc>>,
-    /// Before this time.
+    /// The latest time, exclusive.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// An audit event, as it is read.
+/// An audit event that was read from the audit log.
 pub struct RecordedEvent {
     /// Its row's id, which orders the audit log.
     pub id: i64,
-    /// What happened.
+    /// The type of the event.
     pub event_type: String,
     /// The public id of the actor.
     pub actor: String,
@@ -200,18 +200,18 @@ pub struct RecordedEvent {
     pub request_id: String,
     /// The display id of the key that the request presented.
     pub key_display_id: Option<String>,
-    /// What changed.
+    /// The detail: what changed.
     pub detail: serde_json::Value,
-    /// When.
+    /// When it happened.
     pub created_at: DateTime<Utc>,
 }
 
-/// An audit event, as it is written.
+/// An audit event to insert.
 #[derive(Clone)]
 pub struct NewAuditEvent<'a> {
-    /// The organization in whose audit log it is written.
+    /// The organization in whose audit log it is recorded.
     pub organization: OrganizationId,
-    /// What happened.
+    /// The type of the event.
     pub event_type: EventType,
     /// The public id of the actor: a membership, a key, a session or an account.
     pub actor: &'a str,
@@ -219,19 +219,19 @@ pub struct NewAuditEvent<'a> {
     pub target: &'a str,
     /// The display id of the key that the request presented.
     pub key_display_id: Option<&'a str>,
-    /// What changed; never a secret.
+    /// The detail: what changed. Never contains a secret.
     pub detail: serde_json::Value,
     /// The audit context.
     pub audit: &'a AuditContext,
 }
 
 impl NewAuditEvent<'_> {
-    /// Signs the event with its audit context's signer; `None` only where there is no pepper, which
-    /// no configuration allows.
+    /// Signs the event with the signer of its audit context. `None` only if there is no pepper,
+    /// which no configuration allows.
     #[must_use]
     pub fn seal(&self) -> Option<EventSeal> {
         let address = self.audit.address.map(|address| address.to_string());
-        // In the order of `AuditSigner::check_event`.
+        // The fields are in the order that `AuditSigner::check_event` expects.
         self.audit.signer.seal(|nonce| {
             (
                 nonce,

@@ -1,8 +1,8 @@
-//! Verifies the chains of digests, one for each organization, that seal the audit logs.
+//! Verifies the chains of digests that protect the audit logs, one for each organization.
 //!
-//! The database's own results are not trusted: it returns rows, and their digests, MACs and seals
-//! are computed here. A chain shows what was changed within it, but not that its end was cut off. A
-//! published head shows that: one that was recorded in a log or by hand.
+//! Results that the database computes are not trusted: it returns rows, and their digests, MACs and
+//! seals are computed here. A chain reveals changes to its links, but not the removal of its last
+//! links. A published head, which was recorded in a log or by hand, reveals that.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,37 +14,37 @@ use crate::model::audit_head::ChainHead;
 use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 
-/// A link of a chain, as it is stored.
+/// A stored link of a chain.
 pub struct ChainLink {
-    /// Whose chain.
+    /// The chain's organization.
     pub organization: OrganizationId,
     /// The organization's handle.
     pub handle: String,
-    /// The head that was published last.
+    /// The chain's last published head.
     pub head: Option<SignedHead>,
     /// Its position in the chain.
     pub position: i64,
     /// Its digest.
     pub digest: [u8; 32],
-    /// Its seal; `None` where it has none.
+    /// Its seal, if it has one.
     pub seal: Option<[u8; 32]>,
     /// The id of its event's row.
     pub event_id: i64,
-    /// Its event; `None` where the row does not exist.
+    /// Its event; `None` if the row does not exist.
     pub stored: Option<AuditEventRow>,
 }
 
-/// What was learnt about an audit log.
+/// A result of the verification.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChainObservation {
-    /// Something is wrong.
+    /// A fault was found.
     Faulty(AuditFinding),
-    /// A chain is whole, from its first link to this head.
+    /// A chain has no faults, up to this head.
     Intact(ChainHead),
 }
 
 impl ChainObservation {
-    /// What is wrong, if anything is.
+    /// Returns the fault, if there is one.
     #[must_use]
     pub fn finding(self) -> Option<AuditFinding> {
         match self {
@@ -54,40 +54,42 @@ impl ChainObservation {
     }
 }
 
-/// Looks at every link once, chain after chain, each from its first link on.
+/// Verifies all links in one pass: chain by chain, each from its first link.
 pub struct ChainVerifier {
     signer: AuditSigner,
-    /// What is known of the chains' pasts: by handle in lower case and position.
+    /// The digests of known heads, by lower-case handle and position.
     heads: HashMap<String, BTreeMap<i64, Vec<[u8; 32]>>>,
-    /// Which nonces were seen: by their first halves, a bit for each second half.
+    /// The nonces seen so far: by their first halves, one bit for each second half.
     nonces: HashMap<[u8; 8], Vec<u64>>,
     current: Option<Chain>,
-    /// The link that was seen last.
+    /// The organization and the position of the last link that was verified.
     last: (OrganizationId, i64),
-    /// How many chains and links were seen.
+    /// The numbers of chains and links that were verified.
     pub counts: (u64, u64),
-    /// How many events are older than MACs.
+    /// The number of events that are older than the start of signing, and so have no MAC.
     pub unsigned: u64,
-    /// How many events retention removed.
+    /// The number of events that retention removed.
     pub pruned: i64,
 }
 
-/// The chain that is looked at.
+/// The chain that is being verified.
 struct Chain {
     organization: OrganizationId,
     head: ChainHead,
-    /// Up to which position events may lack a MAC.
+    /// The last position at which an event may lack a MAC.
     unsigned_until: i64,
-    /// The pepper without which that cannot be checked.
+    /// The unknown pepper of the head; without it, `unsigned_until` and `unproven` cannot be
+    /// checked.
     lacks_pepper: Option<String>,
-    /// Up to which position retention removed events, by a head that cannot be checked.
+    /// The last position that retention removed, according to a head that cannot be checked;
+    /// otherwise 0.
     unproven: i64,
     is_whole: bool,
-    /// Faults that go on from one position to the next.
+    /// The current run of consecutive faults of one kind.
     run: Option<FaultRun>,
 }
 
-/// The first and the last position, and the fault that all of them have.
+/// Consecutive faults of one kind: the first position, the last position and the fault.
 struct FaultRun(i64, i64, RunFault);
 
 #[derive(PartialEq, Eq)]
@@ -97,41 +99,43 @@ enum RunFault {
 }
 
 impl ChainVerifier {
-    /// Creates a verifier that also compares the chain to these heads.
+    /// Creates a verifier that also compares the chains with these heads.
     #[must_use]
     pub fn with_known_heads(
         signer: AuditSigner,
-        given: impl IntoIterator<Item = ChainHead>,
+        known_heads: impl IntoIterator<Item = ChainHead>,
     ) -> Self {
         let mut heads = HashMap::<_, BTreeMap<_, Vec<_>>>::new();
-        for ChainHead { organization, position, digest } in given {
-            let of_one = heads.entry(organization.to_ascii_lowercase()).or_default();
-            of_one.entry(position).or_default().push(digest);
+        for ChainHead { organization, position, digest } in known_heads {
+            let by_position = heads.entry(organization.to_ascii_lowercase()).or_default();
+            by_position.entry(position).or_default().push(digest);
         }
-        let (nonces, current, seen) = (HashMap::new(), None, (0, 0));
+        let (nonces, current, counts) = (HashMap::new(), None, (0, 0));
         let last = (OrganizationId(Uuid::nil()), i64::MIN);
-        Self { signer, heads, nonces, current, last, counts: seen, unsigned: 0, pruned: 0 }
+        Self { signer, heads, nonces, current, last, counts, unsigned: 0, pruned: 0 }
     }
 
-    /// What is wrong with links that follow each other behind what retention removed of one chain.
+    /// Returns the faults of consecutive links of one chain. The first one follows the links that
+    /// retention removed.
     #[must_use]
     pub fn verify_part(signer: AuditSigner, links: &[ChainLink]) -> Vec<AuditFinding> {
         let mut verification = Self::with_known_heads(signer, []);
         let mut observed: Vec<_> =
             links.iter().flat_map(|link| verification.verify_link(link)).collect();
-        // The chain goes on.
+        // The chain does not end with these links, so it must not be reported as truncated.
         verification.heads.clear();
         observed.extend(verification.end_chain());
         observed.into_iter().filter_map(ChainObservation::finding).collect()
     }
 
-    /// The link that was seen last: whose it is, and its position.
+    /// Returns the organization and the position of the last link that was verified.
     #[must_use]
     pub const fn last(&self) -> (OrganizationId, i64) {
         self.last
     }
 
-    /// Looks at the next link.
+    /// Verifies the next link. Returns its faults, and the result of the previous chain if this
+    /// link begins another.
     pub fn verify_link(&mut self, link: &ChainLink) -> Vec<ChainObservation> {
         let mut observed = Vec::new();
         if self.current.as_ref().is_none_or(|chain| chain.organization != link.organization) {
@@ -142,8 +146,8 @@ impl ChainVerifier {
         let Some(mut chain) = self.current.take() else { return observed };
         self.skip_pruned(&mut chain, link);
         if link.position <= chain.head.position.max(chain.unproven) {
-            // The first link stays when retention removes its event: transactions wait there. No
-            // other is left, and none with an event.
+            // The first link stays when retention removes its event, since transactions lock it to
+            // append. Retention leaves no other link, and no link with an event.
             if link.position != 1 || link.stored.is_some() {
                 chain.is_whole = false;
                 let fault = AuditFault::Misplaced(link.position, link.event_id);
@@ -161,15 +165,15 @@ impl ChainVerifier {
         observed
     }
 
-    /// Where retention has removed more since the chain was begun, it goes on behind that.
+    /// Skips links that retention removed after the verification of the chain began.
     fn skip_pruned(&mut self, chain: &mut Chain, link: &ChainLink) {
         let Some(head) = &link.head else { return };
-        let (before, pruned) = (chain.head.position, head.pruned);
-        if link.position > before + 1
-            && pruned.until > before
+        let (previous, pruned) = (chain.head.position, head.pruned);
+        if link.position > previous + 1
+            && pruned.until > previous
             && self.signer.check_head(link.organization, head) == MacCheck::Valid
         {
-            self.pruned = self.pruned.saturating_add(pruned.until - before);
+            self.pruned = self.pruned.saturating_add(pruned.until - previous);
             (chain.head.position, chain.head.digest) = (pruned.until, pruned.digest);
         }
     }
@@ -204,23 +208,23 @@ impl ChainVerifier {
         fault.map(|fault| faulty(&link.handle, fault))
     }
 
-    /// Returns the faults of a link, and those of earlier links that it completes.
+    /// Returns the faults of a link, and a run of earlier faults that ends before it.
     fn faults(&mut self, chain: &mut Chain, link: &ChainLink) -> Vec<AuditFault> {
-        let (position, before) = (link.position, chain.head.position);
+        let (position, previous) = (link.position, chain.head.position);
         let mut faults = Vec::new();
-        if position > before + 1 {
+        if position > previous + 1 {
             faults.push(match &chain.lacks_pepper {
                 Some(pepper) if chain.unproven == position - 1 => {
-                    AuditFault::UnknownPepper(before + 1, position - 1, pepper.clone())
+                    AuditFault::UnknownPepper(previous + 1, position - 1, pepper.clone())
                 }
-                _ => AuditFault::Missing(before + 1, position - 1),
+                _ => AuditFault::Missing(previous + 1, position - 1),
             });
         }
-        let wrong = match &link.stored {
+        let found = match &link.stored {
             None => Some(Err(AuditFault::MissingEvent(position, link.event_id))),
-            Some(event) => self.fault_of(chain, link, event),
+            Some(event) => self.event_fault(chain, link, event),
         };
-        let run = match wrong {
+        let run = match found {
             Some(Ok(run)) => Some(run),
             Some(Err(fault)) => {
                 faults.push(fault);
@@ -237,18 +241,19 @@ impl ChainVerifier {
         faults
     }
 
-    /// What is wrong with an event: the first of what can be, for one is enough.
-    fn fault_of(
+    /// Returns the first fault of an event, if it has one. A fault that can form a run is `Ok`.
+    fn event_fault(
         &mut self,
         chain: &Chain,
         link: &ChainLink,
         event: &AuditEventRow,
     ) -> Option<Result<RunFault, AuditFault>> {
         let (position, row) = (link.position, link.event_id);
-        // Behind a gap nothing is known of what a link was created from.
-        let is_next = position == chain.head.position + 1;
-        let fits = !is_next || link_digest(chain.head.digest, position, event) == link.digest;
-        if !fits || event.organization != link.organization {
+        // After a gap, the digest that a link was computed from is unknown.
+        let follows_known = position == chain.head.position + 1;
+        let is_digest_valid =
+            !follows_known || link_digest(chain.head.digest, position, event) == link.digest;
+        if !is_digest_valid || event.organization != link.organization {
             return Some(Err(AuditFault::Changed(position, row)));
         }
         let Some((nonce, pepper, _)) = &event.seal else {
@@ -283,22 +288,22 @@ impl ChainVerifier {
         None
     }
 
-    /// Whether an event with this nonce, whose MAC is valid, was not seen before.
+    /// Records the nonce of an event with a valid MAC. Returns whether it was not seen before.
     fn is_new(&mut self, nonce: Uuid) -> bool {
-        let (process, number) = nonce.as_u64_pair();
-        let bits = self.nonces.entry(process.to_be_bytes()).or_default();
-        let Ok(at) = usize::try_from(number / 64) else { return true };
-        if bits.len() <= at {
-            bits.resize(at + 1, 0);
+        let (prefix, counter) = nonce.as_u64_pair();
+        let bits = self.nonces.entry(prefix.to_be_bytes()).or_default();
+        let Ok(index) = usize::try_from(counter / 64) else { return true };
+        if bits.len() <= index {
+            bits.resize(index + 1, 0);
         }
-        let bit = 1 << (number % 64);
-        let is_new = bits[at] & bit == 0;
-        bits[at] |= bit;
+        let bit = 1 << (counter % 64);
+        let is_new = bits[index] & bit == 0;
+        bits[index] |= bit;
         is_new
     }
 
-    /// Ends the last chain, when all were seen. `without_chain` names organizations whose head was
-    /// published, and that have no chain.
+    /// Ends the verification after the last link. `without_chain` lists the organizations that have
+    /// a published head and no chain.
     pub fn finish(&mut self, without_chain: Vec<String>) -> Vec<ChainObservation> {
         let mut observed = self.end_chain();
         let mut unseen: Vec<_> = self.heads.drain().map(|(organization, _)| organization).collect();
@@ -331,8 +336,9 @@ impl ChainVerifier {
 }
 
 impl Chain {
-    /// Goes on with the run of faults, where this one is of the same kind and next to it; else ends
-    /// it, and begins another.
+    /// Adds a fault to the current run if it is of the same kind and at the next position.
+    /// Otherwise ends the run, which is returned, and begins another with this fault, if there is
+    /// one.
     fn extend_run(&mut self, position: i64, fault: Option<RunFault>) -> Vec<AuditFault> {
         if let (Some(FaultRun(_, to, running)), Some(fault)) = (&mut self.run, &fault)
             && *to + 1 == position

@@ -1,17 +1,17 @@
-//! The detail of an audit event: what changed, in at most [`MAX_BYTES`] whatever callers send.
-//! Audit events are stored for long, and repeated changes must not fill the disk.
+//! The detail of an audit event: what changed, in at most [`MAX_BYTES`]. Audit events are stored
+//! for a long time, so repeated updates with large values must not fill the disk.
 
 use serde_json::{Map, Value, json};
 
-/// The largest detail, in bytes of JSON.
+/// The maximum size of a detail, in bytes of JSON.
 pub const MAX_BYTES: usize = 2048;
-/// What is kept of a long text, in characters, where the detail is too large.
+/// The number of characters that are kept of a long text if the detail is too large.
 const MAX_TEXT_CHARS: usize = 100;
-/// What is kept of a long list, where the detail is too large.
+/// The number of items or members that are kept of a list or object if the detail is too large.
 const MAX_ITEMS: usize = 10;
 
-/// The members of `before` and `after` that differ, under these names. A member that is an object
-/// in both is compared member by member.
+/// Returns the members that differ, as `before` and `after`. If a member is an object in both, its
+/// own members are compared.
 #[must_use]
 pub fn diff(before: Value, after: Value) -> Value {
     let (before, after) = differing_members(before, after);
@@ -39,8 +39,8 @@ fn differing_members(before: Value, after: Value) -> (Value, Value) {
     (Value::Object(before), Value::Object(after))
 }
 
-/// The detail, shortened where it is too large: long texts and lists are cut, and then `shortened`
-/// is true; one that is too large still is left out.
+/// Returns the detail. If it is too large, its long texts, lists and objects are shortened and
+/// `shortened` is true; if that is not enough, only its size remains.
 #[must_use]
 pub fn bounded(detail: &Value) -> Value {
     if size(detail) <= MAX_BYTES {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_differs_is_told_of() {
+    fn a_difference_contains_only_the_members_that_differ() {
         let before = json!({ "name": "a", "scopes": ["*"], "metadata": { "team": "x", "n": "1" } });
         let after = json!({ "name": "b", "scopes": ["*"], "metadata": { "team": "y", "n": "1" } });
         let expected = json!({
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_of_any_size_is_bounded_and_says_so() {
+    fn a_detail_that_is_too_large_is_shortened_to_the_maximum_and_marked() {
         let small = json!({ "name": "a" });
         assert_eq!(bounded(&small), small);
         let long = "ü".repeat(5_000);

@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::model::ids::OrganizationId;
 
-/// An event, as it is stored.
+/// A stored event.
 #[expect(missing_docs, reason = "columns of these names")]
 pub struct AuditEventRow {
     /// Its id.
     pub id: i64,
-    /// Whose it is.
+    /// The organization in whose audit log it is recorded.
     pub organization: OrganizationId,
     pub event_type: String,
     pub actor: String,
@@ -24,16 +24,17 @@ pub struct AuditEventRow {
     pub key_display_id: Option<String>,
     /// The detail as the database writes it.
     pub detail: String,
-    /// Microseconds since 1970; the least and the largest number are the infinities.
+    /// Microseconds since 1970; the minimum and the maximum of `i64` stand for the infinities.
     pub created_at: i64,
-    /// Its nonce, pepper and MAC; `None` where it has none.
+    /// Its nonce, pepper id and MAC; `None` if it is not signed.
     pub seal: Option<(Uuid, String, [u8; 32])>,
 }
 
-/// Returns the digest of a link: over the digest before it (zeros before the first), the position
-/// and every column of the event, as the database's function `audit_digest` computes it.
+/// Returns the digest of a link: over the previous link's digest (zeros for the first link), the
+/// position and every column of the event. It equals the result of the database function
+/// `audit_digest`.
 #[must_use]
-pub fn link_digest(before: [u8; 32], position: i64, event: &AuditEventRow) -> [u8; 32] {
+pub fn link_digest(previous: [u8; 32], position: i64, event: &AuditEventRow) -> [u8; 32] {
     let quoted = |text: &str| Value::from(text).to_string();
     let or_null = |text: &Option<String>| text.as_deref().map_or("null".to_owned(), quoted);
     let created_at = match event.created_at {
@@ -58,5 +59,5 @@ pub fn link_digest(before: [u8; 32], position: i64, event: &AuditEventRow) -> [u
         event.status.map_or("null".to_owned(), |status| status.to_string()),
     ];
     let text = format!("[{}]", parts.join(", "));
-    Sha256::new().chain_update(before).chain_update(text).finalize().into()
+    Sha256::new().chain_update(previous).chain_update(text).finalize().into()
 }

@@ -1,5 +1,4 @@
-//! Heads of the audit log's chains, and the time since when events are signed, as log lines contain
-//! them.
+//! Heads of the audit log's chains and the start of signing, in the form that log lines contain.
 
 use hex::FromHex;
 use std::fmt;
@@ -8,39 +7,40 @@ use chrono::{DateTime, Utc};
 
 use crate::model::ValidationError;
 
-/// What a head begins with where it stands in a longer text.
+/// The text before a head in a log line.
 const HEAD_PREFIX: &str = "audit head ";
 
-/// The target of log lines that contain heads. No log filter drops them, since they are evidence.
+/// The target of log lines that contain heads. No log filter may drop them, since they are
+/// evidence.
 pub const LOG_TARGET: &str = "tenantry::audit_heads";
 
-/// What stands in the log before the time since when events carry MACs.
+/// The text before the start of signing in a log line.
 pub const SIGNING_SINCE_PREFIX: &str = "audit events are signed since ";
 
-/// Returns the time since when events are signed, where a line of a log contains it.
+/// Returns the start of signing that a log line contains, if any.
 #[must_use]
 pub fn parse_signing_since(line: &str) -> Option<DateTime<Utc>> {
-    let (_, said) = line.split_once(SIGNING_SINCE_PREFIX)?;
-    let end = said.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(said.len());
-    said[..end].parse().ok()
+    let (_, rest) = line.split_once(SIGNING_SINCE_PREFIX)?;
+    let end = rest.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
-/// The head of a chain at some time. `Display` writes it with its mark, as log lines contain it.
+/// The head of a chain at some time. `Display` writes it as in log lines, after "audit head ".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainHead {
     /// The organization's handle.
     pub organization: String,
-    /// How many links there were.
+    /// The position of the last link, which counts from 1.
     pub position: i64,
-    /// The digest of the last.
+    /// The digest of the last link.
     pub digest: [u8; 32],
 }
 
 impl ChainHead {
-    /// Reads `ORG:POSITION:DIGEST`.
+    /// Parses `ORG:POSITION:DIGEST`.
     ///
     /// # Errors
-    /// Anything else.
+    /// The text has another form.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let parts = || {
             let (organization, rest) = text.split_once(':')?;
@@ -55,20 +55,21 @@ impl ChainHead {
                 digest: <[u8; 32]>::from_hex(digest).ok()?,
             })
         };
-        parts().ok_or("must be ORG:POSITION:DIGEST, as the log has it".into())
+        parts().ok_or("must be ORG:POSITION:DIGEST, as in the server log".into())
     }
 
-    /// Returns the head in a line of a log (text or JSON) or of a list; `None` without one.
+    /// Returns the head in a line of a server log (text or JSON) or of a list; `None` if there is
+    /// none.
     ///
     /// # Errors
-    /// A line with the mark of a head that no head follows.
+    /// The line contains "audit head ", but no valid head follows.
     pub fn find_in_line(line: &str) -> Result<Option<Self>, ValidationError> {
-        let Some((_, marked)) = line.split_once(HEAD_PREFIX) else {
+        let Some((_, rest)) = line.split_once(HEAD_PREFIX) else {
             return Ok(Self::parse(line.trim()).ok());
         };
         let is_part = |c: char| c.is_ascii_alphanumeric() || "-_:".contains(c);
-        let end = marked.find(|c| !is_part(c)).unwrap_or(marked.len());
-        Self::parse(&marked[..end]).map(Some)
+        let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        Self::parse(&rest[..end]).map(Some)
     }
 }
 
@@ -86,7 +87,7 @@ mod tests {
     const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
     #[test]
-    fn a_head_is_found_in_either_log_and_in_a_list() {
+    fn a_head_is_found_in_a_text_log_a_json_log_and_a_list() {
         let head = format!("Ac-me_1:42:{DIGEST}");
         let text = format!("2036-05-08T09:56:42Z  INFO tenantry: audit head {head}");
         let json = format!(r#"{{"level":"INFO","message":"audit head {head}","target":"x"}}"#);
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_without_a_head_is_not_passed_over() {
+    fn an_invalid_head_is_an_error() {
         let short = format!("audit head acme:42:{}", &DIGEST[1..]);
         for line in [&short, "audit head acme", "audit head :1:x", "audit head acme:0:00"] {
             assert!(ChainHead::find_in_line(line).is_err(), "{line}");

@@ -17,7 +17,7 @@ use crate::model::rate_limit::LimitSubject;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::{BuiltInScope, ScopeSet};
 
-/// The owner of a valid credential; cheap to clone.
+/// The identity that a valid credential proves. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The caller in an organization; `None` for a personal access token that is pinned to none,
@@ -28,20 +28,20 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The credential of both.
+    /// Returns the presented credential.
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
-        let of_caller = self.caller.as_ref().map(|caller| &caller.credential);
-        of_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
+        let from_caller = self.caller.as_ref().map(|caller| &caller.credential);
+        from_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
     }
 
-    /// Whose concurrent requests are counted together: those of an organization's keys, or of an
-    /// account.
+    /// Returns the subject whose concurrent requests are counted together: the account, or else the
+    /// organization of the key.
     #[must_use]
     pub fn share_owner(&self) -> Option<LimitSubject> {
-        let of_person =
+        let from_person =
             self.person.as_ref().map(|person| LimitSubject::from_id(person.account.uuid()));
-        of_person
+        from_person
             .or_else(|| self.caller.as_ref().map(|it| LimitSubject::from_id(it.organization.0)))
     }
 }
@@ -57,31 +57,32 @@ pub struct Caller {
     pub organization_name: String,
     /// The organization's plan.
     pub plan: Plan,
-    /// Whether the organization is suspended: then nothing can be done in its name.
+    /// Whether the organization is suspended. If so, callers cannot act in its name.
     pub is_suspended: bool,
-    /// The membership that minted the key, or the account's own; internal id.
+    /// The internal id of the membership that created the key, or of the account's membership.
     pub membership: MembershipId,
     /// The membership's public id.
     pub membership_handle: String,
-    /// The account's role; `None` for the organization's own keys, which need scopes alone.
+    /// The account's role; `None` for the organization's own keys, which need only scopes.
     pub role: Option<Role>,
-    /// The role of the membership that minted the key; `None` where that membership has ended.
-    pub minter_role: Option<Role>,
+    /// The role of the membership that created the key; `None` if that membership has ended, and
+    /// for an account's credentials.
+    pub creator_role: Option<Role>,
     /// The credential's scopes.
     pub scopes: ScopeSet,
     /// The presented credential.
     pub credential: Credential,
 }
 
-/// An account that acts for itself.
+/// An account, on whose own resources a request acts.
 #[derive(Clone, Debug)]
 pub struct Person {
     /// The account.
     pub account: AccountId,
-    /// The organization that was created with the account.
+    /// The account's home organization, which was created with it.
     pub home_organization: OrganizationId,
-    /// The organization that a personal access token is pinned to: it works in no other, and
-    /// nowhere once the membership that it was pinned with has ended.
+    /// The organization that a personal access token is pinned to. The token works in no other one,
+    /// and in none once the membership that it was pinned with has ended.
     pub pinned_to: Option<OrganizationId>,
     /// The credential's scopes.
     pub scopes: ScopeSet,
@@ -105,24 +106,24 @@ pub enum Credential {
 pub struct KeyDetails {
     /// Its id.
     pub id: KeyId,
-    /// What its text starts with.
+    /// The prefix of its text.
     pub prefix: String,
     /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: String,
-    /// The pepper that it is hashed with.
+    /// The id of the pepper of its digest.
     pub pepper_id: String,
     /// The networks that it may be used from.
     pub allowed_ips: AllowedIps,
-    /// The origins that may use it; all where empty.
+    /// The browser origins that may use it; every origin if empty.
     pub allowed_origins: Vec<String>,
-    /// When it expires; `None` is never.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 impl KeyDetails {
-    /// Whether a browser's request from this origin may use the key: trusted origins, and those of
-    /// the organization's list where it has one (contract §1, *CORS*). A request without an origin
-    /// always may.
+    /// Returns whether a request from this browser origin may use the key. Trusted origins and
+    /// those that the organization lists may; every origin may if it lists none (contract §1,
+    /// *CORS*). A request without an origin always may.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
         is_origin_allowed(origin, &self.allowed_origins, trusted)
@@ -130,7 +131,7 @@ impl KeyDetails {
 }
 
 impl Credential {
-    /// The key or personal access token; `None` for a session.
+    /// Returns the key or personal access token; `None` for a session.
     #[must_use]
     pub const fn key(&self) -> Option<&KeyDetails> {
         match self {
@@ -139,7 +140,7 @@ impl Credential {
         }
     }
 
-    /// The session: an account's own, or the one that a key was exchanged for.
+    /// Returns the session: an account's own, or the one that a key was exchanged for.
     #[must_use]
     pub const fn session(&self) -> Option<SessionId> {
         match self {
@@ -149,8 +150,8 @@ impl Credential {
         }
     }
 
-    /// The principal of idempotent requests (contract §1, *Idempotency-Key*) and of the access log:
-    /// the organization's key, or the account.
+    /// Returns the principal of idempotent requests (contract §1, *Idempotency-Key*) and of the
+    /// access log: the id of the organization's key, or of the account.
     #[must_use]
     pub fn principal(&self) -> String {
         match self {
@@ -165,11 +166,11 @@ impl Credential {
 pub enum CredentialStatus {
     /// It is valid.
     Valid(Identity),
-    /// It has ended, or is disabled.
+    /// It was rejected.
     Rejected(RejectedKey),
 }
 
-/// A known key that is rejected.
+/// A rejected key that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RejectedKey {
     /// The organization in whose audit log the rejection is recorded.
@@ -212,13 +213,13 @@ impl KeyRejectionReason {
         Self::Origin,
     ];
 
-    /// Parses a reason's word.
+    /// Parses a reason's name in the audit log.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
-    /// The reason's word.
+    /// Returns the reason's name in the audit log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -245,48 +246,50 @@ impl Caller {
         Ok(())
     }
 
-    /// Checks that the credential has `scope`, and the account the role that the scope requires.
+    /// Checks that the credential has `scope`, and that the account has the role that the scope
+    /// requires.
     ///
     /// # Errors
-    /// [`ErrorKind::MissingScopes`], naming the scope; [`ErrorKind::MissingRole`], naming the
-    /// lowest sufficient role.
+    /// [`ErrorKind::MissingScopes`] with the scope; [`ErrorKind::MissingRole`] with the lowest
+    /// sufficient role.
     pub fn authorize(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)?;
         self.require_role(Role::required_for(scope))
     }
 
-    /// Checks that the credential has `scope`, whatever the account's role.
+    /// Checks that the credential has `scope`. The account's role does not matter.
     ///
     /// # Errors
-    /// [`ErrorKind::MissingScopes`], naming the scope.
+    /// [`ErrorKind::MissingScopes`] with the scope.
     pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 
     /// Checks that the account has at least this role. An organization's own key has no role and
-    /// needs scopes alone.
+    /// passes.
     ///
     /// # Errors
-    /// [`ErrorKind::MissingRole`], naming the role.
+    /// [`ErrorKind::MissingRole`] with the role.
     pub fn require_role(&self, needed: Role) -> Result<()> {
         if self.role.is_none_or(|role| role >= needed) { Ok(()) } else { Err(missing_role(needed)) }
     }
 
-    /// Checks that the caller may add, change and remove owners: an owner, or a key that an owner
-    /// minted. Scopes alone are not sufficient for a key here: an admin could mint one and become
-    /// an owner.
+    /// Checks that the caller may add, change and remove owners: that it is an owner, or a key that
+    /// an owner created. Scopes alone are not sufficient for a key here: an admin could create one
+    /// and make itself an owner.
     ///
     /// # Errors
     /// [`ErrorKind::MissingRole`].
     pub fn require_owner(&self) -> Result<()> {
         let needed = Permission::CHANGE_OWNERS.minimum_role();
-        match self.role.or(self.minter_role) {
+        match self.role.or(self.creator_role) {
             Some(role) if role >= needed => Ok(()),
             _ => Err(missing_role(needed)),
         }
     }
 
-    /// The public id of the actor for the audit log: the organization's key, or the membership.
+    /// Returns the public id of the actor for the audit log: the organization's key, or the
+    /// membership.
     #[must_use]
     pub fn actor(&self) -> String {
         match &self.credential {
@@ -300,13 +303,13 @@ impl Person {
     /// Checks that the credential has `scope`.
     ///
     /// # Errors
-    /// [`ErrorKind::MissingScopes`], naming the scope.
+    /// [`ErrorKind::MissingScopes`] with the scope.
     pub fn require_scope(&self, scope: BuiltInScope) -> Result<()> {
         require_scope(&self.scopes, scope)
     }
 }
 
-/// The error for a request in the name of a suspended organization.
+/// Returns the error for a request in the name of a suspended organization.
 #[must_use]
 pub fn organization_suspended() -> Error {
     Error::new(ErrorKind::OrganizationSuspended, "This organization is suspended")

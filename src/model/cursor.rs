@@ -1,17 +1,17 @@
-//! Cursors: where a page of results ends. Opaque to callers, and bound to a list and an
-//! organization.
+//! Cursors, which state where a page of results ends. They are opaque to callers, and bound to a
+//! list and an organization.
 //!
-//! A cursor names the last item of the page, not a count, so that items which are added or removed
-//! between two pages neither repeat nor hide others.
+//! A cursor contains the position of the page's last item, not an offset, so that no item is
+//! repeated or skipped if others are added or removed between two requests.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::model::secret::Digest;
 
-/// How many bytes the position has.
+/// The size of the position, in bytes.
 const POSITION_BYTES: usize = 16;
-/// How many bytes of the seal are sent: enough that it cannot be guessed.
+/// The number of bytes of the seal that are sent: enough that it cannot be guessed.
 const SEAL_BYTES: usize = 16;
 
 /// A list with cursors.
@@ -43,7 +43,8 @@ pub fn encode(position: u128, seal: &Digest) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes a cursor's position, and the seal that has to be compared; `None` for any other text.
+/// Decodes a cursor into its position and its seal, which the caller must compare; `None` if the
+/// text is not a cursor.
 #[must_use]
 pub fn decode(text: &str) -> Option<(u128, Vec<u8>)> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
@@ -54,7 +55,7 @@ pub fn decode(text: &str) -> Option<(u128, Vec<u8>)> {
     Some((u128::from_be_bytes(*position), seal.to_vec()))
 }
 
-/// Whether the seal of a cursor is the beginning of `expected`.
+/// Returns whether a cursor's seal is the beginning of `expected`. Takes constant time.
 #[must_use]
 pub fn matches_seal(sent: &[u8], expected: &Digest) -> bool {
     subtle::ConstantTimeEq::ct_eq(sent, &expected.bytes()[..SEAL_BYTES]).into()
@@ -67,14 +68,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back_as_its_position(position: u128, seal: [u8; 32]) {
-            let (read, sent) = decode(&encode(position, &Digest::new(seal))).expect("a cursor");
-            prop_assert_eq!(read, position);
+        fn a_cursor_decodes_to_its_position_and_seal(position: u128, seal: [u8; 32]) {
+            let (decoded, sent) = decode(&encode(position, &Digest::new(seal))).expect("a cursor");
+            prop_assert_eq!(decoded, position);
             prop_assert!(matches_seal(&sent, &Digest::new(seal)));
         }
 
         #[test]
-        fn reading_a_cursor_never_panics(text in "\\PC*", almost in "[A-Za-z0-9_-]{40,46}") {
+        fn decoding_a_cursor_never_panics(text in "\\PC*", almost in "[A-Za-z0-9_-]{40,46}") {
             let _ = (decode(&text), decode(&almost));
         }
     }

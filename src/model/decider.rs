@@ -1,26 +1,27 @@
-//! Who decides about an organization from outside it: the operator, or Stripe.
+//! Those who decide about an organization from outside it: the operator and Stripe.
 
 use crate::model::master_scope::MasterScope;
 
-/// Who suspends, reactivates or provisions an organization.
+/// The one who suspends, reactivates or provisions an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decider {
-    /// The operator, by a master key of this scope.
+    /// The operator, with a master key of this scope.
     Master(MasterScope),
-    /// The operator, by a command.
+    /// The operator, with a command.
     Command,
-    /// Stripe's events.
+    /// Stripe, with an event.
     Stripe,
 }
 
 impl Decider {
-    /// Whether it decides by payment: Stripe's events, or a billing worker.
+    /// Returns whether payments are the reason for its decisions: Stripe's events, or master keys
+    /// for billing suspension.
     #[must_use]
     pub const fn is_for_billing(self) -> bool {
         matches!(self, Self::Stripe | Self::Master(MasterScope::BillingSuspend))
     }
 
-    /// The actor of its audit events, which is also stored with a suspension.
+    /// Returns the actor of its audit events, which is also stored with a suspension.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +40,7 @@ impl Decider {
         }
     }
 
-    /// Creates it from the database's column; `None` for any other text.
+    /// Creates a decider from the database's column; `None` if the text is unknown.
     #[must_use]
     pub fn from_stored(text: &str) -> Option<Self> {
         let masters = MasterScope::ALL.into_iter().map(Self::Master);
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stored_decider_reads_back_as_itself() {
+    fn a_decider_is_restored_from_its_stored_text() {
         for scope in MasterScope::ALL {
             let decider = Decider::Master(scope);
             assert_eq!(Decider::from_stored(decider.as_str()), Some(decider));

@@ -1,8 +1,7 @@
-//! An e-mail address in its canonical form.
+//! E-mail addresses in canonical form.
 //!
 //! Two texts that reach the same mailbox, as far as can be known, become the same [`Email`]: lower
-//! case before the `@`, A-labels after it. A text that could be read in two ways is rejected and
-//! not corrected.
+//! case before the `@`, A-labels after it. An ambiguous text is rejected, not corrected.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use unicode_normalization::is_nfkc;
@@ -14,19 +13,19 @@ const ATEXT: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
 
 /// A canonical e-mail address: ASCII, lower case, at most [`Email::MAX`] characters.
 ///
-/// Invariant: [`Email::parse`] of its text gives the same address.
+/// Invariant: [`Email::parse`] of its text returns the same address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Email(String);
 
 impl Email {
-    /// The longest address, as sent and as stored, in Unicode scalar values.
+    /// The maximum length of an address, as sent and as stored, in Unicode scalar values.
     pub const MAX: usize = 256;
 
     /// Parses an address: an ASCII dot-atom, one `@` and a domain name of at least two labels,
-    /// which may be an internationalized one.
+    /// which may be internationalized.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is not such an address. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().nth(Self::MAX).is_some() {
             return Err(too_long());
@@ -47,13 +46,13 @@ impl Email {
         if email.len() > Self::MAX { Err(too_long()) } else { Ok(Self(email)) }
     }
 
-    /// The canonical address as text.
+    /// Returns the canonical address as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The address as it is displayed: its domain without A-labels.
+    /// Returns the address for display, with its domain in Unicode instead of A-labels.
     #[must_use]
     pub fn to_unicode(&self) -> String {
         let (local, domain) = self.0.split_once('@').unwrap_or((&self.0, ""));
@@ -68,8 +67,8 @@ fn too_long() -> ValidationError {
 }
 
 fn local_part(text: &str) -> Result<String, ValidationError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || ATEXT.contains(&byte);
-    let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(allowed);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || ATEXT.contains(&byte);
+    let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(is_allowed);
     if text.len() > 64 || !text.split('.').all(is_atom) {
         return Err("must have 1 to 64 ASCII letters, digits, single inner dots or any of \
                     !#$%&'*+-/=?^_`{|}~ before the @"
@@ -79,21 +78,21 @@ fn local_part(text: &str) -> Result<String, ValidationError> {
 }
 
 fn domain_name(text: &str) -> Result<String, ValidationError> {
-    let refused = || "must have a domain name such as example.com after the @".into();
+    let invalid = || "must have a domain name such as example.com after the @".into();
     if text.chars().any(is_ignored_or_dot) {
-        return Err(refused());
+        return Err(invalid());
     }
     let name = Uts46::new()
         .to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify)
-        .map_err(|_| refused())?;
+        .map_err(|_| invalid())?;
     match name.rsplit_once('.') {
         Some((_, last)) if !last.bytes().all(|byte| byte.is_ascii_digit()) => Ok(name.into_owned()),
-        _ => Err(refused()),
+        _ => Err(invalid()),
     }
 }
 
-/// Whether the conversion to A-labels would silently drop this character (a zero-width space) or
-/// treat it as a dot: no mail may go to a domain that only looks like another.
+/// Returns whether the conversion to A-labels would silently drop this character (such as a
+/// zero-width space) or treat it as a dot. No mail may go to a domain that only looks like another.
 fn is_ignored_or_dot(character: char) -> bool {
     if character.is_ascii() {
         return false;
@@ -113,13 +112,13 @@ mod tests {
     fn canonical(text: &str) -> String {
         match Email::parse(text) {
             Ok(email) => email.as_str().to_owned(),
-            Err(ValidationError(message)) => panic!("{text:?} was refused: {message}"),
+            Err(ValidationError(message)) => panic!("{text:?} was rejected: {message}"),
         }
     }
 
     #[test]
     fn an_address_has_one_canonical_form() {
-        for (sent, locked) in [
+        for (sent, stored) in [
             ("a@b.co", "a@b.co"),
             ("Ada.Lovelace+x@Example.COM", "ada.lovelace+x@example.com"),
             ("!#$%&'*+-/=?^_`{|}~@example.com", "!#$%&'*+-/=?^_`{|}~@example.com"),
@@ -128,13 +127,13 @@ mod tests {
             ("ada@faß.de", "ada@xn--fa-hia.de"),
             ("ada@例え.テスト", "ada@xn--r8jz45g.xn--zckzah"),
         ] {
-            assert_eq!(canonical(sent), locked);
+            assert_eq!(canonical(sent), stored);
         }
     }
 
     #[test]
-    fn what_is_no_plain_address_is_refused() {
-        let refused = [
+    fn an_invalid_address_is_an_error() {
+        let invalid = [
             "",
             "@",
             "a",
@@ -179,14 +178,14 @@ mod tests {
             "a@xn--a.co",
             "a@ab--cd.co",
         ];
-        for text in refused {
+        for text in invalid {
             assert!(Email::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn what_reads_like_another_address_is_refused() {
-        let refused = [
+    fn an_address_that_looks_like_another_is_an_error() {
+        let invalid = [
             "a＠b.co",
             "a@b．co",
             "ａ@b.co",
@@ -204,13 +203,13 @@ mod tests {
             "a@℀.co",
             "a@b\u{2024}co",
         ];
-        for text in refused {
+        for text in invalid {
             assert!(Email::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn every_length_has_its_limit() {
+    fn an_address_or_a_part_that_is_too_long_is_an_error() {
         let longest = format!("{}@{}.{}.de", "a".repeat(64), "b".repeat(63), "c".repeat(63));
         assert_eq!(canonical(&longest), longest);
         let label = "d".repeat(61);
@@ -233,14 +232,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_a_canonical_form_is_itself(text in "\\PC{0,20}@\\PC{0,20}") {
+        fn parsing_never_panics_and_keeps_a_canonical_address(text in "\\PC{0,20}@\\PC{0,20}") {
             if let Ok(email) = Email::parse(&text) {
                 prop_assert_eq!(Email::parse(email.as_str()), Ok(email));
             }
         }
 
         #[test]
-        fn no_international_domain_changes_twice(
+        fn a_canonical_address_with_an_international_domain_is_ascii_and_parses_as_itself(
             text in "[a-z0-9.]{1,5}@[\\p{L}\\p{M}\\p{N}-]{1,6}\\.[\\p{L}]{1,4}",
         ) {
             if let Ok(email) = Email::parse(&text) {
@@ -250,7 +249,9 @@ mod tests {
         }
 
         #[test]
-        fn case_makes_no_difference(text in "[a-z0-9+]{1,9}(\\.[a-z])?@[a-z0-9]{1,9}\\.[a-z]{2}") {
+        fn addresses_that_differ_only_in_case_are_the_same(
+            text in "[a-z0-9+]{1,9}(\\.[a-z])?@[a-z0-9]{1,9}\\.[a-z]{2}",
+        ) {
             let email = Email::parse(&text);
             prop_assert!(email.is_ok());
             prop_assert_eq!(Email::parse(&text.to_ascii_uppercase()), email);

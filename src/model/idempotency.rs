@@ -8,19 +8,19 @@ use crate::model::ValidationError;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 
-/// How long a response is stored (contract §1).
+/// The time that a response is stored (contract §1).
 pub const RESPONSE_LIFETIME: TimeDelta = TimeDelta::hours(24);
-/// How long a response to the operator is stored.
+/// The time that a response to the operator is stored.
 pub const OPERATOR_RESPONSE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The client's key for a request: 1 to 256 printable ASCII characters.
+/// A request's idempotency key, which the client chose: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// Parses the header.
+    /// Parses the value of the `Idempotency-Key` header.
     ///
     /// # Errors
-    /// Any other text.
+    /// The text is empty, too long or contains other characters.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if printable && (1..=256).contains(&text.len()) {
@@ -30,13 +30,14 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns what is stored of it: the text could contain anything, even a secret.
+    /// Returns the SHA-256 of the key, which is stored instead of the text: that could contain
+    /// anything, even a secret.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
@@ -45,24 +46,24 @@ impl IdempotencyKey {
 
 /// An idempotent request.
 pub struct IdempotentRequest {
-    /// The organization whose data it concerns.
+    /// The organization whose data the request concerns.
     pub organization: OrganizationId,
-    /// Who makes it.
+    /// Who sends it: the id of a key or an account, a master scope, or `STRIPE`.
     pub principal: String,
-    /// What it is made to: the method and the route.
+    /// The method and the route.
     pub endpoint: String,
-    /// How long its answer is kept.
+    /// The time that its response is stored.
     pub lifetime: TimeDelta,
-    /// The digest of the caller's name for it.
+    /// The digest of its idempotency key.
     pub key_digest: [u8; 32],
-    /// The digests of its content under each pepper, newest first: the content may include a
-    /// password, which a plain hash would not protect.
+    /// The digests of its content under each pepper, newest first. A plain hash would not protect
+    /// the content, which may include a password.
     pub fingerprints: Vec<Digest>,
 }
 
 impl IdempotentRequest {
-    /// The advisory lock of the record. Two different records have the same lock with a probability
-    /// of 2^-64, and then only wait for each other.
+    /// Returns the key of the record's advisory lock. Two records have the same lock with a
+    /// probability of 2^-64, and then only wait for each other.
     #[must_use]
     pub fn advisory_lock_key(&self) -> i64 {
         let mut hash = Sha256::new();
@@ -76,12 +77,12 @@ impl IdempotentRequest {
     }
 }
 
-/// An answer that was kept.
+/// A stored response.
 pub struct StoredResponse {
-    /// The digest of the request that it answered, under some pepper.
+    /// The digest of its request's content, under one of the peppers.
     pub fingerprint: Vec<u8>,
-    /// Its status.
+    /// Its HTTP status.
     pub status: u16,
-    /// Its body, without secrets; `None` where it had none.
+    /// Its body, without secrets; `None` if it has none.
     pub body: Option<Value>,
 }

@@ -1,7 +1,7 @@
-//! Ids: `UUIDv7` inside, a typed prefix and 22 base62 characters outside. Every prefix of an id
-//! stands in this file.
+//! Ids. Internally a `UUIDv7`; in public a prefix for the type and 22 base62 characters. This file
+//! defines the prefix of every id.
 //!
-//! An id of another type does not parse, so it is *not found*, never a server error.
+//! An id of another type does not parse, so the caller receives *not found*, never a server error.
 
 use std::fmt;
 
@@ -10,16 +10,17 @@ use uuid::{Builder, Uuid};
 
 use crate::entropy::{Entropy, random_base62};
 
-/// 62^22 > 2^128: every UUID fits, the smaller ones padded with zeros.
+/// The number of base62 characters. Every UUID fits, since 62^22 > 2^128; smaller ones are padded
+/// with zeros.
 const WIDTH: usize = 22;
 
-/// Prefix of an organization id that the caller did not choose; 10 characters follow.
+/// The prefix of an organization id that the caller did not choose; 10 characters follow.
 const ORGANIZATION_PREFIX: &str = "org_";
-/// Prefix of a membership's id; 16 characters follow.
+/// The prefix of a membership's public id; 16 characters follow.
 const MEMBERSHIP_PREFIX: &str = "user_";
-/// Prefix of an event's id; 11 characters follow.
+/// The prefix of an audit event's public id; 11 characters follow.
 const EVENT_PREFIX: &str = "evt_";
-/// Prefix of a request id.
+/// The prefix of a request id; 16 characters follow.
 const REQUEST_PREFIX: &str = "req_";
 
 macro_rules! public_id {
@@ -29,7 +30,7 @@ macro_rules! public_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new id, later than those before it.
+            /// Creates an id, which sorts after those of earlier milliseconds.
             pub fn new(now: DateTime<Utc>, entropy: &dyn Entropy) -> Self {
                 Self(new_uuid(now, entropy))
             }
@@ -46,7 +47,7 @@ macro_rules! public_id {
                 self.0
             }
 
-            /// Reads the public spelling; `None` for anything else, ids of other types included.
+            /// Parses the public id; `None` for any other text, such as an id of another type.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
                 parse_uuid(text.strip_prefix($prefix)?).map(Self)
@@ -63,56 +64,56 @@ macro_rules! public_id {
 }
 
 public_id! {
-    /// A key.
+    /// The id of an API key or a personal access token.
     KeyId, "key_"
 }
 public_id! {
-    /// A session: what a key was exchanged for.
+    /// The id of a session: of an account, or one that a key was exchanged for.
     SessionId, "sess_"
 }
 
 public_id! {
-    /// A person's account.
+    /// The id of an account.
     AccountId, "acc_"
 }
 
 public_id! {
-    /// An invitation to an organization.
+    /// The id of an invitation.
     InviteId, "inv_"
 }
 public_id! {
-    /// A project.
+    /// The id of a project.
     ProjectId, "prj_"
 }
 public_id! {
-    /// A payment.
+    /// The id of a payment.
     PaymentId, "pay_"
 }
 public_id! {
-    /// A request that an organization was rejected.
+    /// The id of a rejection.
     RejectionId, "den_"
 }
 
-/// An organization inside; callers see its handle.
+/// The internal id of an organization. Callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OrganizationId(pub Uuid);
 
 impl OrganizationId {
-    /// The deployment itself: in its audit log is what belongs to no tenant.
+    /// The deployment itself, whose audit log records what belongs to no tenant.
     pub const SYSTEM: Self = Self(Uuid::nil());
 
-    /// The least id after this one, where lists of organizations go on; `None` after the last.
+    /// Returns the next id, at which a list of organizations continues; `None` after the maximum.
     #[must_use]
     pub fn successor(self) -> Option<Uuid> {
         self.0.as_u128().checked_add(1).map(Uuid::from_u128)
     }
 }
 
-/// A membership inside; callers see its handle.
+/// The internal id of a membership. Callers see its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MembershipId(pub Uuid);
 
-/// A `UUIDv7` of this moment.
+/// Creates a `UUIDv7` with the time `now`.
 pub fn new_uuid(now: DateTime<Utc>, entropy: &dyn Entropy) -> Uuid {
     let mut random = [0_u8; 10];
     entropy.fill(&mut random);
@@ -120,17 +121,17 @@ pub fn new_uuid(now: DateTime<Utc>, entropy: &dyn Entropy) -> Uuid {
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
 }
 
-/// The text of an organization handle that the caller leaves to us.
+/// Generates a random organization handle.
 pub fn new_organization_handle(entropy: &dyn Entropy) -> String {
     format!("{ORGANIZATION_PREFIX}{}", random_base62(entropy, 10))
 }
 
-/// The public id of a new membership.
+/// Generates the public id of a new membership.
 pub fn new_membership_handle(entropy: &dyn Entropy) -> String {
     format!("{MEMBERSHIP_PREFIX}{}", random_base62(entropy, 16))
 }
 
-/// Whether a text can be the public id of a membership.
+/// Returns whether a text has the form of a membership's public id.
 #[must_use]
 pub fn is_membership_handle(text: &str) -> bool {
     text.strip_prefix(MEMBERSHIP_PREFIX).is_some_and(|rest| {
@@ -138,13 +139,13 @@ pub fn is_membership_handle(text: &str) -> bool {
     })
 }
 
-/// The public id of an audit event, from its row's id.
+/// Returns the public id of an audit event, from its row's id.
 #[must_use]
-pub fn event_id(place: i64) -> String {
-    format!("{EVENT_PREFIX}{:0>11}", base62::encode(place.unsigned_abs()))
+pub fn event_id(row: i64) -> String {
+    format!("{EVENT_PREFIX}{:0>11}", base62::encode(row.unsigned_abs()))
 }
 
-/// The id of a request that brought none of its own.
+/// Generates an id for a request without one of its own.
 pub fn new_request_id(entropy: &dyn Entropy) -> String {
     format!("{REQUEST_PREFIX}{}", random_base62(entropy, 16))
 }
@@ -163,13 +164,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_reads_back_as_itself(value: u128) {
+        fn an_id_is_parsed_from_its_public_form(value: u128) {
             let id = KeyId::from_uuid(Uuid::from_u128(value));
             prop_assert_eq!(KeyId::parse(&id.to_string()), Some(id));
         }
 
         #[test]
-        fn ids_keep_the_order_of_their_uuids(one: u128, other: u128) {
+        fn public_ids_sort_like_their_uuids(one: u128, other: u128) {
             let id = |value| KeyId::from_uuid(Uuid::from_u128(value));
             prop_assert_eq!(
                 id(one).cmp(&id(other)),
@@ -178,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn reading_an_id_never_panics(text in "\\PC*", digits in "[0-9A-Za-z]{0,40}") {
+        fn parsing_an_id_never_panics(text in "\\PC*", digits in "[0-9A-Za-z]{0,40}") {
             let _ = KeyId::parse(&text);
             let _ = KeyId::parse(&format!("key_{digits}"));
         }

@@ -6,31 +6,31 @@ use crate::model::email::Email;
 use crate::model::ids::{InviteId, KeyId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
-/// How long an invitation can be accepted.
+/// The time in which an invitation can be accepted.
 pub const INVITE_LIFETIME: TimeDelta = TimeDelta::days(7);
 
-/// What became of an invitation.
+/// The status of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InviteStatus {
     /// It can be accepted.
     Pending,
-    /// It was.
+    /// It was accepted.
     Accepted,
-    /// It was taken back, or replaced.
+    /// It was revoked, or replaced by a later one.
     Revoked,
     /// It was not accepted in time.
     Expired,
 }
 
 impl InviteStatus {
-    /// Reads a status's word.
+    /// Parses a status's wire name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
+    pub fn parse(wire_name: &str) -> Option<Self> {
         let all = [Self::Pending, Self::Accepted, Self::Revoked, Self::Expired];
-        all.into_iter().find(|status| status.as_str() == word)
+        all.into_iter().find(|status| status.as_str() == wire_name)
     }
 
-    /// The status's word.
+    /// Returns the status's wire name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,39 +42,39 @@ impl InviteStatus {
     }
 }
 
-/// The public data of a invitation.
+/// The public data of an invitation.
 #[derive(Clone, Debug)]
 pub struct Invite {
     /// Its id.
     pub id: InviteId,
-    /// Who is invited.
+    /// The invited e-mail address.
     pub email: String,
-    /// What they are to be.
+    /// The role of the membership to create.
     pub role: Role,
-    /// What became of it, by the database's clock.
+    /// Its status, by the database's clock.
     pub status: InviteStatus,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// The membership that it came from, as callers see it.
+    /// The public id of the membership that created it.
     pub invited_by: String,
     /// When it was created.
     pub created_at: DateTime<Utc>,
 }
 
-/// An invitation about to be stored.
+/// An invitation to insert.
 pub struct NewInvite<'a> {
     /// Its id.
     pub id: InviteId,
-    /// Where to.
+    /// The organization to join.
     pub organization: OrganizationId,
-    /// Who is invited.
+    /// The invited e-mail address.
     pub email: &'a Email,
-    /// What they are to be.
+    /// The role of the membership to create.
     pub role: Role,
-    /// The membership that it comes from.
+    /// The membership that creates it.
     pub invited_by: MembershipId,
-    /// The organization's key that it is created with, if it is one.
+    /// The organization's key that creates it, if a key does.
     pub key: Option<KeyId>,
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }

@@ -9,25 +9,25 @@ use crate::model::mail::{MailKind, QueuedMail};
 pub struct Job {
     /// Its id.
     pub id: Uuid,
-    /// What to do.
+    /// The kind of work, with its payload.
     pub kind: JobKind,
-    /// How often it was attempted, this attempt included.
+    /// The number of attempts, including this one.
     pub attempts: i32,
     /// When it was queued.
     pub created_at: DateTime<Utc>,
 }
 
-/// What a job does, with its payload.
+/// A kind of job, with its payload.
 pub enum JobKind {
-    /// Sends a mail.
+    /// Sending a mail.
     Mail(QueuedMail),
 }
 
 impl JobKind {
-    /// The words of all kinds that this version knows.
-    pub const WORDS: [&str; MailKind::WORDS.len()] = MailKind::WORDS;
+    /// The stored names of all kinds that this version knows.
+    pub const NAMES: [&str; MailKind::NAMES.len()] = MailKind::NAMES;
 
-    /// Returns the word that the database stores for the kind.
+    /// Returns the name that the database stores for the kind.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -36,13 +36,13 @@ impl JobKind {
     }
 }
 
-/// How an attempt at a job ended.
+/// The outcome of an attempt at a job.
 pub enum JobOutcome {
-    /// The job is done, or there was nothing left to do.
+    /// The job is done, or nothing was left to do.
     Done,
     /// The attempt failed.
     Failed {
-        /// Why, for the operator. Contains no secret.
+        /// The reason, for the operator. Contains no secret.
         failure: String,
         /// Whether further attempts would fail as well.
         is_permanent: bool,

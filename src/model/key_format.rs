@@ -1,94 +1,97 @@
-//! The text of a key (contract §1, *Keys*): `<prefix><43 base62><6 base62 checksum>`.
+//! The format of keys and tokens (contract §1, *Keys*): `<prefix><43 base62><6 base62 checksum>`.
 //!
-//! The checksum is the CRC-32 of everything before it, so that a scanner, a typo check and the
-//! server can reject garbage without a database. It guards against accidents, not attackers.
+//! The checksum is the CRC-32 of everything before it. With it, a secret scanner, a typo check and
+//! the server can reject malformed text without a database. It protects from accidents, not from
+//! attackers.
 
 use crate::entropy::{Entropy, random_base62};
 use crate::model::ValidationError;
 use crate::model::secret::Secret;
 
-/// 62^43 > 2^256: this many characters carry 256 random bits.
+/// The number of random characters, which contain 256 random bits: 62^43 > 2^256.
 const RANDOM_LENGTH: usize = 43;
-/// 62^6 > 2^32: this many characters carry a CRC-32.
+/// The number of characters of the checksum, a CRC-32: 62^6 > 2^32.
 const CHECKSUM_LENGTH: usize = 6;
-/// How many characters after the prefix may be displayed, to distinguish keys.
+/// The number of characters after the prefix that may be displayed, to distinguish keys.
 const DISPLAY_ID_LENGTH: usize = 8;
 
-/// The stored prefix of imported keys, whose text has no prefix that this deployment knows.
+/// The stored prefix of imported keys, whose texts have no prefix that this deployment knows.
 pub const IMPORTED_PREFIX: &str = "imported_";
 
-/// What is digested for a key that was minted elsewhere: not its text but the SHA-256 of it, which
-/// may be all that its former home still has.
+/// Returns the text that is digested for an imported key: not the key but its SHA-256, since the
+/// system that created the key may have stored nothing else.
 #[must_use]
 pub fn imported_text(sha256: &[u8; 32]) -> String {
     format!("sha256:{}", hex::encode(sha256))
 }
 
-/// One kind of key: texts that start with its prefix.
+/// The format of one kind of key or token, which its prefix identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFormat {
     prefix: String,
 }
 
 impl KeyFormat {
-    /// The format with this prefix: a lower-case letter, then up to 30 lower-case letters, digits
-    /// and underscores, then an underscore.
+    /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
+    /// digits and underscores, then an underscore.
     ///
     /// # Errors
-    /// Any other text, in words for the operator who configures it.
+    /// The text is not such a prefix. The error is a message for the operator who configures it.
     pub fn parse(prefix: &str) -> Result<Self, ValidationError> {
-        let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        let fits = (2..=32).contains(&prefix.len())
+        let is_allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_valid = (2..=32).contains(&prefix.len())
             && prefix.as_bytes()[0].is_ascii_lowercase()
             && prefix.ends_with('_')
-            && prefix.bytes().all(word);
+            && prefix.bytes().all(is_allowed);
         if prefix == IMPORTED_PREFIX {
-            Err("must not be imported_, which stands for keys from elsewhere".into())
-        } else if fits {
+            Err("must not be imported_, which is reserved for imported keys".into())
+        } else if is_valid {
             Ok(Self { prefix: prefix.to_owned() })
         } else {
             Err("must be 2 to 32 of a-z, 0-9 and _, start with a letter and end with _".into())
         }
     }
 
-    /// The format of personal access tokens of a deployment that configures none.
+    /// Returns the default format of personal access tokens.
     #[must_use]
     pub fn personal_token() -> Self {
         Self { prefix: "tnt_pat_".to_owned() }
     }
 
-    /// The format of session tokens, which cookies contain.
+    /// Returns the format of session tokens, which cookies contain.
     #[must_use]
     pub fn session_token() -> Self {
         Self { prefix: "tnt_session_".to_owned() }
     }
 
-    /// The format of the tokens of mailed links.
+    /// Returns the format of the tokens of mailed links.
     #[must_use]
     pub fn link_token() -> Self {
         Self { prefix: "tnt_link_".to_owned() }
     }
 
-    /// The format of refresh tokens. Only we read them, so it is the same in every deployment.
+    /// Returns the format of refresh tokens. Only Tenantry parses them, so it cannot be configured.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { prefix: "tnt_refresh_".to_owned() }
     }
 
-    /// Whether `text` is a secret that only we read: a token of a session, a link or a refresh.
+    /// Returns whether `text` is a session token, a link token or a refresh token, which only
+    /// Tenantry parses.
     #[must_use]
     pub fn is_internal_token(text: &str) -> bool {
-        let ours = [Self::session_token(), Self::link_token(), Self::refresh_token()];
-        ours.iter().any(|format| format.matches(text))
+        let internal = [Self::session_token(), Self::link_token(), Self::refresh_token()];
+        internal.iter().any(|format| format.matches(text))
     }
 
-    /// What every text of this format starts with.
+    /// Returns the prefix of every text of this format.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// A new text with 256 random bits.
+    /// Generates a text of this format with 256 random bits.
     pub fn mint(&self, entropy: &dyn Entropy) -> Secret {
         let mut text = format!("{}{}", self.prefix, random_base62(entropy, RANDOM_LENGTH));
         let checksum = checksum(&text);
@@ -96,7 +99,7 @@ impl KeyFormat {
         Secret::new(text)
     }
 
-    /// Whether `text` could have been minted here.
+    /// Returns whether `text` has this format and a valid checksum.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let Some(rest) = text.strip_prefix(&self.prefix) else { return false };
@@ -110,11 +113,11 @@ impl KeyFormat {
     /// text.
     #[must_use]
     pub fn display_id<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let recognised = self.matches(text);
-        recognised.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY_ID_LENGTH])
+        let is_well_formed = self.matches(text);
+        is_well_formed.then(|| &text[self.prefix.len()..self.prefix.len() + DISPLAY_ID_LENGTH])
     }
 
-    /// The regular expression for secret scanners that finds texts of all these formats.
+    /// Returns a regular expression that finds texts of all these formats, for secret scanners.
     #[must_use]
     pub fn pattern(formats: &[Self]) -> String {
         let prefixes: Vec<_> = formats.iter().map(Self::prefix).collect();
@@ -123,13 +126,13 @@ impl KeyFormat {
 }
 
 impl Default for KeyFormat {
-    /// The format of a deployment that configures none.
+    /// Returns the format of keys in a deployment that configures none.
     fn default() -> Self {
         Self { prefix: "tnt_live_".to_owned() }
     }
 }
 
-/// CRC-32 (ISO-HDLC, as in gzip) in base62, padded with zeros.
+/// Returns the CRC-32 (ISO-HDLC, as in gzip) in base62, padded with zeros.
 fn checksum(text: &str) -> String {
     format!(
         "{:0>width$}",
@@ -150,13 +153,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_minted_key_is_recognised(prefix in "[a-z][a-z0-9_]{0,30}_") {
+        fn a_generated_key_has_its_format(prefix in "[a-z][a-z0-9_]{0,30}_") {
             let format = KeyFormat::parse(&prefix).expect("a good prefix");
             prop_assert!(format.matches(format.mint(&SystemEntropy).expose()));
         }
 
         #[test]
-        fn any_one_character_change_is_refused(at in 0_usize..58, to in "[0-9A-Za-z_]") {
+        fn a_key_with_a_changed_character_is_malformed(at in 0_usize..58, to in "[0-9A-Za-z_]") {
             let key = format().mint(&SystemEntropy);
             let mut changed = key.expose().to_owned();
             changed.replace_range(at..=at, &to);
@@ -164,7 +167,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(text in "\\PC*") {
+        fn any_other_text_is_malformed_and_never_panics(text in "\\PC*") {
             prop_assert!(!format().matches(&text));
             let prefixed = format!("tnt_live_{text}");
             prop_assert!(!format().matches(&prefixed));
@@ -172,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_other_tools_compute() {
+    fn the_checksum_is_the_crc_32_that_other_tools_compute() {
         // `python3 -c 'import zlib; print(zlib.crc32(b"123456789"))'` prints 3421780262.
         assert_eq!(checksum("123456789"), format!("{:0>6}", base62::encode(3_421_780_262_u32)));
     }
 
     #[test]
-    fn a_prefix_that_could_end_inside_the_key_is_refused() {
+    fn an_invalid_prefix_is_an_error() {
         for prefix in
             ["", "_", "imported_", "tnt", "Tnt_", "1tnt_", "tnt-live_", "é_", &"a".repeat(40)]
         {

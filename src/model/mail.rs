@@ -1,4 +1,4 @@
-//! What is mailed, and what a mailed link proves.
+//! The kinds of mail, and the purposes of mailed links.
 
 use chrono::TimeDelta;
 
@@ -7,14 +7,14 @@ use crate::model::ids::{InviteId, OrganizationId};
 /// The purpose of a mailed link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPurpose {
-    /// Verifying the address.
+    /// To verify the e-mail address.
     VerifyEmail,
-    /// The same, and that they may choose a new password.
+    /// To set a new password, which also verifies the e-mail address.
     ResetPassword,
 }
 
 impl LinkPurpose {
-    /// The purpose's word.
+    /// Returns the purpose's stored name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -23,7 +23,7 @@ impl LinkPurpose {
         }
     }
 
-    /// How long a link works.
+    /// Returns how long a link is valid.
     #[must_use]
     pub const fn lifetime(self) -> TimeDelta {
         match self {
@@ -33,12 +33,12 @@ impl LinkPurpose {
     }
 }
 
-/// Notices about an account, unless its owner has switched them off.
+/// A notice about the security of an account, unless its owner has turned these mails off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecurityNotice {
-    /// A sign-in from a network from which there was none in the last 30 days.
+    /// A sign-in from a network that was not used to sign in during the last 30 days.
     NewSignIn,
-    /// The password was changed, or another chosen by a mailed link.
+    /// The password was changed, or reset with a mailed link.
     PasswordChanged,
     /// A personal access token was created.
     TokenCreated,
@@ -51,7 +51,7 @@ impl SecurityNotice {
     pub const ALL: [Self; 4] =
         [Self::NewSignIn, Self::PasswordChanged, Self::TokenCreated, Self::NoticesDisabled];
 
-    /// The notice's word.
+    /// Returns the notice's stored name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,26 +63,26 @@ impl SecurityNotice {
     }
 }
 
-/// What a mail is about.
+/// A kind of mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailKind {
-    /// It carries a link.
+    /// A link for an account.
     Link(LinkPurpose),
-    /// A sign-up with an address that already has an account.
+    /// A sign-up used an e-mail address that already has an account.
     AlreadyRegistered,
     /// A notice about an account.
     Notice(SecurityNotice),
-    /// It carries the link of an invitation.
+    /// The link of an invitation.
     Invite(InviteId),
-    /// It carries the link to the first key of an organization that was paid for.
+    /// The link to the first key of an organization that was paid for.
     ClaimKey(OrganizationId),
     /// A paid checkout names an organization that it cannot be applied to.
     CheckoutUnfulfilled,
 }
 
 impl MailKind {
-    /// The words of all kinds.
-    pub const WORDS: [&str; 10] = [
+    /// The stored names of all kinds.
+    pub const NAMES: [&str; 10] = [
         LinkPurpose::VerifyEmail.as_str(),
         LinkPurpose::ResetPassword.as_str(),
         "already_registered",
@@ -95,10 +95,10 @@ impl MailKind {
         SecurityNotice::NoticesDisabled.as_str(),
     ];
 
-    /// Reads a kind's word, and the invitation or the organization that goes with some of them.
+    /// Parses a kind's stored name, with its invitation or organization if it needs one.
     #[must_use]
     pub fn parse(
-        word: &str,
+        name: &str,
         invite: Option<InviteId>,
         claim_of: Option<OrganizationId>,
     ) -> Option<Self> {
@@ -111,10 +111,10 @@ impl MailKind {
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
         let notices = SecurityNotice::ALL.map(Self::Notice);
         let mut all = all.into_iter().chain(notices).chain(about);
-        all.find(|kind| kind.as_str() == word)
+        all.find(|kind| kind.as_str() == name)
     }
 
-    /// The invitation that it is about.
+    /// Returns the invitation that the mail is about, if any.
     #[must_use]
     pub const fn invite(self) -> Option<InviteId> {
         match self {
@@ -127,7 +127,7 @@ impl MailKind {
         }
     }
 
-    /// The kind's word.
+    /// Returns the kind's stored name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -143,10 +143,10 @@ impl MailKind {
 
 /// A mail to send.
 pub struct QueuedMail {
-    /// What it is about.
+    /// Its kind.
     pub kind: MailKind,
     /// The recipient.
     pub address: String,
-    /// Where following the link leads afterwards.
+    /// The URL to which the browser is redirected after the link was used.
     pub callback_url: Option<String>,
 }

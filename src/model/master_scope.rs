@@ -1,23 +1,23 @@
 //! Master scopes: each operator route has a master key of its own (contract §5).
 
-/// A master scope.
+/// The scope of a master key: one of the operator's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MasterScope {
-    /// Making organizations.
+    /// Creating organizations.
     OrgCreate,
-    /// Replacing all keys of an organization by a new one.
+    /// Replacing all keys of an organization with a new one.
     OrgForceRotate,
-    /// Ending all keys of an organization.
+    /// Revoking all keys of an organization.
     OrgForceRevoke,
     /// Suspending and reactivating organizations.
     OrgSuspend,
     /// Reading an organization's usage.
     OrgUsage,
-    /// Suspending organizations that do not pay.
+    /// Suspending an organization that does not pay, and reactivating it.
     BillingSuspend,
-    /// Replacing the keys of an organization that pays again.
+    /// Replacing all keys of an organization that pays again.
     BillingRotate,
-    /// Changing what an organization pays for.
+    /// Changing an organization's plan.
     BillingPlan,
 }
 
@@ -34,7 +34,7 @@ impl MasterScope {
         Self::BillingPlan,
     ];
 
-    /// The scope's word, in the audit log and in the names of variables.
+    /// Returns the scope's name in the audit log and in the names of variables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl MasterScope {
         }
     }
 
-    /// The variable that contains the scope's master keys.
+    /// Returns the name of the environment variable that contains the scope's master keys.
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {

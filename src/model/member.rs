@@ -1,52 +1,52 @@
-//! Memberships of an organization, as its members see them.
+//! Memberships of an organization, with data of their accounts.
 
 use chrono::{DateTime, Utc};
 
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
-/// A membership. One that open signup created has no account until it is claimed.
+/// A membership. If open signup created it, it has no account until it is claimed.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The membership, inside.
+    /// Its internal id.
     pub id: MembershipId,
-    /// The membership, as callers see it.
+    /// Its public id.
     pub handle: String,
-    /// Whose it is.
+    /// Its account; `None` until the membership is claimed.
     pub account: Option<AccountId>,
-    /// Their address.
+    /// The account's e-mail address.
     pub email: Option<String>,
-    /// What they are called.
+    /// The name of the account's owner.
     pub name: Option<String>,
-    /// What they are in the organization.
+    /// Its role in the organization.
     pub role: Role,
-    /// Since when.
+    /// When it was created.
     pub joined_at: DateTime<Utc>,
 }
 
-/// A membership that began by an invitation of a key.
+/// A membership that an invitation of a key created.
 #[derive(Clone, Debug)]
 pub struct KeyInvitedMembership {
-    /// The membership, as callers see it.
+    /// Its public id.
     pub handle: String,
-    /// The role that it has now.
+    /// Its current role.
     pub role: Role,
     /// When the invitation was accepted.
     pub joined_at: DateTime<Utc>,
 }
 
-/// A membership about to be stored.
+/// A membership to insert.
 pub struct NewMembership<'a> {
-    /// Where it is.
+    /// The organization.
     pub organization: OrganizationId,
-    /// The membership, inside.
+    /// Its internal id.
     pub id: MembershipId,
-    /// The membership, as callers see it.
+    /// Its public id.
     pub handle: &'a str,
-    /// What its person is.
+    /// Its role.
     pub role: Role,
-    /// The account; `None` until it is claimed.
+    /// Its account; `None` until the membership is claimed.
     pub account: Option<AccountId>,
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }

@@ -1,13 +1,13 @@
-//! A key's metadata: string members that its organization stores with it.
+//! The metadata of keys: strings that an organization stores with a key.
 
 use std::collections::BTreeMap;
 
 use crate::model::ValidationError;
 
-/// The largest metadata of a key, in bytes of JSON.
+/// The maximum size of a key's metadata, in bytes of JSON.
 const MAX_BYTES: usize = 4096;
 
-/// Strings under names.
+/// A key's metadata: values by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(BTreeMap<String, String>);
 
@@ -15,7 +15,8 @@ impl Metadata {
     /// Validates metadata.
     ///
     /// # Errors
-    /// A blank name, more than 4 KiB, or a NUL character, which Postgres cannot store.
+    /// A name is blank, the JSON exceeds 4 KiB, or there is a NUL character, which Postgres cannot
+    /// store.
     pub fn parse(members: BTreeMap<String, String>) -> Result<Self, ValidationError> {
         if members.keys().any(|name| name.trim().is_empty()) {
             return Err("must not contain an empty name".into());
@@ -34,10 +35,11 @@ impl Metadata {
         Ok(metadata)
     }
 
-    /// This with changes: a string replaces, nothing removes.
+    /// Returns the metadata with these changes applied.
     ///
     /// # Errors
-    /// As for [`Metadata::parse`], but for names that are there already.
+    /// The result exceeds 4 KiB or contains a NUL character. Unlike in [`Metadata::parse`], names
+    /// may be blank: such members may already be stored.
     pub fn merged(&self, changes: &MetadataChanges) -> Result<Self, ValidationError> {
         let mut members = self.0.clone();
         for (name, change) in &changes.0 {
@@ -55,12 +57,12 @@ impl Metadata {
         Self(serde_json::from_value(value).unwrap_or_default())
     }
 
-    /// Returns the value of the database's column, which callers see, too.
+    /// Returns the value of the database's column, which responses also contain.
     #[must_use]
     pub fn to_stored(&self) -> serde_json::Value {
         serde_json::json!(self.0)
     }
 }
 
-/// Changes to metadata: a string replaces, nothing removes.
+/// Changes to metadata: a string sets a member, and `None` removes it.
 pub struct MetadataChanges(pub BTreeMap<String, Option<String>>);

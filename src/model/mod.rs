@@ -1,7 +1,7 @@
 //! Plain data and its rules, without I/O.
 //!
-//! A raw string becomes a type here, through the type's `parse`, and nowhere else; below the
-//! edge of the server there are no raw strings any more.
+//! Raw strings become types here, through each type's `parse`, and nowhere else. The modules below
+//! HTTP receive only these types.
 
 pub mod account;
 pub mod allowed_ips;
@@ -50,7 +50,7 @@ pub mod verification;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a text is invalid, as a message for the caller.
+/// The reason why a value is invalid, as a message for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidationError(pub Cow<'static, str>);
 

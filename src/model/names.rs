@@ -1,4 +1,4 @@
-//! Names that people give to things.
+//! Names of organizations, projects, people and keys.
 
 use crate::model::ValidationError;
 
@@ -15,7 +15,7 @@ macro_rules! names {
             /// Parses a name of 1 to [`Self::MAX`] characters without control characters.
             ///
             /// # Errors
-            /// Any other text, with a message for the caller.
+            /// The text is not such a name. The error states what is required.
             pub fn parse(text: &str) -> Result<Self, ValidationError> {
                 parse(text, Self::MAX).map(Self)
             }
@@ -36,7 +36,7 @@ names! {
     ProjectName = 128;
     /// The name of a person.
     PersonName = 256;
-    /// The name of a key.
+    /// The name of a key or a personal access token.
     KeyName = 255;
 }
 
@@ -45,17 +45,17 @@ impl KeyName {
     /// [`Self::MAX`].
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is not such a name. The error states what is required.
     pub fn parse_up_to(max: usize, text: &str) -> Result<Self, ValidationError> {
         parse(text, max).map(Self)
     }
 }
 
 impl PersonName {
-    /// Parses a name; an empty one gives `None`.
+    /// Parses a name; `None` if the text is empty.
     ///
     /// # Errors
-    /// As [`PersonName::parse`].
+    /// As for [`PersonName::parse`].
     pub fn parse_optional(text: &str) -> Result<Option<Self>, ValidationError> {
         if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
     }

@@ -1,4 +1,4 @@
-//! Where pages come from: origins (RFC 6454), and the list of those we trust with cookies.
+//! Browser origins (RFC 6454), and the list of those that are trusted with cookies.
 
 use std::fmt;
 
@@ -6,49 +6,54 @@ use url::{Host, Url};
 
 use crate::model::ValidationError;
 
-/// The longest text that can be an origin: a host of 253 Unicode characters, with a margin.
+/// The maximum length of the text of an origin, in bytes: enough for a host of 253 Unicode
+/// characters.
 const MAX_LENGTH: usize = 1_024;
 
-/// One origin, in its one spelling: scheme, host and port, where it is not the scheme's own.
+/// An origin in canonical form: scheme, host, and the port if it is not the scheme's default.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://host[:port]`; `http` is for this machine only. No path, no wildcard.
+    /// Parses `https://host[:port]`, without a path or wildcard. `http` is only allowed for
+    /// localhost and loopback addresses.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is invalid. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        let wrong = || {
+        let invalid = || {
             ValidationError::from(
                 "must be https://host or https://host:port (http:// for localhost only)",
             )
         };
-        // A host contains no character that a parser would decode or drop, and is no longer than
-        // DNS allows.
+        // A URL parser would decode or drop these characters.
         let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && c != '%';
         if text.len() > MAX_LENGTH || !text.chars().all(is_plain) {
-            return Err(wrong());
+            return Err(invalid());
         }
-        let url = Url::parse(text).map_err(|_| wrong())?;
-        let has_a_name = url.host_str().is_some_and(|host| host.len() <= 253);
+        let url = Url::parse(text).map_err(|_| invalid())?;
+        let is_host_valid = url.host_str().is_some_and(|host| host.len() <= 253);
         let is_bare = !text.ends_with('/') && !text.contains(['*', '?', '#', '@', '\\', ' ']);
         let is_bare = is_bare && url.path() == "/" && text.matches('/').count() == 2;
-        let allowed = match url.scheme() {
+        let is_allowed = match url.scheme() {
             "https" => url.has_host(),
             "http" => is_localhost(&url),
             _ => false,
         };
-        if is_bare && allowed && has_a_name { Ok(Self::from_url(&url)) } else { Err(wrong()) }
+        if is_bare && is_allowed && is_host_valid {
+            Ok(Self::from_url(&url))
+        } else {
+            Err(invalid())
+        }
     }
 
-    /// The origin of a URL.
+    /// Returns the origin of a URL.
     #[must_use]
     pub fn from_url(url: &Url) -> Self {
         Self(url.origin().ascii_serialization())
     }
 
-    /// The origin as text.
+    /// Returns the origin as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -61,27 +66,27 @@ impl fmt::Display for Origin {
     }
 }
 
-/// How many origins an organization may list.
+/// The maximum number of origins that an organization can list.
 pub const MAX_LISTED_ORIGINS: usize = 50;
 
-/// Reads origins separated by commas: at least one, and each kept once.
+/// Parses origins separated by commas, and removes duplicates. There must be at least one.
 ///
 /// # Errors
-/// A text that is none, or too many.
+/// A text is not an origin, or there are more than [`MAX_LISTED_ORIGINS`].
 pub fn parse_comma_separated_origins(text: &str) -> Result<Vec<Origin>, ValidationError> {
     parse_origin_list(text.split(',').map(str::trim))
 }
 
-/// Reads a list of origins, and keeps each once.
+/// Parses a list of origins, and removes duplicates.
 ///
 /// # Errors
-/// A text that is none, or too many.
+/// A text is not an origin, or there are more than [`MAX_LISTED_ORIGINS`].
 pub fn parse_origin_list<'a>(
     texts: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Origin>, ValidationError> {
     let mut origins: Vec<Origin> = Vec::new();
-    for (at, text) in texts.enumerate() {
-        if at == MAX_LISTED_ORIGINS {
+    for (index, text) in texts.enumerate() {
+        if index == MAX_LISTED_ORIGINS {
             return Err(format!("must be at most {MAX_LISTED_ORIGINS} origins").into());
         }
         let origin = Origin::parse(text)?;
@@ -101,8 +106,8 @@ fn is_localhost(url: &Url) -> bool {
     }
 }
 
-/// The origins whose pages may act for the person that signed in there: our own and the
-/// dashboards'.
+/// The origins whose scripts may use an account's session: the API's own and those of the
+/// dashboards.
 #[derive(Clone, Debug)]
 pub struct TrustedOrigins {
     api_url: Url,
@@ -110,7 +115,7 @@ pub struct TrustedOrigins {
 }
 
 impl TrustedOrigins {
-    /// The API's own address and the dashboards'.
+    /// Creates the list from the API's own URL and the origins of the dashboards.
     #[must_use]
     pub fn new(own: Url, dashboards: Vec<Origin>) -> Self {
         let mut all = vec![Origin::from_url(&own)];
@@ -118,16 +123,17 @@ impl TrustedOrigins {
         Self { api_url: own, all }
     }
 
-    /// Whether `origin` is one of them.
+    /// Returns whether `origin` is trusted.
     #[must_use]
     pub fn contains(&self, origin: &str) -> bool {
         self.all.iter().any(|trusted| trusted.as_str() == origin)
     }
 
-    /// Reads where a person is to go on to: a URL of a trusted origin, or a path of our own.
+    /// Parses a URL to which a browser is to be redirected: one of a trusted origin, or a path of
+    /// the API.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is invalid. The error states what is required.
     pub fn parse_callback(&self, text: &str) -> Result<String, ValidationError> {
         let url = self.api_url.join(text).ok().filter(|_| text.len() <= 2048);
         let url = url.filter(|url| self.contains(Origin::from_url(url).as_str()));
@@ -141,8 +147,9 @@ impl TrustedOrigins {
     }
 }
 
-/// Whether scripts of `origin` may use a credential whose organization lists these origins: trusted
-/// origins and listed ones, or any where none is listed. A request without an origin always may.
+/// Returns whether scripts of `origin` may use a credential whose organization lists these origins.
+/// Trusted and listed origins may; every origin may if none is listed. A request without an origin
+/// always may.
 #[must_use]
 pub fn is_origin_allowed(
     origin: Option<&str>,
@@ -161,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_has_one_spelling() {
+    fn an_origin_has_one_canonical_form() {
         for (text, origin) in [
             ("https://App.Example.com", "https://app.example.com"),
             ("https://app.example.com:443", "https://app.example.com"),
@@ -174,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_or_not_safe_is_refused() {
+    fn an_invalid_or_insecure_origin_is_an_error() {
         for text in [
             "",
             "null",
@@ -200,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_stays_with_us() {
+    fn only_a_callback_url_of_a_trusted_origin_is_accepted() {
         let own = Url::parse("https://api.example.com").expect("a URL");
         let dashboard = Origin::parse("https://app.example.com").expect("an origin");
         let trusted = TrustedOrigins::new(own, vec![dashboard]);
-        for good in ["/welcome", "https://app.example.com/in?a=b", "https://api.example.com"] {
-            assert!(trusted.parse_callback(good).is_ok(), "{good:?}");
+        for valid in ["/welcome", "https://app.example.com/in?a=b", "https://api.example.com"] {
+            assert!(trusted.parse_callback(valid).is_ok(), "{valid:?}");
         }
-        for bad in [
+        for invalid in [
             "//evil.example",
             "/\\evil.example",
             "https://evil.example",
@@ -217,7 +224,7 @@ mod tests {
             "blob:https://api.example.com/1",
             "http://app.example.com",
         ] {
-            assert!(trusted.parse_callback(bad).is_err(), "{bad:?}");
+            assert!(trusted.parse_callback(invalid).is_err(), "{invalid:?}");
         }
     }
 }

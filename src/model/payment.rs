@@ -4,23 +4,23 @@ use chrono::{DateTime, Utc};
 
 use crate::model::ids::{OrganizationId, PaymentId};
 
-/// What became of a payment.
+/// The status of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PaymentStatus {
-    /// The money came.
+    /// The payment succeeded.
     Paid,
-    /// It did not.
+    /// The payment failed.
     Failed,
 }
 
 impl PaymentStatus {
-    /// Reads a status's word.
+    /// Parses a status's wire name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Paid, Self::Failed].into_iter().find(|status| status.as_str() == word)
+    pub fn parse(wire_name: &str) -> Option<Self> {
+        [Self::Paid, Self::Failed].into_iter().find(|status| status.as_str() == wire_name)
     }
 
-    /// The status's word.
+    /// Returns the status's wire name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,28 +30,28 @@ impl PaymentStatus {
     }
 }
 
-/// Money, and what for.
+/// The amount of a payment, and what it is for.
 pub struct Charge {
-    /// How much, in the currency's smallest unit; more than nothing.
+    /// The amount in the currency's smallest unit; more than 0.
     pub amount: i64,
     /// The currency: three lower-case letters (ISO 4217).
     pub currency: String,
-    /// What it is known by where it was paid: an invoice, or what stands for one.
+    /// Stripe's id of the invoice, or of the object that stands for one.
     pub reference: String,
-    /// What for, in words.
+    /// A description of what was paid for.
     pub description: Option<String>,
 }
 
-/// Why a paid checkout cannot be fulfilled.
+/// The reason why a paid checkout cannot be fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnfulfilledReason {
-    /// Its organization is there, and its customer is not known to pay for it.
+    /// Its organization exists, and its customer is not known to pay for it.
     BelongsToAnother,
-    /// The metadata states that the organization exists, and it does not.
+    /// Its metadata states that the organization exists, but it does not.
     DoesNotExist,
-    /// Its organization was deleted; the id is not given out again.
+    /// Its organization was deleted. The id is never reused.
     Deleted,
-    /// Its organization is a person's home, and the plan is not for those.
+    /// Its organization is an account's home organization, which cannot have the plan.
     PlanNotForHome,
     /// Its subscription has ended.
     SubscriptionEnded,
@@ -60,7 +60,7 @@ pub enum UnfulfilledReason {
 }
 
 impl UnfulfilledReason {
-    /// The reason's word.
+    /// Returns the reason's stored name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -73,7 +73,8 @@ impl UnfulfilledReason {
         }
     }
 
-    /// The message for the operator, whom Stripe displays the response.
+    /// Returns the message for the operator. Stripe's dashboard displays the response that contains
+    /// it.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {
@@ -82,7 +83,7 @@ impl UnfulfilledReason {
                  for an organization of the buyer's needs metadata.mode=existing"
             }
             Self::DoesNotExist => "The organization does not exist, but metadata.mode is existing",
-            Self::Deleted => "The organization was deleted, and its id is not given out again",
+            Self::Deleted => "The organization was deleted, and its id is never reused",
             Self::PlanNotForHome => "The plan is not for a person's home organization",
             Self::SubscriptionEnded => "The checkout's subscription has ended",
             Self::Incomplete => "The checkout lacks what is needed",
@@ -90,19 +91,19 @@ impl UnfulfilledReason {
     }
 }
 
-/// A payment about to be stored.
+/// A payment to insert.
 pub struct NewPayment<'a> {
     /// Its id.
     pub id: PaymentId,
-    /// What for.
+    /// The organization that was paid for.
     pub organization: OrganizationId,
-    /// The id of the event that reported it.
+    /// The id of Stripe's event that reported it.
     pub event: &'a str,
-    /// How much.
+    /// The amount, and what it is for.
     pub charge: &'a Charge,
-    /// What became of it.
+    /// Its status.
     pub status: PaymentStatus,
-    /// When it was created, or failed.
+    /// The time of the payment or of its failure.
     pub created_at: DateTime<Utc>,
 }
 
@@ -110,14 +111,14 @@ pub struct NewPayment<'a> {
 pub struct Payment {
     /// Its id.
     pub id: PaymentId,
-    /// How much, in the currency's smallest unit.
+    /// The amount in the currency's smallest unit.
     pub amount: i64,
-    /// The currency.
+    /// The currency: three lower-case letters (ISO 4217).
     pub currency: String,
-    /// What became of it.
+    /// Its status.
     pub status: PaymentStatus,
-    /// What for, in words.
+    /// A description of what was paid for.
     pub description: Option<String>,
-    /// When it was created, or failed.
+    /// The time of the payment or of its failure.
     pub created_at: DateTime<Utc>,
 }

@@ -1,4 +1,4 @@
-//! A personal access token without its text.
+//! Personal access tokens, without their plaintexts.
 
 use chrono::{DateTime, Utc};
 
@@ -7,54 +7,54 @@ use crate::model::names::KeyName;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// The public data of a personal access token after it was created.
+/// The public data of a personal access token, without its plaintext.
 #[derive(Clone, Debug)]
 pub struct PersonalToken {
     /// Its id.
     pub id: KeyId,
-    /// Its label.
+    /// Its name.
     pub name: String,
-    /// What its text starts with.
+    /// The prefix of its text.
     pub prefix: String,
-    /// The 8 characters after the prefix.
+    /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: String,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// The organization that it is pinned to, as callers see it.
+    /// The public id of the organization that it is pinned to, if any.
     pub organization_handle: Option<String>,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When it was last used, up to 10 seconds behind.
+    /// When it was last used. The stored time can be up to 10 seconds old.
     pub last_used_at: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When it was last updated.
     pub updated_at: DateTime<Utc>,
 }
 
-/// A personal access token about to be stored.
+/// A personal access token to insert.
 pub struct NewPersonalToken<'a> {
     /// Its id.
     pub id: KeyId,
-    /// Whose it is.
+    /// The account that owns it.
     pub account: AccountId,
-    /// The organization that it is to work in, and its person's membership there, which it ends
-    /// with; `None` in none in particular.
+    /// The organization that it is pinned to, and the account's membership there, with which it
+    /// ends; `None` if it is not pinned.
     pub pinned_to: Option<(OrganizationId, MembershipId)>,
     /// The digest of its text.
     pub digest: Digest,
-    /// The pepper of the digest.
+    /// The id of the digest's pepper.
     pub pepper_id: &'a str,
-    /// What its text starts with.
+    /// The prefix of its text.
     pub prefix: &'a str,
-    /// The 8 characters after the prefix.
+    /// The first 8 characters after the prefix, which may be displayed.
     pub display_id: &'a str,
-    /// Its label.
+    /// Its name.
     pub name: &'a KeyName,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: &'a ScopeSet,
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
-    /// When it ends; `None` is never.
+    /// When it expires; `None` if it never does.
     pub expires_at: Option<DateTime<Utc>>,
 }

@@ -8,7 +8,7 @@ use crate::model::account::{random_lowercase, require_short_name};
 use crate::model::ids::{MembershipId, OrganizationId, ProjectId};
 use crate::model::names::ProjectName;
 
-/// How many characters of a name its slug keeps.
+/// The maximum length of a slug that is based on a name.
 const MAX_SUGGESTED_CHARS: usize = 40;
 
 /// The public data of a project.
@@ -16,45 +16,45 @@ const MAX_SUGGESTED_CHARS: usize = 40;
 pub struct Project {
     /// Its id.
     pub id: ProjectId,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// Its short name, unique in the organization.
+    /// Its slug, unique in the organization.
     pub slug: String,
-    /// What it is about.
+    /// Its description.
     pub description: Option<String>,
     /// The public id of the membership that created it.
     pub created_by: String,
     /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last changed.
+    /// When it was last updated.
     pub updated_at: DateTime<Utc>,
 }
 
-/// A project about to be stored.
+/// A project to insert.
 pub struct NewProject<'a> {
     /// Its id.
     pub id: ProjectId,
-    /// Whose it is.
+    /// The organization that owns it.
     pub organization: OrganizationId,
-    /// What it is called.
+    /// Its name.
     pub name: &'a ProjectName,
-    /// Its short name.
+    /// Its slug.
     pub slug: &'a Slug,
-    /// What it is about.
+    /// Its description.
     pub description: Option<&'a Description>,
     /// The membership that creates it.
     pub created_by: MembershipId,
-    /// When it is created.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }
 
-/// Changes to a project; `None` leaves a field unchanged.
+/// Changes to a project. A field that is `None` stays unchanged.
 pub struct ProjectChanges {
-    /// What it is called.
+    /// Its name.
     pub name: Option<ProjectName>,
-    /// Its short name.
+    /// Its slug.
     pub slug: Option<Slug>,
-    /// What it is about; `Some(None)` is nothing any more.
+    /// Its description; `Some(None)` removes it.
     pub description: Option<Option<Description>>,
 }
 
@@ -64,17 +64,17 @@ pub struct ProjectChanges {
 pub struct Slug(String);
 
 impl Slug {
-    /// Reads a slug.
+    /// Parses a slug.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is invalid. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The slug that a name suggests: `my-project` for "My Project!"; `None` where the name has
-    /// no letters of the alphabet.
+    /// Returns a slug based on a name: `my-project` for "My Project!". `None` if the name has no
+    /// ASCII letters or digits.
     #[must_use]
     pub fn from_name(name: &ProjectName) -> Option<Self> {
         let lower = name.as_str().to_ascii_lowercase();
@@ -90,33 +90,33 @@ impl Slug {
 
     /// Returns a random slug, based on one that is taken, if any.
     pub fn random(taken: Option<&Self>, entropy: &dyn Entropy) -> Self {
-        let word = taken.map_or("project", Self::as_str);
-        Self(format!("{word}-{}", random_lowercase(entropy)))
+        let base = taken.map_or("project", Self::as_str);
+        Self(format!("{base}-{}", random_lowercase(entropy)))
     }
 
-    /// The slug as text.
+    /// Returns the slug as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What a project is about: at most 1,024 characters, lines and tabs among them but no other
-/// control characters.
+/// A project's description: at most 1,024 characters. Newlines and tabs are allowed, other control
+/// characters are not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description(String);
 
 impl Description {
-    /// The longest description, in Unicode scalar values.
+    /// The maximum length, in Unicode scalar values.
     pub const MAX: usize = 1024;
 
-    /// Reads a description.
+    /// Parses a description.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is invalid. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.chars().any(|it| it.is_control() && it != '\n' && it != '\t') {
-            return Err("must not contain control characters but newlines and tabs".into());
+            return Err("must not contain control characters except newlines and tabs".into());
         }
         if text.chars().count() > Self::MAX {
             return Err(format!("must be at most {} characters long", Self::MAX).into());
@@ -124,7 +124,7 @@ impl Description {
         Ok(Self(text.to_owned()))
     }
 
-    /// The description as text.
+    /// Returns the description as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -139,17 +139,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_suggested_slug_is_a_slug_and_so_is_what_chance_makes_of_it(name in "\\PC{1,128}") {
+        fn a_suggested_slug_and_a_random_one_are_valid(name in "\\PC{1,128}") {
             let suggested = ProjectName::parse(&name).ok().as_ref().and_then(Slug::from_name);
-            let by_chance = Slug::random(suggested.as_ref(), &SystemEntropy);
-            for slug in suggested.into_iter().chain([by_chance]) {
+            let random = Slug::random(suggested.as_ref(), &SystemEntropy);
+            for slug in suggested.into_iter().chain([random]) {
                 prop_assert_eq!(Slug::parse(slug.as_str()), Ok(slug));
             }
         }
     }
 
     #[test]
-    fn a_name_suggests_its_words() {
+    fn a_suggested_slug_is_the_words_of_the_name_joined_with_hyphens() {
         for (name, slug) in [
             ("My Project!", Some("my-project")),
             (" Don't - panic\u{a0}2 ", Some("dont-panic-2")),
@@ -166,17 +166,17 @@ mod tests {
 
     #[test]
     fn a_name_has_1_to_128_characters_and_a_description_at_most_1024() {
-        for good in ["a", " ", &"é".repeat(128)] {
-            assert!(ProjectName::parse(good).is_ok(), "{good:?}");
+        for valid in ["a", " ", &"é".repeat(128)] {
+            assert!(ProjectName::parse(valid).is_ok(), "{valid:?}");
         }
-        for bad in ["", "a\nb", "a\0", &"é".repeat(129)] {
-            assert!(ProjectName::parse(bad).is_err(), "{bad:?}");
+        for invalid in ["", "a\nb", "a\0", &"é".repeat(129)] {
+            assert!(ProjectName::parse(invalid).is_err(), "{invalid:?}");
         }
-        for good in ["", "a\n\tb", &"é".repeat(1024)] {
-            assert!(Description::parse(good).is_ok(), "{good:?}");
+        for valid in ["", "a\n\tb", &"é".repeat(1024)] {
+            assert!(Description::parse(valid).is_ok(), "{valid:?}");
         }
-        for bad in ["a\r\nb", "\0", "\u{1b}[31m", "\u{85}", &"é".repeat(1025)] {
-            assert!(Description::parse(bad).is_err(), "{bad:?}");
+        for invalid in ["a\r\nb", "\0", "\u{1b}[31m", "\u{85}", &"é".repeat(1025)] {
+            assert!(Description::parse(invalid).is_err(), "{invalid:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rate limits, and their names in responses, settings and metrics.
+//! The rate limits, their names and rates, and the subjects whose attempts they count.
 
 use std::net::IpAddr;
 
@@ -8,21 +8,22 @@ use uuid::Uuid;
 use crate::model::rate::Rate;
 use crate::model::secret::Digest;
 
-/// One limit.
+/// A rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RateLimit {
     /// Requests without a credential, for each client address.
     Address,
-    /// Requests about one's own account, for each person.
+    /// Requests about the caller's own account, for each account.
     Account,
-    /// Credentials that are not valid, for each client address.
+    /// Requests with a credential that is not valid, for each client address.
     UnknownKeys,
-    /// Signing up and in, for each client address.
+    /// Sign-ups and sign-ins, for each client address.
     SignIn,
-    /// Signing in to one account; success clears it. It slows, and never locks.
+    /// Attempts to sign in to one account. A success refills the bucket. The limit delays attempts,
+    /// and never locks the account.
     SignInFailures,
-    /// Showing the password of an account in a session of it, or with a link that was mailed to it;
-    /// success clears it.
+    /// Checks of an account's password in one of its sessions, or with a link that was mailed to
+    /// it. A success refills the bucket.
     OwnPassword,
     /// Mails of one kind to one e-mail address.
     MailAddress,
@@ -30,17 +31,17 @@ pub enum RateLimit {
     MailClient,
     /// Uses of tokens of mailed links, for each client address.
     TokenChecks,
-    /// Keys that are minted for each organization, and tokens for each person.
+    /// Keys that are created, for each organization, and tokens, for each account.
     KeyMint,
-    /// Organizations that one person makes.
+    /// Organizations that are created, for each account.
     Organizations,
     /// Changes by accounts, for each organization.
     Changes,
     /// Wrong master keys, for each client address.
     MasterFailures,
-    /// Requests with right master keys, for each client address.
+    /// Requests with valid master keys, for each client address.
     MasterRequests,
-    /// Wrong secrets of verifiers, for each client address.
+    /// Wrong verifier secrets, for each client address.
     VerifierFailures,
     /// Credentials that verifiers checked and that are not valid, for each client address that they
     /// report, or for each verifier that reports none.
@@ -48,7 +49,7 @@ pub enum RateLimit {
 }
 
 impl RateLimit {
-    /// Every limit that has one rate for all.
+    /// Every rate limit.
     pub const ALL: [Self; 16] = [
         Self::Address,
         Self::Account,
@@ -68,7 +69,7 @@ impl RateLimit {
         Self::CheckedUnknownKeys,
     ];
 
-    /// The limit's name in answers, settings and metrics.
+    /// Returns the limit's name in responses, settings and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,38 +92,39 @@ impl RateLimit {
         }
     }
 
-    /// Whether the caller is the subject of the limit. What remains of another subject's limit
-    /// would reveal what that subject did, and that it has an account.
+    /// Returns whether the caller is the subject of the limit. The remaining attempts of another
+    /// subject would reveal what it did, and that it has an account.
     #[must_use]
     pub const fn is_reported_to_caller(self) -> bool {
         !matches!(self, Self::SignInFailures | Self::MailAddress)
     }
 
-    /// The rate where the operator sets none: generous enough for trying the product out.
+    /// Returns the rate if the operator sets none: generous enough to try the product out.
     #[must_use]
     pub const fn default_rate(self) -> Rate {
         match self {
-            // 20 a second, 120 at once.
+            // 120 at once, then 20 a second.
             Self::Address | Self::Account => Rate::new(120, 6),
             Self::UnknownKeys | Self::CheckedUnknownKeys | Self::SignIn => Rate::new(60, 60),
-            // 10, then one for every 30 seconds.
+            // 10 at once, then one every 30 seconds.
             Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
             Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
             Self::TokenChecks => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
-            // 1,200, then one in 3 seconds: each is an event of the audit log, which is kept.
+            // 1,200 at once, then one every 3 seconds: each adds an event to the audit log, which
+            // is stored for a long time.
             Self::Changes => Rate::new(1_200, 3_600),
             Self::MasterFailures | Self::VerifierFailures => Rate::new(100, 300),
             Self::MasterRequests => Rate::new(1_000, 100),
         }
     }
 
-    /// The rate under `LIMITS_PROFILE=strict`, for deployments that strangers can reach.
+    /// Returns the rate with `LIMITS_PROFILE=strict`, for deployments that are open to the public.
     #[must_use]
     pub const fn strict_rate(self) -> Rate {
         match self {
-            // 5 a second, 30 at once.
+            // 30 at once, then 5 a second.
             Self::Address | Self::Account => Rate::new(30, 6),
             Self::UnknownKeys | Self::CheckedUnknownKeys => Rate::new(20, 60),
             Self::SignIn => Rate::new(10, 60),
@@ -138,12 +140,14 @@ impl RateLimit {
     }
 }
 
-/// Whose tries are counted together. Two that differ share a bucket by an accident of 2^-64.
+/// A subject whose attempts are counted together, such as a client or an account. Two different
+/// subjects share a bucket with a probability of 2^-64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LimitSubject(u128);
 
 impl LimitSubject {
-    /// A client's address. Clients whose address is unknown share one subject.
+    /// Returns the subject of a client's address. Clients whose address is unknown share one
+    /// subject.
     #[must_use]
     pub fn from_address(address: Option<IpAddr>) -> Self {
         match address.map(client_network) {
@@ -153,44 +157,45 @@ impl LimitSubject {
         }
     }
 
-    /// The subject that is shared beyond the capacity of the table.
+    /// The subject that all further ones share when the table of subjects is full.
     pub const SHARED: Self = Self(u128::MAX);
 
-    /// A number that differs for most.
+    /// Returns a hash of 16 bits, to select a shard.
     #[must_use]
     pub fn shard_hash(self) -> usize {
         let mixed = (self.0 ^ (self.0 >> 64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         usize::try_from((mixed >> 32) & 0xffff).unwrap_or(0)
     }
 
-    /// What has an id: an organization, an account.
+    /// Returns the subject of an id, such as that of an organization or account.
     #[must_use]
     pub const fn from_id(id: Uuid) -> Self {
         Self(id.as_u128())
     }
 
-    /// The same subject with a number, to count its requests apart.
+    /// Returns a subject that combines this one with a number, to count some of its attempts
+    /// separately.
     #[must_use]
     pub const fn with_number(self, number: u64) -> Self {
         Self(self.0 ^ (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
     }
 
-    /// What has a name, such as an e-mail address, of which nothing is kept but a digest: under a
-    /// secret, since names can be guessed.
+    /// Returns the subject of a name, such as an e-mail address. Only its digest is stored. The
+    /// digest uses a secret key, since names can be guessed.
     #[must_use]
     pub fn from_digest(digest: &Digest) -> Self {
         Self(digest.bytes().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes)))
     }
 
-    /// The value of the database's column.
+    /// Returns the value of the database's column.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
     }
 }
 
-/// The network that counts as one client: the /64 of an IPv6 address; an IPv4-mapped address is
-/// IPv4.
+/// Returns the network that counts as one client: an IPv4 address, or the /64 network of an IPv6
+/// address. An IPv4-mapped address counts as IPv4.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpNet {
     match address.to_canonical() {
@@ -203,25 +208,25 @@ pub fn client_network(address: IpAddr) -> IpNet {
 mod tests {
     use super::*;
 
-    fn of(address: &str) -> LimitSubject {
+    fn subject(address: &str) -> LimitSubject {
         LimitSubject::from_address(address.parse().ok())
     }
 
     #[test]
-    fn what_is_one_client_is_one_subject() {
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:c000:201"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("2001:db8::1"), of("2001:DB8::ffff:0:0:3"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("unknown"), of(""));
+    fn addresses_of_one_client_are_one_subject_and_others_are_not() {
+        assert_eq!(subject("192.0.2.1"), subject("::ffff:192.0.2.1"));
+        assert_eq!(subject("192.0.2.1"), subject("::ffff:c000:201"));
+        assert_ne!(subject("192.0.2.1"), subject("192.0.2.2"));
+        assert_eq!(subject("2001:db8::1"), subject("2001:DB8::ffff:0:0:3"));
+        assert_ne!(subject("2001:db8::1"), subject("2001:db8:0:1::1"));
+        assert_eq!(subject("unknown"), subject(""));
         for address in ["0.0.0.0", "::", "::1"] {
-            assert_ne!(of("unknown"), of(address));
+            assert_ne!(subject("unknown"), subject(address));
         }
     }
 
     #[test]
-    fn every_name_is_one_s_own() {
+    fn every_rate_limit_has_a_name_of_its_own() {
         let names: std::collections::BTreeSet<_> = RateLimit::ALL.map(RateLimit::as_str).into();
         assert_eq!(names.len(), RateLimit::ALL.len());
     }

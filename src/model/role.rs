@@ -1,29 +1,30 @@
-//! Roles: what an account may do in an organization, in addition to its credential's scopes.
+//! Roles. A role limits what an account may do in an organization, in addition to its credential's
+//! scopes.
 //!
-//! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need the scope
-//! alone, except for changes of owners.
+//! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need only the scope,
+//! except to change owners.
 
 use crate::model::scope::BuiltInScope;
 
-/// A person's role in one organization, from the least to the most.
+/// The role of a membership, from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Works in it.
+    /// May use the organization.
     Member,
-    /// Runs it: its members and its keys.
+    /// May also manage its members and keys.
     Admin,
-    /// Owns it: may delete it and make others owners.
+    /// May also delete it and change its owners.
     Owner,
 }
 
 impl Role {
-    /// Reads a role.
+    /// Parses a role's wire name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Member, Self::Admin, Self::Owner].into_iter().find(|role| role.as_str() == word)
+    pub fn parse(wire_name: &str) -> Option<Self> {
+        [Self::Member, Self::Admin, Self::Owner].into_iter().find(|role| role.as_str() == wire_name)
     }
 
-    /// The role's word.
+    /// Returns the role's wire name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,25 +34,26 @@ impl Role {
         }
     }
 
-    /// The lowest role that may use `scope`, where no permission of its own applies: that of the
-    /// first permission with the scope. Owner for a scope without a row.
+    /// Returns the lowest role that may use `scope`, unless a permission of its own applies: the
+    /// role of the first permission with the scope. Owner if no permission has the scope.
     #[must_use]
     pub fn required_for(scope: BuiltInScope) -> Self {
-        let right = PERMISSIONS.iter().find(|right| right.scopes.contains(&scope));
-        right.map_or(Self::Owner, Permission::minimum_role)
+        let permission = PERMISSIONS.iter().find(|it| it.scopes.contains(&scope));
+        permission.map_or(Self::Owner, Permission::minimum_role)
     }
 }
 
-/// A row of the table: what scopes permit in an organization, and for which role.
+/// A row of the table: an operation in an organization, with the scopes and the role that it
+/// requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Any of these is needed, for reading or for writing.
+    /// The scopes: one to read, one to write, or one for both.
     pub scopes: &'static [BuiltInScope],
-    /// What they open.
+    /// A description of the operation.
     pub description: &'static str,
-    /// The lowest sufficient role; `None` for one's own membership.
+    /// The lowest sufficient role; `None` for the caller's own account, which needs no role.
     pub role: Option<Role>,
-    /// Whether it is for sessions only.
+    /// Whether the operation requires a session.
     pub session_only: bool,
 }
 
@@ -64,7 +66,7 @@ impl Permission {
     /// Listing invitations.
     pub const READ_INVITES: Self =
         Self::new(&[BuiltInScope::MembersRead], "invitations", Role::Admin);
-    /// Changing owners. Scopes alone are not sufficient for a key.
+    /// Adding, changing and removing owners. Scopes alone are not sufficient for a key.
     pub const CHANGE_OWNERS: Self = Self::new(
         &[BuiltInScope::MembersWrite],
         "adding, changing and removing owners",
@@ -73,8 +75,8 @@ impl Permission {
     /// Ending one's own membership.
     pub const LEAVE: Self = Self::new(&[BuiltInScope::MembersWrite], "leaving", Role::Member);
 
-    const fn new(scopes: &'static [BuiltInScope], opens: &'static str, role: Role) -> Self {
-        Self { scopes, description: opens, role: Some(role), session_only: false }
+    const fn new(scopes: &'static [BuiltInScope], description: &'static str, role: Role) -> Self {
+        Self { scopes, description, role: Some(role), session_only: false }
     }
 
     /// Returns the lowest sufficient role.
@@ -84,8 +86,8 @@ impl Permission {
     }
 }
 
-/// The permissions in an organization (contract §6, the tenant routes). A scope's first row is its
-/// usual one.
+/// The permissions in an organization (contract §6, the tenant routes). The first row with a scope
+/// applies, unless an operation names another one.
 pub const PERMISSIONS: [Permission; 14] = [
     Permission::new(
         &[BuiltInScope::OrganizationRead],
@@ -128,15 +130,15 @@ pub const PERMISSIONS: [Permission; 14] = [
     },
 ];
 
-/// The table in Markdown, for the API document.
+/// Returns the table in Markdown, for the API description.
 #[must_use]
 pub fn markdown_table() -> String {
     let head = "| scope | what it allows in an organization | lowest role |\n|---|---|---|\n";
-    let lines = PERMISSIONS.iter().map(|right| {
-        let scopes: Vec<_> = right.scopes.iter().map(|scope| format!("`{scope}`")).collect();
-        let where_to = if right.session_only { ", in a session" } else { "" };
-        let role = right.role.map_or("", Role::as_str);
-        format!("| {}{where_to} | {} | {role} |\n", scopes.join(", "), right.description)
+    let lines = PERMISSIONS.iter().map(|permission| {
+        let scopes: Vec<_> = permission.scopes.iter().map(|scope| format!("`{scope}`")).collect();
+        let session_note = if permission.session_only { ", in a session" } else { "" };
+        let role = permission.role.map_or("", Role::as_str);
+        format!("| {}{session_note} | {} | {role} |\n", scopes.join(", "), permission.description)
     });
     std::iter::once(head.to_owned()).chain(lines).collect()
 }
@@ -146,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_reads_back_as_itself_and_no_other_word_is_one() {
+    fn only_a_role_s_wire_name_parses_as_the_role() {
         for role in [Role::Member, Role::Admin, Role::Owner] {
             assert_eq!(Role::parse(role.as_str()), Some(role));
         }
@@ -156,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn owners_may_what_admins_may_and_admins_what_members_may() {
+    fn an_owner_is_higher_than_an_admin_and_an_admin_than_a_member() {
         assert!(Role::Owner > Role::Admin && Role::Admin > Role::Member);
     }
 
     #[test]
-    fn a_scope_s_first_line_is_the_usual_one_and_what_is_not_in_the_table_is_for_owners() {
+    fn a_scope_requires_the_role_of_its_first_permission() {
         assert_eq!(Role::required_for(BuiltInScope::MembersRead), Role::Member);
         assert_eq!(Role::required_for(BuiltInScope::MembersWrite), Role::Admin);
         assert_eq!(Role::required_for(BuiltInScope::OrganizationWrite), Role::Admin);

@@ -1,7 +1,8 @@
-//! What a credential may do: scopes, what each of them covers, and the list a deployment knows.
+//! Scopes, the scopes that each of them covers, and the list of those that a deployment knows.
 //!
-//! Covering is a partial order: `*` is its top, `projects:*` covers every `projects:` scope, and
-//! `api-keys:manage` covers reading and writing keys. A key mints only what its own scopes cover.
+//! Covering is a partial order. `*` covers every scope, `projects:*` covers every `projects:`
+//! scope, and `api-keys:manage` covers `api-keys:read` and `api-keys:write`. A key can only create
+//! keys with scopes that its own scopes cover.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,22 +10,22 @@ use std::fmt;
 use crate::model::ValidationError;
 
 macro_rules! built_in_scopes {
-    ($($name:ident = $word:literal;)*) => {
+    ($($name:ident = $text:literal;)*) => {
         /// A scope that every deployment knows (contract §1, *Scopes*).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum BuiltInScope {
-            $(#[doc = concat!("`", $word, "`")] $name,)*
+            $(#[doc = concat!("`", $text, "`")] $name,)*
         }
 
         impl BuiltInScope {
-            /// All of them.
+            /// Every built-in scope.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// Returns the scope as text.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
-                    $(Self::$name => $word,)*
+                    $(Self::$name => $text,)*
                 }
             }
         }
@@ -61,29 +62,29 @@ impl fmt::Display for BuiltInScope {
 pub struct Scope(String);
 
 impl Scope {
-    /// Reads a scope, whether this deployment knows it or not.
+    /// Parses a scope, which this deployment need not know.
     ///
     /// # Errors
-    /// A text that is none of the three forms.
+    /// The text has none of the three forms, or is longer than 64 bytes.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        let well_formed = text == "*"
+        let is_well_formed = text == "*"
             || text
                 .split_once(':')
                 .is_some_and(|(subject, verb)| is_word(subject) && (verb == "*" || is_word(verb)));
-        if well_formed && text.len() <= 64 {
+        if is_well_formed && text.len() <= 64 {
             Ok(Self(text.to_owned()))
         } else {
             Err("must be * or two words of a-z, 0-9 and -, such as projects:read".into())
         }
     }
 
-    /// The scope as text.
+    /// Returns the scope as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether `self` grants `other`.
+    /// Returns whether this scope covers `other`.
     fn covers(&self, other: &str) -> bool {
         let (this, subject) = (self.0.as_str(), other.split(':').next());
         this == "*"
@@ -99,22 +100,22 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The scopes of one credential, in the order they were given. Never empty: nothing is not
-/// everything.
+/// The scopes of one credential, in the order in which they were given. A new set is never empty:
+/// an empty list would not mean every scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeSet(Vec<Scope>);
 
 impl ScopeSet {
-    /// Everything.
+    /// Returns the set of `*`, which covers every scope.
     #[must_use]
     pub fn all() -> Self {
         Self(vec![Scope("*".to_owned())])
     }
 
-    /// Creates a set from the database's column. A word that does not parse grants nothing.
+    /// Creates a set from the database's column. Texts that do not parse are ignored.
     #[must_use]
-    pub fn from_stored(words: &[String]) -> Self {
-        Self(words.iter().filter_map(|word| Scope::parse(word).ok()).collect())
+    pub fn from_stored(texts: &[String]) -> Self {
+        Self(texts.iter().filter_map(|text| Scope::parse(text).ok()).collect())
     }
 
     /// Returns the value of the database's column.
@@ -123,13 +124,13 @@ impl ScopeSet {
         self.0.iter().map(|scope| scope.0.clone()).collect()
     }
 
-    /// Whether a credential with this set has `scope`.
+    /// Returns whether a credential with this set has `scope`.
     #[must_use]
     pub fn grants(&self, scope: BuiltInScope) -> bool {
         self.covers(scope.as_str())
     }
 
-    /// Those of `scopes` that this set does not cover.
+    /// Returns those of `scopes` that this set does not cover.
     #[must_use]
     pub fn missing(&self, scopes: &[Scope]) -> Vec<String> {
         let missing = scopes.iter().filter(|scope| !self.covers(scope.as_str()));
@@ -140,26 +141,26 @@ impl ScopeSet {
         self.0.iter().any(|own| own.covers(scope))
     }
 
-    /// Those of `other` that this set does not cover.
+    /// Returns the scopes of `other` that this set does not cover.
     #[must_use]
     pub fn uncovered(&self, other: &Self) -> Vec<String> {
         self.missing(&other.0)
     }
 
-    /// Whether every scope of `other` is covered.
+    /// Returns whether this set covers every scope of `other`.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         self.uncovered(other).is_empty()
     }
 }
 
-/// The scopes that keys of this deployment can be given: the built-in ones, the operator's, and
-/// the wildcards over both.
+/// The scopes that keys of this deployment can have: the built-in ones, the operator's, and the
+/// wildcards of both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeCatalogue(Vec<String>);
 
 impl ScopeCatalogue {
-    /// The built-in scopes and these of the operator's product.
+    /// Creates the catalogue of the built-in scopes and these of the operator's product.
     #[must_use]
     pub fn new(operators: &[Scope]) -> Self {
         let mut words: Vec<String> = BuiltInScope::ALL.iter().map(ToString::to_string).collect();
@@ -179,19 +180,20 @@ impl ScopeCatalogue {
         Self(known)
     }
 
-    /// Every scope a key can be given.
+    /// Returns every scope that a key can have.
     #[must_use]
     pub fn allowed(&self) -> &[String] {
         &self.0
     }
 
-    /// Reads the scopes of a key to be made.
+    /// Parses the scopes of a new key.
     ///
     /// # Errors
-    /// An empty list, an unknown scope (with the allowed ones) or one named twice.
+    /// The list is empty, or contains an unknown scope or a duplicate. The error for an unknown
+    /// scope lists the allowed ones.
     pub fn parse(&self, words: &[String]) -> Result<ScopeSet, ValidationError> {
         if words.is_empty() {
-            return Err("must name at least one scope".into());
+            return Err("must contain at least one scope".into());
         }
         let is_unknown = |word: &String| self.0.binary_search(word).is_err();
         if let Some(at) = words.iter().position(is_unknown) {
@@ -224,7 +226,7 @@ mod tests {
         ScopeCatalogue::new(&[]).0
     }
 
-    /// A few scopes: with many, nearly every set would grant everything.
+    /// Returns sets of at most 3 scopes. Nearly every larger set would cover everything.
     fn any_set() -> impl Strategy<Value = ScopeSet> {
         let catalogue = ScopeCatalogue::new(&[Scope::parse("trademarks:read").expect("a scope")]);
         let words: Vec<String> = catalogue.0;
@@ -245,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn sets_that_contain_each_other_hold_the_same(a in any_set(), b in any_set()) {
+        fn sets_that_contain_each_other_cover_the_same_scopes(a in any_set(), b in any_set()) {
             if a.contains(&b) && b.contains(&a) {
                 for scope in ScopeCatalogue::new(&[]).allowed() {
                     prop_assert_eq!(a.covers(scope), b.covers(scope));
@@ -254,19 +256,19 @@ mod tests {
         }
 
         #[test]
-        fn a_part_never_holds_more_than_the_whole(whole in any_set(), scope in select(known())) {
+        fn a_subset_never_covers_more_than_the_set(whole in any_set(), scope in select(known())) {
             let part = ScopeSet(whole.0[..1].to_vec());
             prop_assert!(!part.covers(&scope) || whole.covers(&scope));
         }
 
         #[test]
-        fn reading_a_scope_never_panics(text in "\\PC*") {
+        fn parsing_a_scope_never_panics(text in "\\PC*") {
             let _ = Scope::parse(&text);
         }
     }
 
     #[test]
-    fn wildcards_and_manage_cover_what_they_say_and_no_more() {
+    fn wildcards_and_manage_cover_their_scopes_and_no_others() {
         let set = |word: &str| ScopeSet(vec![Scope::parse(word).expect("a scope")]);
         assert!(set("projects:*").covers("projects:write"));
         assert!(!set("projects:*").covers("members:read"));
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn every_built_in_scope_can_be_given() {
+    fn every_built_in_scope_and_wildcard_is_allowed() {
         let catalogue = ScopeCatalogue::new(&[]);
         for word in BuiltInScope::ALL {
             assert!(catalogue.parse(&[word.to_string()]).is_ok(), "{word}");

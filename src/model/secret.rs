@@ -1,14 +1,13 @@
-//! A plaintext and the digest that stands for it everywhere below the edge.
+//! Plaintext secrets, and the digests that replace them below the edge of HTTP.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A key, token or other plaintext.
+/// The plaintext of a key, token or other secret.
 ///
-/// Invariant: it can be neither printed, copied nor serialized; only [`Secret::expose`] reads it,
-/// so a search for that word finds every place that does. Its memory is overwritten when it is
-/// dropped.
+/// Invariant: it cannot be printed, copied or serialized. Only [`Secret::expose`] returns it, so a
+/// search for `expose` finds every use. Its memory is overwritten when it is dropped.
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -18,19 +17,20 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
-    /// The plaintext: to digest it, or to hand it to its owner once.
+    /// Returns the plaintext: to digest it, or to return it to its owner once.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// The HMAC-SHA-256 of a secret under a pepper: what is stored and looked up.
+/// The HMAC-SHA-256 of a secret under a pepper, which is stored and looked up instead of the
+/// secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest with these bytes.
+    /// Creates the digest with these bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)

@@ -1,4 +1,4 @@
-//! A person's session: what signing in starts.
+//! Sessions of accounts, which signing in creates.
 
 use std::net::IpAddr;
 
@@ -7,17 +7,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Digest;
 
-/// How long a session lives after it was last used (contract §1, *Cookies*).
+/// The time after its last use at which a session expires (contract §1, *Cookies*).
 pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(7);
-/// How long a network is known after an account signed in from it.
+/// The time for which a network is known after an account signed in from it.
 pub const KNOWN_NETWORK_LIFETIME: TimeDelta = TimeDelta::days(30);
-/// How long it lives at most.
+/// The time after its creation at which a session expires, even if it is used.
 pub const ABSOLUTE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
-/// The client of a session, as the list of sessions shows it.
+/// The client of a session.
 #[derive(Clone, Debug)]
 pub struct SessionClient {
-    /// Where it is.
+    /// Its IP address, if known.
     pub address: Option<IpAddr>,
     /// Its `User-Agent` header.
     pub user_agent: Option<String>,
@@ -27,30 +27,30 @@ pub struct SessionClient {
 pub struct Session {
     /// Its id.
     pub id: SessionId,
-    /// Where it was started from.
+    /// The IP address of the client that signed in.
     pub address: Option<String>,
-    /// What with.
+    /// The `User-Agent` header of the client that signed in.
     pub user_agent: Option<String>,
-    /// When it was started.
+    /// When it was created.
     pub created_at: DateTime<Utc>,
-    /// When it was last used, up to a minute behind.
+    /// When it was last used. The stored time can be up to a minute old.
     pub last_seen_at: DateTime<Utc>,
-    /// When it ends if it is not used.
+    /// When it expires if it is not used again.
     pub expires_at: DateTime<Utc>,
 }
 
-/// A session about to be stored.
+/// A session to insert.
 pub struct NewSession<'a> {
     /// Its id.
     pub id: SessionId,
-    /// Whose.
+    /// The account that signed in.
     pub account: AccountId,
     /// The digest of its token.
     pub digest: Digest,
     /// The client that signed in.
     pub client: &'a SessionClient,
-    /// Whether the browser is to keep its cookie when it closes.
+    /// Whether the browser is to keep the cookie when it is closed.
     pub is_remembered: bool,
-    /// When it starts.
+    /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }

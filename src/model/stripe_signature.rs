@@ -1,8 +1,9 @@
-//! `Stripe-Signature`: the proof that a body comes from Stripe
+//! The header `Stripe-Signature`, which proves that a body comes from Stripe
 //! (<https://docs.stripe.com/webhooks#verify-manually>).
 //!
-//! `t=…,v1=…,v1=…`: the time of signing, and HMAC-SHA-256 of that time, a dot and the body, once
-//! for each secret that Stripe signs with just then. Other schemes (`v0`) prove nothing.
+//! Its form is `t=…,v1=…,v1=…`: the time of signing, and the HMAC-SHA-256 of that time, a dot and
+//! the body, once for each secret that Stripe currently signs with. Other schemes (`v0`) are
+//! ignored.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hex::FromHex;
@@ -13,22 +14,22 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::model::ValidationError;
 use crate::model::secret::Secret;
 
-/// How far the time of signing may be from now, either way.
+/// The maximum difference between the time of signing and now, in either direction.
 pub const TOLERANCE: TimeDelta = TimeDelta::seconds(300);
 
-/// The header, read.
+/// The parsed header.
 pub struct StripeSignature<'a> {
-    /// The time as it was sent, since that text was signed.
+    /// The time of signing as it was sent, since this text was signed.
     time: &'a str,
     at: DateTime<Utc>,
     candidates: Vec<[u8; 32]>,
 }
 
 impl<'a> StripeSignature<'a> {
-    /// Reads the header.
+    /// Parses the header.
     ///
     /// # Errors
-    /// Where it has no time, more than one, or no signature.
+    /// The header does not have exactly one valid time, or has no signature.
     pub fn parse(header: &'a str) -> Result<Self, ValidationError> {
         let pairs = header.split(',').filter_map(|part| part.trim().split_once('='));
         let (mut times, mut candidates) = (Vec::new(), Vec::new());
@@ -52,18 +53,19 @@ impl<'a> StripeSignature<'a> {
         Ok(Self { time, at, candidates })
     }
 
-    /// Verifies that a body was recently signed with one of the secrets. Every signature is
-    /// compared with that of every secret, in constant time.
+    /// Verifies that a body was signed with one of the secrets, at most [`TOLERANCE`] from now.
+    /// Compares every signature with that of every secret, in constant time.
     ///
     /// # Errors
-    /// Otherwise, with a message that reveals nothing of a secret.
+    /// The body was not signed with any of the secrets, or not recently. The error contains no
+    /// secret.
     pub fn verify(
         &self,
         body: &[u8],
         secrets: &[Secret],
         now: DateTime<Utc>,
     ) -> Result<(), ValidationError> {
-        let mut is_ours = Choice::from(0);
+        let mut is_match = Choice::from(0);
         for secret in secrets {
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()) else {
                 continue;
@@ -73,10 +75,10 @@ impl<'a> StripeSignature<'a> {
             mac.update(body);
             let expected: [u8; 32] = mac.finalize().into_bytes().into();
             for candidate in &self.candidates {
-                is_ours |= candidate.ct_eq(&expected);
+                is_match |= candidate.ct_eq(&expected);
             }
         }
-        if !bool::from(is_ours) {
+        if !bool::from(is_match) {
             return Err("is not the signature of this body".into());
         }
         if (now - self.at).abs() > TOLERANCE {
@@ -105,15 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_that_openssl_made_is_good_for_five_minutes_either_way() {
+    fn a_signature_that_openssl_computed_is_valid_from_five_minutes_before_to_five_minutes_after() {
         let header = format!("t=1700000000,v1={SIGNED}");
-        for (later, good) in [(0, true), (300, true), (-300, true), (301, false), (-301, false)] {
-            assert_eq!(verified(&header, BODY, &[SECRET], later), good, "{later}");
+        for (later, valid) in [(0, true), (300, true), (-300, true), (301, false), (-301, false)] {
+            assert_eq!(verified(&header, BODY, &[SECRET], later), valid, "{later}");
         }
     }
 
     #[test]
-    fn one_good_signature_of_several_under_one_of_several_secrets_is_enough() {
+    fn one_valid_signature_with_one_of_the_secrets_is_sufficient() {
         let other = "0".repeat(64);
         for header in [
             format!("t=1700000000, v1={other},v1={SIGNED},v0={other}"),
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn another_scheme_another_time_or_another_body_is_not_good() {
+    fn a_signature_of_another_scheme_time_or_body_is_not_valid() {
         let other = "0".repeat(64);
         let v0 = format!("t=1700000000,v1={other},v0={SIGNED}");
         assert!(!verified(&v0, BODY, &[SECRET], 0));
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_time_or_no_signature_is_refused() {
+    fn a_header_without_one_valid_time_and_a_signature_is_an_error() {
         let long = "9".repeat(40);
         for header in [
             String::new(),

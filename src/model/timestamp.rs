@@ -1,4 +1,4 @@
-//! Times as callers write and read them: RFC 3339, in milliseconds.
+//! The wire format of times: RFC 3339, in milliseconds.
 
 use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Timelike, Utc};
 
@@ -7,8 +7,8 @@ use crate::model::ValidationError;
 /// Parses a time with a zone, truncated to milliseconds.
 ///
 /// # Errors
-/// Any other text, a year that has not four digits in UTC, and a leap second, which Postgres does
-/// not support.
+/// The text is not a time with a zone, its year in UTC does not have four digits, or it is a leap
+/// second, which Postgres does not support.
 pub fn parse(text: &str) -> Result<DateTime<Utc>, ValidationError> {
     let parsed = DateTime::parse_from_rfc3339(text).ok().map(|moment| moment.to_utc());
     let parsed = parsed.filter(|moment| {
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<DateTime<Utc>, ValidationError> {
         .ok_or("must be a time with a zone, such as 2036-01-01T00:00:00Z".into())
 }
 
-/// Writes a time as every family does (contract §1, *Times*).
+/// Formats a time for a response of any family (contract §1, *Times*).
 #[must_use]
 pub fn format(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Millis, true)

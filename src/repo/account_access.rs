@@ -1,4 +1,4 @@
-//! What can act for an account or was created by it.
+//! Counts of the credentials and invitations of an account.
 
 use sqlx::PgConnection;
 

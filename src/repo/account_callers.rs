@@ -1,7 +1,7 @@
-//! Looks up the owners of accounts' credentials: sessions and personal access tokens.
+//! Looks up the identities of accounts' credentials: sessions and personal access tokens.
 //!
-//! A credential that is not valid is not returned: an account whose session has ended has no audit
-//! log in which that would be recorded.
+//! Only valid credentials are returned. The reason of a rejection is not needed, since no audit log
+//! records it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// The membership that the credential acts from: in the organization that it is pinned to, or at
-/// home.
+/// The membership for which the credential acts: in the organization that it is pinned to, or in
+/// the home organization.
 struct MembershipRow {
     organization_id: Option<Uuid>,
     organization_handle: Option<String>,
@@ -34,7 +34,8 @@ struct MembershipRow {
 }
 
 impl MembershipRow {
-    /// The person in this membership; `None` where their token is pinned elsewhere.
+    /// Returns the caller with this membership; `None` if the account's token is pinned to another
+    /// organization.
     fn into_caller(self, person: &Person) -> Option<Arc<Caller>> {
         let pin = person.pinned_to.map(|pin| pin.0);
         if pin.is_some() && pin != self.organization_id {
@@ -53,7 +54,7 @@ impl MembershipRow {
             membership: MembershipId(self.user_id?),
             membership_handle: self.user_handle?,
             role: Some(Role::parse(&self.role?)?),
-            minter_role: None,
+            creator_role: None,
             scopes,
             credential,
         }))
@@ -114,8 +115,8 @@ impl From<SessionRow> for Identity {
     }
 }
 
-/// Returns the owners of the sessions with these ids, or tokens with these digests, that are valid
-/// now by the database's clock.
+/// Returns the identities of the sessions with these ids, or whose tokens have these digests, that
+/// are valid now by the database's clock.
 pub async fn find_by_sessions(
     db: &mut PgConnection,
     ids: &[SessionId],
@@ -143,11 +144,11 @@ pub async fn find_by_sessions(
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().filter_map(|mut row| {
+    let identities = rows.into_iter().filter_map(|mut row| {
         let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
         Some((SessionId::from_uuid(row.session_id), digest, row.into()))
     });
-    Ok(found.collect())
+    Ok(identities.collect())
 }
 
 struct TokenRow {
@@ -174,7 +175,7 @@ struct TokenRow {
 impl From<TokenRow> for Identity {
     fn from(row: TokenRow) -> Self {
         let account = AccountId::from_uuid(row.account_id);
-        let facts = KeyDetails {
+        let key = KeyDetails {
             id: KeyId::from_uuid(row.token_id),
             prefix: row.prefix,
             display_id: row.display_id,
@@ -197,14 +198,14 @@ impl From<TokenRow> for Identity {
         // may have another membership by now, and the token must not become an unpinned one.
         let no_organization = OrganizationId::SYSTEM.0;
         let pinned_to = row.pinned_to.map(|_| row.organization_id.unwrap_or(no_organization));
-        let credential = Credential::PersonalToken(account, facts);
+        let credential = Credential::PersonalToken(account, key);
         let scopes = ScopeSet::from_stored(&row.scopes);
         identity(account, (row.home_organization_id, pinned_to), membership, (scopes, credential))
     }
 }
 
-/// Returns the owners of the personal access tokens with these digests that are valid now by the
-/// database's clock. A token acts from the membership that it is pinned to while that lasts.
+/// Returns the identities of the personal access tokens with these digests that are valid now by
+/// the database's clock. A pinned token acts for its membership, until that ends.
 pub async fn find_by_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -230,18 +231,18 @@ pub async fn find_by_tokens(
     )
     .fetch_all(db)
     .await?;
-    let found = rows.into_iter().filter_map(|mut row| {
+    let identities = rows.into_iter().filter_map(|mut row| {
         let digest = Digest::new(std::mem::take(&mut row.digest).try_into().ok()?);
         Some((digest, row.into()))
     });
-    Ok(found.collect())
+    Ok(identities.collect())
 }
 
-/// Reads the owner of a session in this transaction, and locks the session and the `membership` of
-/// the account in an organization until the transaction ends.
+/// Returns the identity of a session as of this transaction. Locks the session and the `membership`
+/// of the account in an organization until the transaction ends.
 ///
 /// # Errors
-/// Forbidden where the membership has ended; otherwise unauthenticated where the session has ended.
+/// Forbidden if the membership has ended; otherwise unauthenticated if the session has ended.
 pub async fn lock_and_confirm_session(
     db: &mut PgConnection,
     membership: Option<(AccountId, OrganizationId)>,
@@ -253,15 +254,16 @@ pub async fn lock_and_confirm_session(
     if let Some(membership) = membership {
         lock_membership(db, membership).await?;
     }
-    let found = find_by_sessions(db, &[session], &[]).await?.into_iter().next();
-    let found = found.map(|(_, _, identity)| identity);
-    found.ok_or_else(|| Error::unauthenticated(AuthFailure::InvalidToken, "This session has ended"))
+    let identity = find_by_sessions(db, &[session], &[]).await?.into_iter().next();
+    let identity = identity.map(|(_, _, identity)| identity);
+    identity
+        .ok_or_else(|| Error::unauthenticated(AuthFailure::InvalidToken, "This session has ended"))
 }
 
-/// The same of a personal access token.
+/// Does the same as [`lock_and_confirm_session`] for a personal access token.
 ///
 /// # Errors
-/// As [`lock_and_confirm_session`].
+/// Forbidden if the membership has ended; otherwise unauthenticated if the token has ended.
 pub async fn lock_and_confirm_token(
     db: &mut PgConnection,
     membership: (AccountId, OrganizationId),
@@ -275,14 +277,14 @@ pub async fn lock_and_confirm_token(
     .await?;
     lock_membership(db, membership).await?;
     let digest = digest.and_then(|digest| digest.try_into().ok()).map(Digest::new);
-    let found = find_by_tokens(db, digest.as_slice()).await?.into_values().next();
-    found.ok_or_else(|| {
+    let identity = find_by_tokens(db, digest.as_slice()).await?.into_values().next();
+    identity.ok_or_else(|| {
         Error::unauthenticated(AuthFailure::InvalidKey, "This credential is not valid")
     })
 }
 
-/// The person in the organization with this handle, in whatever case; `None` where they have no
-/// membership there, or their token is pinned elsewhere.
+/// Returns the account's caller in the organization with this handle, in any case. `None` if the
+/// account has no membership there, or its token is pinned to another organization.
 pub async fn find_caller_by_handle(
     db: &mut PgConnection,
     person: &Person,
@@ -305,7 +307,7 @@ pub async fn find_caller_by_handle(
     Ok(row.and_then(|row| row.into_caller(person)))
 }
 
-/// The same, in an organization that was found before.
+/// Does the same as [`find_caller_by_handle`] for the organization with this id.
 pub async fn find_caller_in(
     db: &mut PgConnection,
     person: &Person,
@@ -328,8 +330,9 @@ pub async fn find_caller_in(
     Ok(row.and_then(|row| row.into_caller(person)))
 }
 
-/// Called before the credential is confirmed: with an organization's row-level security set,
-/// accounts without a membership in it are not visible.
+/// Locks the account's membership in the organization. Call this before the credential is
+/// confirmed: under the organization's row-level security, accounts without a membership in it are
+/// not visible.
 async fn lock_membership(
     db: &mut PgConnection,
     (account, organization): (AccountId, OrganizationId),

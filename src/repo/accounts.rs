@@ -15,10 +15,10 @@ use crate::repo::{MapConstraintViolations, violated_constraint};
 pub(super) const HANDLE_TAKEN: (&str, &str) =
     ("accounts_handle_key", "Another account has this handle");
 
-/// Stores a new account. Its home organization is there already.
+/// Inserts an account. Its home organization must exist.
 ///
 /// # Errors
-/// E-mail taken; conflict where the handle is.
+/// [`ErrorKind::EmailTaken`]; conflict if another account has the handle.
 pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<()> {
     let result = sqlx::query!(
         "insert into accounts (id, home_organization_id, email, name, handle, password_hash,
@@ -57,7 +57,7 @@ pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Op
 /// Stores the default key that the account was given at signup.
 ///
 /// # Errors
-/// Internal where the account does not exist.
+/// Internal if the account does not exist.
 pub async fn set_default_key(db: &mut PgConnection, id: AccountId, key: KeyId) -> Result<()> {
     let result = sqlx::query!(
         "update accounts set default_key_id = $2 where id = $1",
@@ -108,7 +108,7 @@ impl From<Row> for Account {
     }
 }
 
-/// An account that was not deleted.
+/// Returns an account that was not deleted.
 pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account>> {
     let row = sqlx::query_as!(
         Row,
@@ -127,23 +127,23 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> Result<Option<Account
     Ok(row.map(Account::from))
 }
 
-/// What signing in and password operations check.
+/// The data of an account that sign-ins and password operations check.
 pub struct AccountCredentials {
     /// The account.
     pub id: AccountId,
-    /// Its address.
+    /// Its e-mail address.
     pub email: String,
     /// The PHC string of its password.
     pub password_hash: Option<String>,
-    /// Which of its passwords that is.
+    /// The version of the password; each new password increases it.
     pub password_version: i32,
-    /// Whether its person may sign in.
+    /// Whether it may sign in.
     pub is_active: bool,
-    /// Whether its address is verified: required for signing in, where it is configured so.
+    /// Whether its address is verified, which signing in can be configured to require.
     pub is_verified: bool,
     /// Whether the address was verified together with the password.
     pub is_proven: bool,
-    /// The key that it was given at signup.
+    /// The default key that it was given at signup.
     pub default_key: Option<KeyId>,
 }
 
@@ -173,7 +173,7 @@ impl From<CredentialsRow> for AccountCredentials {
     }
 }
 
-/// The account with this address, if there is one; not locked.
+/// Returns the account with this address, if there is one. Locks nothing.
 pub async fn find_by_email(
     db: &mut PgConnection,
     email: &str,
@@ -196,7 +196,7 @@ pub async fn find_by_email(
 /// Invariant: accounts are locked before everything else ([`super::organizations::lock`]).
 ///
 /// # Errors
-/// Not found where it was deleted.
+/// Not found if the account was deleted.
 pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<AccountCredentials> {
     let row = sqlx::query_as!(
         CredentialsRow,
@@ -211,7 +211,7 @@ pub async fn lock(db: &mut PgConnection, id: AccountId) -> Result<AccountCredent
     row.map(AccountCredentials::from).ok_or_else(|| Error::not_found("There is no such account"))
 }
 
-/// Locks the account with this address like [`lock`]; `None` without one.
+/// Locks the account with this address, like [`lock`]; `None` if there is none.
 pub async fn lock_by_email(
     db: &mut PgConnection,
     email: &str,
@@ -229,8 +229,8 @@ pub async fn lock_by_email(
     Ok(row.map(AccountCredentials::from))
 }
 
-/// Where it is recorded what the account's person does with it: in the audit log of the home
-/// organization as long as they have a membership there and it is there; then in the deployment's
+/// Returns the organization in whose audit log the account's own operations are recorded: the home
+/// organization as long as it exists and the account has a membership there, then the deployment's
 /// own.
 pub async fn find_audit_organization(
     db: &mut PgConnection,
@@ -256,7 +256,7 @@ pub async fn record_sign_in(db: &mut PgConnection, id: AccountId, at: DateTime<U
     Ok(())
 }
 
-/// Sets another password's hash.
+/// Sets the hash of a new password.
 pub async fn set_password(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
     sqlx::query!(
         "update accounts set password_hash = $2, password_version = password_version + 1
@@ -269,7 +269,7 @@ pub async fn set_password(db: &mut PgConnection, id: AccountId, hash: &str) -> R
     Ok(())
 }
 
-/// Sets a newer hash of the same password.
+/// Replaces the hash of the same password.
 pub async fn update_password_hash(db: &mut PgConnection, id: AccountId, hash: &str) -> Result<()> {
     sqlx::query!("update accounts set password_hash = $2 where id = $1", id.uuid(), hash)
         .execute(db)
@@ -277,7 +277,7 @@ pub async fn update_password_hash(db: &mut PgConnection, id: AccountId, hash: &s
     Ok(())
 }
 
-/// Records that the address is proven, and so verified; whether it was not proven before.
+/// Records that the address is proven, and so verified. Returns whether it was not proven before.
 pub async fn mark_email_proven(
     db: &mut PgConnection,
     id: AccountId,
@@ -295,7 +295,7 @@ pub async fn mark_email_proven(
     Ok(result.rows_affected() == 1)
 }
 
-/// Switches security notices to the account on or off.
+/// Turns security notices to the account on or off.
 pub async fn set_security_mails(
     db: &mut PgConnection,
     id: AccountId,
@@ -314,10 +314,10 @@ pub async fn set_security_mails(
     Ok(())
 }
 
-/// Changes the name and the handle, where they are given.
+/// Updates the name and the handle, if given.
 ///
 /// # Errors
-/// Conflict where another account has the handle.
+/// Conflict if another account has the handle.
 pub async fn update(
     db: &mut PgConnection,
     id: AccountId,
@@ -340,7 +340,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Deletes the personal data of the account: the row that is left identifies nobody.
+/// Deletes the personal data of the account. The remaining row identifies nobody.
 pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update accounts
@@ -356,7 +356,7 @@ pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> 
 }
 
 /// Removes up to 1,000 rows of accounts that were deleted more than this many days ago and that
-/// nothing refers to; returns how many.
+/// nothing references; returns how many.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from accounts where id = any(array(

@@ -1,6 +1,6 @@
-//! The chains of the audit log. Links are made by the database itself, at the end of the
-//! transaction that adds an event; here they are read, of all organizations, as rows alone: no
-//! function of the database judges them.
+//! The chains of the audit log. The database creates the links itself, at the end of the
+//! transaction that inserts an event. This module only reads the rows, of all organizations; no
+//! function of the database verifies them.
 
 use chrono::{DateTime, Utc};
 use sqlx::error::BoxDynError;
@@ -15,10 +15,10 @@ use crate::model::audit_digest::AuditEventRow;
 use crate::model::audit_seal::{PrunedPrefix, SignedHead};
 use crate::model::ids::OrganizationId;
 
-/// Microseconds from 1970, in UTC, to the beginning of Postgres's count.
+/// The epoch of Postgres's timestamps, 2000-01-01 UTC, in microseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-/// A time as microseconds since 1970, which can also be one that no calendar has.
+/// A time in microseconds since 1970, which can be infinite or outside of chrono's range.
 struct Micros(i64);
 
 impl Type<Postgres> for Micros {
@@ -28,7 +28,7 @@ impl Type<Postgres> for Micros {
 }
 
 impl<'r> Decode<'r, Postgres> for Micros {
-    /// Results of prepared statements are in the binary format.
+    /// Decodes the binary format, which results of prepared statements have.
     fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
         let count = i64::from_be_bytes(value.as_bytes()?.try_into()?);
         Ok(Self(match count {
@@ -38,13 +38,13 @@ impl<'r> Decode<'r, Postgres> for Micros {
     }
 }
 
-/// Converts a stored digest. One of another length was not written by this application, and becomes
-/// zeros, which match nothing.
+/// Converts a stored digest. One of another length was not written by Tenantry, and becomes zeros,
+/// which match nothing.
 pub(super) fn to_digest(bytes: Vec<u8>) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
-/// Converts the stored columns of a published head, where there is one.
+/// Converts the stored columns of a published head, if there is one.
 pub(super) fn to_signed_head(
     (position, end): (Option<i64>, Option<Vec<u8>>),
     unsigned_until: Option<i64>,
@@ -113,7 +113,8 @@ impl From<Row> for ChainLink {
 }
 
 impl Row {
-    /// Where the event is there, so are all columns that cannot be null.
+    /// Returns the event; `None` if its row does not exist. Columns that cannot be null are then
+    /// absent.
     fn into_event(self) -> Option<AuditEventRow> {
         Some(AuditEventRow {
             id: self.event_id,
@@ -139,11 +140,11 @@ impl Row {
     }
 }
 
-/// At most `limit` links, chain after chain: those behind the link with this organization and
+/// Returns at most `limit` links, chain by chain: those after the link with this organization and
 /// position, each with its event and its organization's published head.
 pub async fn list_links(
     db: &mut PgConnection,
-    (of, position): (OrganizationId, i64),
+    (organization, position): (OrganizationId, i64),
     limit: i64,
 ) -> Result<Vec<ChainLink>> {
     let rows = sqlx::query_as!(
@@ -166,7 +167,7 @@ pub async fn list_links(
            left join audit_heads h on h.organization_id = l.organization_id
            where (l.organization_id, l.position) > ($1, $2)
            order by l.organization_id, l.position limit $3"#,
-        of.0,
+        organization.0,
         position,
         limit,
     )

@@ -1,4 +1,4 @@
-//! The audit log: rows are added here, in the transaction of the change, and never changed.
+//! The audit log. Events are inserted in the transaction of the change, and never updated.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,14 +8,14 @@ use crate::model::audit::{AuditEventFilter, EventType, NewAuditEvent, RecordedEv
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
-/// Inserts an event with its MAC. When the transaction commits, the database appends its link to
-/// the organization's chain, one transaction after the other, and seals it with the event's key,
-/// which it does not store.
+/// Inserts an event with its MAC. When the transaction commits, the database appends a link to the
+/// organization's chain, one transaction at a time, and seals it with the event's key, which it
+/// does not store.
 ///
 /// Invariant: a transaction that writes to several organizations' audit logs does so in the order
-/// of their ids; otherwise two could wait for each other.
+/// of their ids; otherwise two transactions could deadlock.
 pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<()> {
-    // The signed content is the stored content.
+    // The signed content must equal the stored content, so the detail is bounded first.
     let detail = audit_detail::bounded(&event.detail);
     let event = &NewAuditEvent { detail, ..event.clone() };
     let seal = event.seal();
@@ -50,8 +50,9 @@ pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<
     Ok(())
 }
 
-/// Adds the links of what the transaction inserted so far, which is otherwise done when it commits,
-/// and forgets their keys: each event of a transaction reads through the keys of all.
+/// Adds the links of the events that the transaction inserted so far, instead of when it commits,
+/// and discards their keys. Otherwise the time for each link grows with the number of keys in the
+/// transaction.
 pub async fn link_inserted(tx: &mut PgConnection) -> Result<()> {
     let link = "set constraints audit_events_link immediate;
                 set constraints audit_events_link deferred";
@@ -127,8 +128,8 @@ pub async fn list(
     Ok(rows.into_iter().map(RecordedEvent::from).collect())
 }
 
-/// A part of the organization's audit log, those rows whose type, actor or target contains
-/// `search`, newest first, and how many there are in all.
+/// Returns a page of the organization's audit events whose type, actor or target contains `search`,
+/// newest first, and their total count.
 pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,

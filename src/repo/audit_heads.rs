@@ -1,5 +1,5 @@
-//! The published heads of the audit log's chains, and since when events are signed. Both are signed
-//! by the application: what the database itself returns proves nothing.
+//! The published heads of the audit log's chains, and the start of signing. Both are signed by the
+//! application, since data from the database alone proves nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,22 +11,22 @@ use crate::model::audit_seal::{SignedHead, SigningStart};
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::{to_digest, to_signed_head};
 
-/// The head of a chain, with its published head.
+/// The current head of a chain, with its last published head.
 pub struct ChainEnd {
-    /// Whose chain.
+    /// The chain's organization.
     pub organization: OrganizationId,
-    /// Its end.
+    /// The current head.
     pub head: ChainHead,
-    /// The end that was published last.
+    /// The last published head.
     pub published_head: Option<SignedHead>,
-    /// The digest that the chain has now where that end was.
+    /// The digest that the chain has now at the position of the published head.
     pub digest_at_published: Option<[u8; 32]>,
-    /// The position of the last link without a seal, where that was requested; otherwise 0.
+    /// The position of the last link without a seal; 0 if there is none or this was not requested.
     pub last_unsealed: i64,
 }
 
-/// The ends of the chains of at most `limit` organizations, from that with the least id that is at
-/// least `from` on. `with_unsealed` also looks for links without a seal.
+/// Returns the ends of the chains of at most `limit` organizations with ids from `from` on, in the
+/// order of the ids. `with_unsealed` also looks for links without a seal.
 pub async fn list_chain_ends(
     db: &mut PgConnection,
     from: Uuid,
@@ -77,8 +77,9 @@ pub async fn list_chain_ends(
     Ok(ends.collect())
 }
 
-/// Stores published heads in place of the earlier ones. When two servers do so at once, the later
-/// head is kept; one that lacks what retention removed or another server vouched for is ignored.
+/// Stores published heads in place of the earlier ones. If two servers do so at once, the later
+/// head is kept. A head is ignored if it was computed before a pruning, or allows fewer unsigned
+/// events than the stored one.
 pub async fn store_published(
     db: &mut PgConnection,
     heads: &[(OrganizationId, SignedHead)],
@@ -88,7 +89,7 @@ pub async fn store_published(
     let heads = || heads.iter().map(|(_, head)| head);
     let positions: Vec<i64> = heads().map(|head| head.position).collect();
     let digests: Vec<Vec<u8>> = heads().map(|head| head.digest.to_vec()).collect();
-    let until: Vec<i64> = heads().map(|head| head.unsigned_until).collect();
+    let unsigned_until: Vec<i64> = heads().map(|head| head.unsigned_until).collect();
     let pruned_until: Vec<i64> = heads().map(|head| head.pruned.until).collect();
     let pruned_digests: Vec<Vec<u8>> = heads().map(|head| head.pruned.digest.to_vec()).collect();
     let peppers: Vec<String> = heads().map(|head| head.pepper_id.clone()).collect();
@@ -109,7 +110,7 @@ pub async fn store_published(
         &organizations,
         &positions,
         &digests,
-        &until,
+        &unsigned_until,
         &pruned_until,
         &pruned_digests,
         &peppers,
@@ -121,7 +122,7 @@ pub async fn store_published(
     Ok(())
 }
 
-/// The handles of organizations with a published head and no chain.
+/// Returns the handles of organizations with a published head and no chain.
 pub async fn list_heads_without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
     let handles = sqlx::query_scalar!(
         r#"select coalesce(o.handle, h.organization_id::text) as "handle!"
@@ -133,7 +134,7 @@ pub async fn list_heads_without_chain(db: &mut PgConnection) -> Result<Vec<Strin
     Ok(handles.fetch_all(db).await?)
 }
 
-/// Returns since when events are signed; `None` where that is not recorded yet.
+/// Returns the start of signing; `None` if it is not recorded yet.
 pub async fn find_signing_start(db: &mut PgConnection) -> Result<Option<SigningStart>> {
     let row = sqlx::query!(
         "select started_at, unsigned_until, pepper_id, mac from audit_signing
@@ -150,7 +151,7 @@ pub async fn find_signing_start(db: &mut PgConnection) -> Result<Option<SigningS
     }))
 }
 
-/// Whether there are events, and whether any of them carries a MAC.
+/// Returns whether there are events, and whether any of them has a MAC.
 pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
     let row = sqlx::query!(
         r#"select exists (select from audit_events) as "any!",
@@ -161,8 +162,8 @@ pub async fn has_events(db: &mut PgConnection) -> Result<(bool, bool)> {
     Ok((row.any, row.signed))
 }
 
-/// Records since when events are signed. Of servers that start together, the first decides;
-/// `renewed` replaces the stored record.
+/// Stores the start of signing. If servers start at the same time, the first one's is kept.
+/// `renewed` replaces the MAC of the stored one.
 pub async fn store_signing_start(
     db: &mut PgConnection,
     start: &SigningStart,

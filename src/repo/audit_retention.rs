@@ -1,4 +1,4 @@
-//! Removing the oldest events of the audit log, from the beginning of their chains.
+//! Removes the oldest events of the audit log, from the beginning of their chains.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,15 +11,16 @@ use crate::repo::audit_chain::to_signed_head;
 
 /// An organization with a published head.
 pub struct PruningCandidate {
-    /// Whose chain.
+    /// The chain's organization.
     pub organization: OrganizationId,
-    /// Whether its first remaining event is older than requested, and a later head was published.
+    /// Whether its first remaining event is older than requested, and a head after it was
+    /// published.
     pub is_due: bool,
     /// Whether events without a MAC are left.
     pub has_unsigned: bool,
 }
 
-/// At most `limit` organizations, from that with the least id that is at least `from` on, and
+/// Returns at most `limit` organizations with ids from `from` on, in the order of the ids, and
 /// whether they have events that are older than `before`.
 pub async fn list(
     db: &mut PgConnection,
@@ -51,8 +52,8 @@ pub async fn list(
     Ok(listed.collect())
 }
 
-/// The organization's published head, locked until the transaction ends; `None` where there is none
-/// or another transaction has it.
+/// Locks the organization's published head until the transaction ends, and returns it. `None` if
+/// there is none or another transaction has locked it.
 pub async fn lock_head(
     tx: &mut PgConnection,
     organization: OrganizationId,
@@ -74,8 +75,8 @@ pub async fn lock_head(
     }))
 }
 
-/// Removes these events, and the links up to the position that `head`, which is locked, records as
-/// removed. The first link stays, since transactions lock it to append.
+/// Removes these events, and the links up to the position that `head` records as removed. The
+/// caller has locked the stored head. The first link stays, since transactions lock it to append.
 pub async fn remove(
     tx: &mut PgConnection,
     organization: OrganizationId,

@@ -1,4 +1,4 @@
-//! Who pays for an organization, as Stripe knows them.
+//! The customers who pay for organizations, as Stripe knows them.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -6,22 +6,22 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// Who pays for an organization.
+/// The customer who pays for an organization.
 pub struct BillingCustomer {
-    /// The customer; `None` for a guest.
+    /// Stripe's id of the customer; `None` for a guest.
     pub customer: Option<String>,
-    /// The subscription, where it is one.
+    /// Stripe's id of the subscription, if there is one.
     pub subscription: Option<String>,
-    /// Whether it is no subscription, and nothing more is due.
+    /// Whether the organization was bought with a single payment, so that nothing more is due.
     pub pays_once: bool,
-    /// When what last changed whether the organization is suspended happened.
+    /// The time of the last event that can decide whether the organization is suspended.
     pub last_event_at: DateTime<Utc>,
-    /// When the last checkout happened.
+    /// The time of the last checkout.
     pub last_checkout_at: Option<DateTime<Utc>>,
 }
 
 impl BillingCustomer {
-    /// Whether this is the customer who pays, or the subscription that they pay by.
+    /// Returns whether the organization is paid for by this customer or with this subscription.
     #[must_use]
     pub fn is_payer_of(&self, customer: &Option<String>, subscription: &Option<String>) -> bool {
         let is_same = |one: &Option<String>, other: &Option<String>| one.is_some() && one == other;
@@ -31,18 +31,18 @@ impl BillingCustomer {
 
 /// The payer that an event names.
 pub struct BillingPayer<'a> {
-    /// The customer; `None` for a guest.
+    /// Stripe's id of the customer; `None` for a guest.
     pub customer: Option<&'a str>,
-    /// The subscription, where it is one.
+    /// Stripe's id of the subscription, if there is one.
     pub subscription: Option<&'a str>,
-    /// Whether nothing more is due.
+    /// Whether the organization was bought with a single payment, so that nothing more is due.
     pub pays_once: bool,
-    /// When the event happened.
+    /// The time of the event.
     pub event_at: DateTime<Utc>,
 }
 
-/// The handle of the organization that is paid for by this subscription: the one that last heard of
-/// it, where there are several.
+/// Returns the handle of the organization that is paid for with this subscription; if there are
+/// several, of the one with the latest event.
 pub async fn find_handle_by_subscription(
     db: &mut PgConnection,
     subscription: &str,
@@ -58,7 +58,7 @@ pub async fn find_handle_by_subscription(
     Ok(handle)
 }
 
-/// Who pays for the organization, where that is known.
+/// Returns the customer who pays for the organization, if known.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -75,7 +75,7 @@ pub async fn find(
     Ok(row)
 }
 
-/// Records who bought the organization, in place of an earlier buyer.
+/// Stores the buyer of the organization in place of an earlier one.
 pub async fn upsert_buyer(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -102,7 +102,8 @@ pub async fn upsert_buyer(
     Ok(())
 }
 
-/// Records who pays for the organization from now on. Fields that the event lacks are unchanged.
+/// Stores the customer who pays for the organization from now on. Fields that the event lacks stay
+/// unchanged.
 pub async fn upsert_payer(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,9 +1,9 @@
-//! Looks up the owners of organizations' credentials, in the one statement of the hot path.
-//! Accounts' credentials are looked up in [`super::account_callers`].
+//! Looks up the identities of organizations' credentials, on the hot path. Accounts' credentials
+//! are looked up in [`super::account_callers`].
 //!
-//! Both statements take many credentials at once and use indexes only. Why a known credential is
-//! rejected is decided here, by the database's clock, for the audit log of its organization; the
-//! caller does not see the reason.
+//! Each lookup is one statement, which takes many credentials at once and only uses indexes. The
+//! reason for which a known credential is rejected is decided here, by the database's clock. It is
+//! recorded in the audit log of the organization; the caller does not see it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,28 +41,29 @@ struct Row {
     scopes: Vec<String>,
     allowed_ips: Vec<IpNet>,
     expires_at: Option<DateTime<Utc>>,
-    /// Why the credential is not valid: a word of [`KeyRejectionReason`].
+    /// The name of a [`KeyRejectionReason`]; `None` if the credential is valid.
     refusal: Option<String>,
-    /// What was looked up: a digest's bytes or a session's id.
+    /// The digest that was looked up; otherwise `session_id` is set.
     digest: Option<Vec<u8>>,
     session_id: Option<Uuid>,
 }
 
 impl Row {
     fn into_status(self) -> Option<CredentialStatus> {
-        let Some(refusal) = &self.refusal else {
+        let Some(reason) = &self.refusal else {
             let caller = self.into_caller().map(Arc::new)?;
             return Some(CredentialStatus::Valid(Identity { caller: Some(caller), person: None }));
         };
         Some(CredentialStatus::Rejected(RejectedKey {
             organization: OrganizationId(self.organization_id),
             key: KeyId::from_uuid(self.key_id),
-            reason: KeyRejectionReason::parse(refusal)?,
+            reason: KeyRejectionReason::parse(reason)?,
             key_display_id: self.display_id,
         }))
     }
 
-    /// The caller; `None` only for a plan that the table's constraint does not know.
+    /// Returns the caller; `None` only for an unknown plan, which a constraint of the table
+    /// excludes.
     fn into_caller(self) -> Option<Caller> {
         Some(Caller {
             organization: OrganizationId(self.organization_id),
@@ -73,7 +74,7 @@ impl Row {
             membership: MembershipId(self.user_id),
             membership_handle: self.user_handle,
             role: None,
-            minter_role: self.minted_by.as_deref().and_then(Role::parse),
+            creator_role: self.minted_by.as_deref().and_then(Role::parse),
             scopes: ScopeSet::from_stored(&self.scopes),
             credential: Credential::Key(
                 KeyDetails {
@@ -91,7 +92,7 @@ impl Row {
     }
 }
 
-/// The holders of the keys with these digests.
+/// Returns the statuses of the keys with these digests.
 pub async fn find_by_digests(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -126,7 +127,7 @@ pub async fn find_by_digests(
     Ok(identities.collect())
 }
 
-/// The holders of these sessions.
+/// Returns the statuses of these sessions, which keys were exchanged for.
 pub async fn find_by_sessions(
     db: &mut PgConnection,
     sessions: &[SessionId],
@@ -165,8 +166,8 @@ pub async fn find_by_sessions(
 
 /// Locks the session that a key was exchanged for until the transaction ends.
 ///
-/// Invariant: sessions are locked before keys, everywhere, so that no two transactions wait for
-/// each other.
+/// Invariant: everywhere, sessions are locked before keys, so that two transactions cannot
+/// deadlock.
 pub async fn lock_session(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -183,12 +184,12 @@ pub async fn lock_session(
     Ok(())
 }
 
-/// Reads the owner of a key of the organization in this transaction, and locks the key against
-/// revocation and narrowing until the transaction ends. The lock is exclusive: a shared one would
-/// let a stolen key delay its own revocation.
+/// Returns the caller of a key of the organization as of this transaction. Locks the key until the
+/// transaction ends, so that it can be neither revoked nor restricted. The lock is exclusive: with
+/// a shared one, a stolen key could delay its own revocation.
 ///
 /// # Errors
-/// Unauthenticated where the credential has ended.
+/// Unauthenticated if the credential is no longer valid.
 pub async fn lock_and_confirm(
     db: &mut PgConnection,
     organization: OrganizationId,

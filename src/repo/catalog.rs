@@ -1,23 +1,23 @@
-//! Reads Postgres's catalog and settings, to check that a database is suitable.
+//! Queries Postgres's catalog and settings, to check that a database is suitable.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
 
-/// The server at the other end of a connection.
+/// The Postgres server of a connection.
 pub struct ServerInfo {
     /// Its version as a number, such as 150018.
     pub version_number: i32,
     /// Its version as text.
     pub version: String,
-    /// Whether it only follows another one.
+    /// Whether it is a standby.
     pub is_standby: bool,
-    /// Who we are there.
+    /// The current role.
     pub role: String,
 }
 
-/// Who answers.
+/// Returns the server of this connection.
 pub async fn server_info(db: &mut PgConnection) -> Result<ServerInfo> {
     let server = sqlx::query_as!(
         ServerInfo,
@@ -30,24 +30,24 @@ pub async fn server_info(db: &mut PgConnection) -> Result<ServerInfo> {
     Ok(server)
 }
 
-/// What the code relies on and no connection can set for itself.
+/// Properties that the code relies on and that a connection cannot set for itself.
 pub struct ServerProperties {
     /// The version as a number, such as 150018.
     pub version_number: i32,
-    /// How the database encodes text, such as `UTF8`.
+    /// The encoding of the database, such as `UTF8`.
     pub encoding: String,
-    /// Whether upper and lower case of ASCII letters are each other's: in a Turkish collation they
-    /// are not.
+    /// Whether `lower` maps every ASCII letter to its ASCII lower case; in a Turkish collation it
+    /// does not.
     pub folds_ascii: bool,
-    /// Whether there is a schema to make tables in.
+    /// Whether there is a current schema, in which tables are created.
     pub has_schema: bool,
-    /// Which triggers fire: `origin`, or not the product's.
+    /// `session_replication_role`: triggers of the product only fire if it is `origin` or `local`.
     pub replication_role: String,
 }
 
-/// Reads what the code relies on.
+/// Returns the properties that the code relies on.
 pub async fn server_properties(db: &mut PgConnection) -> Result<ServerProperties> {
-    let foundations = sqlx::query_as!(
+    let properties = sqlx::query_as!(
         ServerProperties,
         r#"select current_setting('server_version_num')::int as "version_number!",
                   current_setting('server_encoding') as "encoding!",
@@ -58,18 +58,17 @@ pub async fn server_properties(db: &mut PgConnection) -> Result<ServerProperties
     )
     .fetch_one(db)
     .await?;
-    Ok(foundations)
+    Ok(properties)
 }
 
-/// Settings of the server that cost committed changes in a crash where they are off, and those that
-/// are.
+/// Returns the settings that are off, but must be on so that a crash loses no committed changes.
 pub async fn disabled_durability_settings(db: &mut PgConnection) -> Result<Vec<String>> {
-    let risky = sqlx::query_scalar!(
+    let disabled = sqlx::query_scalar!(
         r#"select name as "name!" from pg_settings
            where name in ('fsync', 'synchronous_commit', 'full_page_writes') and setting = 'off'
            order by name"#,
     );
-    Ok(risky.fetch_all(db).await?)
+    Ok(disabled.fetch_all(db).await?)
 }
 
 /// Returns how many connections the server accepts from ordinary roles.
@@ -84,10 +83,10 @@ pub async fn max_connections(db: &mut PgConnection) -> Result<i32> {
     Ok(connections.fetch_one(db).await?)
 }
 
-/// Writes some pages into a table that is dropped at once: a full disk fails here. The table is in
-/// the product's schema, since a role may lack the right to create temporary tables. Returns false
-/// where the role may not create tables at all; then the next change shows whether the disk is
-/// full.
+/// Writes some pages into a table that is dropped at once, which fails if the disk is full. The
+/// table is in the product's schema, since a role may lack the privilege to create temporary
+/// tables. Returns false if the role may not create tables at all; then only the next change shows
+/// whether the disk is full.
 pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
     let write = "create unlogged table tenantry_disk_probe as
                  select n, (select string_agg(md5(n::text || m::text), '')
@@ -95,9 +94,7 @@ pub async fn try_write(db: &mut PgConnection) -> Result<bool> {
                  from generate_series(1, 150) n;
                  drop table tenantry_disk_probe";
     match sqlx::raw_sql(write).execute(db).await {
-        Err(sqlx::Error::Database(refusal)) if refusal.code().as_deref() == Some("42501") => {
-            Ok(false)
-        }
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => Ok(false),
         written => Ok(written.map(|_| true)?),
     }
 }
@@ -116,7 +113,7 @@ pub async fn lock_tables(db: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Returns the numbers of accounts, keys and events.
+/// Returns the numbers of organizations, accounts, keys and audit links.
 pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
     let rows = sqlx::query!(
         r#"select (select count(*) from organizations) as "organizations!",
@@ -129,17 +126,17 @@ pub async fn count_rows(db: &mut PgConnection) -> Result<[i64; 4]> {
     Ok([rows.organizations, rows.accounts, rows.keys, rows.links])
 }
 
-/// What lies between the database and its client.
+/// The transport of a connection to the database.
 pub struct ConnectionTransport {
     /// Whether it is encrypted.
     pub is_encrypted: bool,
-    /// How, such as `TLSv1.3`.
+    /// The TLS version, such as `TLSv1.3`.
     pub protocol: Option<String>,
     /// Whether it never leaves the machine: a socket, or the loopback address.
     pub is_local: bool,
 }
 
-/// How this connection reaches the database; behind a pooler, how the pooler's does.
+/// Returns the transport of this connection; behind a pooler, of the pooler's connection.
 pub async fn connection_transport(db: &mut PgConnection) -> Result<ConnectionTransport> {
     let transport = sqlx::query_as!(
         ConnectionTransport,

@@ -1,12 +1,12 @@
 //! The settings of each database connection, and the checks of a connection before it is used.
 //!
-//! Settings are made by statements and not by the startup packet, which poolers do not pass on. All
-//! of them are simple queries: behind a pooler in transaction mode a prepared statement may belong
-//! to another client.
+//! Settings are sent in statements and not in the startup packet, which poolers do not pass on. All
+//! statements are simple queries: behind a pooler in transaction mode, a prepared statement may
+//! belong to another client.
 
 use sqlx::{Connection, PgConnection, Row};
 
-/// Settings of a session: the statement that makes them, and the one that checks them.
+/// Settings of a session: the statement that applies them, and the one that checks them.
 #[derive(Clone, Copy)]
 pub struct SessionSettings {
     set: &'static str,
@@ -25,8 +25,8 @@ macro_rules! settings {
     };
 }
 
-/// Limits that the database enforces even if this process stalls, and settings that the code relies
-/// on whatever the role and the database configure.
+/// Deadlines that the database enforces even if this process stalls, and settings that the code
+/// relies on, whatever is configured for the role and the database.
 pub const REQUESTS: SessionSettings = settings! {
     "statement_timeout" = "5s",
     "lock_timeout" = "1s",
@@ -37,8 +37,8 @@ pub const REQUESTS: SessionSettings = settings! {
     "transform_null_equals" = "off",
 };
 
-/// The same for lookups: their plans are cached, since planning takes ten times as long as running
-/// them, and they use indexes whatever the size of the tables was at planning.
+/// [`REQUESTS`], and settings for lookups: their plans are cached, since planning takes ten times
+/// as long as execution, and they use indexes, whatever the size of the tables was at planning.
 pub const LOOKUPS: SessionSettings = settings! {
     "statement_timeout" = "5s",
     "lock_timeout" = "1s",
@@ -53,7 +53,7 @@ pub const LOOKUPS: SessionSettings = settings! {
     "enable_mergejoin" = "off",
 };
 
-/// What migrations rely on; they may take their time.
+/// Settings that migrations rely on, without deadlines.
 pub const MIGRATIONS: SessionSettings = settings! {
     "statement_timeout" = "0",
     "lock_timeout" = "0",
@@ -64,13 +64,14 @@ pub const MIGRATIONS: SessionSettings = settings! {
     "transform_null_equals" = "off",
 };
 
-/// For commands that only read: nothing can change, and no lock is waited for.
+/// Settings for commands that only read: they can change nothing, and a statement takes at most 10
+/// seconds.
 pub const READ_ONLY: SessionSettings = settings! {
     "default_transaction_read_only" = "on",
     "statement_timeout" = "10s",
 };
 
-/// Makes the settings for the rest of the connection.
+/// Applies the settings to the rest of the session.
 pub async fn configure(
     db: &mut PgConnection,
     settings: SessionSettings,
@@ -79,8 +80,8 @@ pub async fn configure(
     Ok(())
 }
 
-/// Checks the settings in a message of its own: behind a pooler in transaction mode that may be
-/// another session.
+/// Returns whether the settings apply. The check is a message of its own, which a pooler in
+/// transaction mode may send to another session.
 pub async fn is_configured(
     db: &mut PgConnection,
     settings: SessionSettings,
@@ -92,15 +93,15 @@ pub async fn is_configured(
 /// it.
 pub const POOLER_PROBE: (&str, &str) = ("tenantry.pooler_probe", "on");
 
-/// Whether [`POOLER_PROBE`] arrived, so that nothing stands between us and Postgres.
+/// Returns whether Postgres received [`POOLER_PROBE`], so that there is no pooler in between.
 pub async fn is_direct(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let arrived = "select coalesce(current_setting('tenantry.pooler_probe', true), '') = 'on'";
     sqlx::raw_sql(arrived).fetch_one(db).await?.try_get(0)
 }
 
-/// Detects, with two connections, a pooler that shares a session between clients: one that reuses
-/// the last session gives it to the other connection, and one that rotates sessions changes it
-/// between two transactions.
+/// Returns whether a pooler shares sessions between clients, which takes two connections: a pooler
+/// that reuses the last session gives it to the other connection, and one that rotates sessions
+/// changes it between two transactions.
 pub async fn is_transaction_pooled(
     one: &mut PgConnection,
     other: &mut PgConnection,
@@ -109,7 +110,7 @@ pub async fn is_transaction_pooled(
     if session_id(one).await? != first {
         return Ok(true);
     }
-    // While the transaction lasts, no other client has its session.
+    // During the transaction, no other client can have its session.
     let mut transaction = other.begin().await?;
     let others = session_id(&mut transaction).await?;
     let second = session_id(one).await?;

@@ -1,14 +1,14 @@
-//! What deleted organizations leave behind, removed a batch at a time. The organization's row
-//! stays, so that its id is never given out again; so do its audit log and its payments, which have
-//! retentions of their own.
+//! Removes the data of deleted organizations, one batch at a time. The organization's row stays, so
+//! that its id is never reused. Its audit log and its payments stay, too: they have retention
+//! periods of their own.
 
 use sqlx::PgConnection;
 
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// The deleted organizations that still have something to be removed, at most 1,000, in the order
-/// of their deletion; and of each whether it was deleted this many days ago.
+/// Returns at most 1,000 deleted organizations with data that is not removed yet, in the order of
+/// their deletion, and whether each was deleted more than this many days ago.
 pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationId, bool)>> {
     let rows = sqlx::query!(
         r#"select id, deleted_at < now() - make_interval(days => $1) as "is_due!"
@@ -21,7 +21,8 @@ pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationI
     Ok(rows.into_iter().map(|row| (OrganizationId(row.id), row.is_due)).collect())
 }
 
-/// Runs statements that each remove a batch, one after the other until one has removed something.
+/// Runs statements that each remove a batch, one after the other, until one has removed rows.
+/// Returns the number of rows.
 macro_rules! first_that_removes {
     ($db:ident, $organization:ident: $($sql:literal),* $(,)?) => {{
         $(
@@ -34,8 +35,8 @@ macro_rules! first_that_removes {
     }};
 }
 
-/// Removes a batch of addresses of people who are no members: invitations, claims and their mails.
-/// Returns how many rows.
+/// Removes a batch of e-mail addresses of people who are not members: invitations, claims and their
+/// mails. Returns the number of rows, 0 if none are left.
 pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     first_that_removes!(db, organization:
         "delete from outbox where ctid = any(array(
@@ -52,7 +53,7 @@ pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationI
     )
 }
 
-/// Removes a batch of everything else. How many rows.
+/// Removes a batch of the other data. Returns the number of rows, 0 if none are left.
 pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     first_that_removes!(db, organization:
         "delete from refresh_tokens where ctid = any(array(
@@ -94,8 +95,8 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
     )
 }
 
-/// Removes the organization's name from its row and records that everything else is removed; not
-/// where a batch skipped a locked row.
+/// Removes the organization's name from its row, and records that all other data is removed. Does
+/// nothing while memberships, keys, invitations or a claim remain, since a batch skips locked rows.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations set name = '', allowed_origins = '{}', purged_at = now()

@@ -1,4 +1,4 @@
-//! Tokens of the links that are mailed to accounts. Each works once.
+//! Tokens of the links that are mailed to accounts. Each can be used once.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -55,7 +55,7 @@ pub async fn find(
     Ok(account.map(AccountId::from_uuid))
 }
 
-/// Whether a link of this purpose is valid, or a mail with one is queued for the address.
+/// Returns whether the account has a valid link for this purpose, or a mail with one is queued.
 pub async fn is_pending(
     db: &mut PgConnection,
     (account, purpose): (AccountId, LinkPurpose),

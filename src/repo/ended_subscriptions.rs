@@ -1,4 +1,4 @@
-//! Subscriptions of organizations that have ended, as Stripe reported.
+//! Subscriptions that have ended, as Stripe reported.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// Records that a subscription of the organization's ended; it does once.
+/// Records that a subscription of the organization ended. A later record of the same subscription
+/// is ignored.
 pub async fn put(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -25,8 +26,8 @@ pub async fn put(
     Ok(())
 }
 
-/// When this subscription of the organization's, or one that no organization was known to pay by,
-/// ended, if it did.
+/// Returns when this subscription ended, if it did: as one of the organization, or as one of no
+/// known organization.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -44,7 +45,8 @@ pub async fn find(
     Ok(ended_at)
 }
 
-/// Removes up to 1,000 ends of a month ago that no organization was known to pay by; how many.
+/// Removes up to 1,000 subscriptions of no known organization that ended more than 30 days ago;
+/// returns how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from ended_subscriptions

@@ -1,4 +1,4 @@
-//! What was answered to requests that may come again.
+//! Stored responses to idempotent requests.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -8,31 +8,31 @@ use crate::error::{Error, Result};
 use crate::model::idempotency::{IdempotentRequest, StoredResponse};
 use crate::model::ids::AccountId;
 
-/// Locks the record until the transaction ends; returns false where another transaction has the
-/// lock.
-pub async fn try_lock(db: &mut PgConnection, attempt: &IdempotentRequest) -> Result<bool> {
+/// Locks the request's record until the transaction ends; returns false if another transaction has
+/// the lock.
+pub async fn try_lock(db: &mut PgConnection, request: &IdempotentRequest) -> Result<bool> {
     let locked = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock($1) as "held!""#,
-        attempt.advisory_lock_key(),
+        request.advisory_lock_key(),
     )
     .fetch_one(db)
     .await?;
     Ok(locked)
 }
 
-/// The kept answer that is not over yet.
+/// Returns the stored response, if it has not expired.
 pub async fn find(
     db: &mut PgConnection,
-    attempt: &IdempotentRequest,
+    request: &IdempotentRequest,
 ) -> Result<Option<StoredResponse>> {
     let row = sqlx::query!(
         "select fingerprint, status, body from idempotency_keys
          where organization_id = $1 and principal = $2 and endpoint = $3 and key_digest = $4
            and expires_at > now()",
-        attempt.organization.0,
-        attempt.principal,
-        attempt.endpoint,
-        attempt.key_digest.as_slice(),
+        request.organization.0,
+        request.principal,
+        request.endpoint,
+        request.key_digest.as_slice(),
     )
     .fetch_optional(db)
     .await?;
@@ -46,10 +46,11 @@ pub async fn find(
 /// Stores a response, in place of an expired one.
 ///
 /// # Errors
-/// Internal where one exists that has not expired: the caller has the record's lock.
+/// Internal if there is one that has not expired. That is a defect, since the caller has the
+/// record's lock.
 pub async fn store(
     db: &mut PgConnection,
-    attempt: &IdempotentRequest,
+    request: &IdempotentRequest,
     status: u16,
     body: Option<&Value>,
     created_at: DateTime<Utc>,
@@ -64,11 +65,11 @@ pub async fn store(
          set fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body,
              created_at = excluded.created_at, expires_at = excluded.expires_at
          where i.expires_at <= now()",
-        attempt.organization.0,
-        attempt.principal,
-        attempt.endpoint,
-        attempt.key_digest.as_slice(),
-        attempt.fingerprints[0].bytes().as_slice(),
+        request.organization.0,
+        request.principal,
+        request.endpoint,
+        request.key_digest.as_slice(),
+        request.fingerprints[0].bytes().as_slice(),
         i16::try_from(status).unwrap_or(500),
         body,
         created_at,
@@ -82,7 +83,7 @@ pub async fn store(
     }
 }
 
-/// Removes the responses to an account, in every organization that it has or had a membership in.
+/// Removes the responses to an account, in every organization in which it has or had a membership.
 pub async fn remove_for_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -101,7 +102,7 @@ pub async fn remove_for_account(
     Ok(())
 }
 
-/// Removes up to 1,000 expired responses of all tenants; returns how many.
+/// Removes up to 1,000 expired responses; returns how many. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from idempotency_keys where ctid = any(array(

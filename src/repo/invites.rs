@@ -10,7 +10,7 @@ use crate::model::invite::{INVITE_LIFETIME, Invite, InviteStatus, NewInvite};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// Inserts an invitation and returns it. Revokes an open one of the same address.
+/// Inserts an invitation and returns it. Revokes an open one for the same address.
 pub async fn insert(db: &mut PgConnection, invite: &NewInvite<'_>) -> Result<Invite> {
     sqlx::query!(
         "update invites set revoked_at = $3
@@ -109,7 +109,7 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_invite).collect(), total))
 }
 
-/// Returns an invitation of the organization.
+/// Returns an invitation of the organization, if it exists.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -323,7 +323,7 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(result.rows_affected())
 }
 
-/// Records which membership began by an invitation that was accepted.
+/// Records the membership that accepting an invitation created.
 pub async fn record_membership(
     db: &mut PgConnection,
     organization: OrganizationId,

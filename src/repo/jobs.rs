@@ -1,5 +1,5 @@
-//! Queued jobs, in the table `outbox`. Several servers share it: a job belongs to one worker until
-//! its lease ends, and then to any.
+//! Queued jobs, in the table `outbox`. All servers share it: only the worker that leased a job may
+//! run it until the lease expires, then any worker may.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ impl Row {
     }
 }
 
-/// Leases up to `limit` due jobs. Leasing counts as an attempt, so a job that kills its worker is
-/// not attempted for ever. Jobs of unknown kinds are left to servers of a newer version.
+/// Leases up to `limit` due jobs. A lease counts as an attempt, so a job that crashes its worker is
+/// not retried for ever. Jobs of unknown kinds are left to servers of a newer version.
 pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         Row,
@@ -51,7 +51,7 @@ pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Re
                    o.attempts, o.created_at",
         limit,
         lease.as_secs_f64(),
-        &JobKind::WORDS.map(str::to_owned),
+        &JobKind::NAMES.map(str::to_owned),
     )
     .fetch_all(db)
     .await?;
@@ -69,12 +69,13 @@ pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Returns in how long the next job is due that [`lease_due`] would lease, `None` if there is none.
+/// Returns the time until the next job is due that [`lease_due`] would lease; `None` if there is
+/// none.
 pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
         r#"select extract(epoch from min(due_at) - now())::float8 from outbox
            where dead_at is null and kind = any($1)"#,
-        &JobKind::WORDS.map(str::to_owned),
+        &JobKind::NAMES.map(str::to_owned),
     )
     .fetch_one(db)
     .await?;
@@ -106,7 +107,8 @@ pub async fn reschedule(
     Ok(())
 }
 
-/// Marks a failed job as dead; false if it was removed, as when a newer one replaced it.
+/// Marks a failed job as dead; false if it was removed, for example because a newer one replaced
+/// it.
 pub async fn mark_dead(
     db: &mut PgConnection,
     id: Uuid,
@@ -125,7 +127,8 @@ pub async fn mark_dead(
 }
 
 /// Queues dead jobs of one kind or of all kinds again, with as many attempts as new ones, and
-/// returns how many. A mail that a newer one of its kind to its address has replaced stays dead.
+/// returns how many. A mail stays dead if a newer one of its kind is queued or dead for the same
+/// address.
 pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
     let result = sqlx::query!(
         "update outbox o set dead_at = null, attempts = 0, due_at = now()

@@ -1,5 +1,5 @@
 //! Claims to the first key of an organization that was paid for. They expire by the database's
-//! clock.
+//! clock when they are read.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -9,13 +9,13 @@ use crate::model::email::Email;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 
-/// How long a claim can be used.
+/// The time in which a claim can be used.
 const LIFETIME: TimeDelta = TimeDelta::days(7);
 
-/// Stores a claim to the organization's first key.
+/// Inserts a claim to the organization's first key.
 ///
 /// # Errors
-/// Internal if the organization has or had one.
+/// Internal if the organization has or had a claim.
 pub async fn insert(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,4 +1,4 @@
-//! Invitations that an organization's keys made or sent again, and the memberships that began by
+//! Invitations that an organization's keys created or resent, and the memberships that began with
 //! them.
 
 use chrono::{DateTime, Utc};
@@ -10,8 +10,8 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::member::KeyInvitedMembership;
 use crate::model::role::Role;
 
-/// Revokes the open invitations that these keys of the organization made or sent again last, or
-/// with `None` any of its keys; how many.
+/// Revokes the open invitations that these keys of the organization created or were the last to
+/// resend; `None` means all its keys. Returns how many.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -38,8 +38,8 @@ pub async fn revoke(
     Ok(result.rows_affected())
 }
 
-/// The memberships that began by an invitation of these keys, as [`revoke`] means it, or with
-/// `None` of any of the organization's keys, and go on: the `limit` newest.
+/// Returns the `limit` newest memberships that have not ended and began with an invitation that
+/// these keys created or were the last to resend; `None` means all keys of the organization.
 pub async fn list_joined(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,4 +1,4 @@
-//! How keys end: revoked, or rotated away.
+//! The end of keys: revocation, rotation and removal.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -52,7 +52,7 @@ pub async fn list_predecessors(
     Ok(ids.into_iter().map(KeyId::from_uuid).collect())
 }
 
-/// Starts a key's grace period: the key gives up its name and expires `grace_seconds` from now by
+/// Starts a key's grace period: releases its name, and lets it expire `grace_seconds` from now by
 /// the database's clock, or at its own expiry if that is earlier.
 pub async fn supersede(
     db: &mut PgConnection,
@@ -75,7 +75,7 @@ pub async fn supersede(
     Ok(())
 }
 
-/// Ends a key and frees its name. Whether it did: a key that was revoked before stays as it was.
+/// Revokes a key and releases its name; false if it was revoked before, which changes nothing.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -99,8 +99,8 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes every key of the organization that has not ended; returns how many. A key that another
-/// transaction is minting is not among them: repeat until the result is 0.
+/// Revokes every key of the organization that has not ended; returns how many. Misses a key that
+/// another transaction is creating: repeat until the result is 0.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -128,7 +128,8 @@ pub async fn revoke_all(
 }
 
 /// Clears up to 1,000 references to keys that ended more than this many days ago, in their
-/// successors and in accounts whose default key they were; returns how many. Works on all tenants.
+/// successors and in accounts whose default key they were; returns how many. Applies to all
+/// organizations.
 pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
     let keys = sqlx::query!(
         "update api_keys set rotated_from = null where id = any(array(
@@ -155,11 +156,11 @@ pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(keys.rows_affected() + accounts.rows_affected())
 }
 
-/// Removes up to 1,000 keys that ended more than this many days ago and that nothing refers to;
-/// returns how many. Works on all tenants.
+/// Removes up to 1,000 keys that ended more than this many days ago and that nothing references;
+/// returns how many. Applies to all organizations.
 ///
-/// Invariant: imported keys stay. Their texts are known elsewhere, and only the row shows that one
-/// was revoked: without it, it could be imported again.
+/// Invariant: imported keys stay. Their texts are known elsewhere, and only the row shows that a
+/// key was revoked: without it, the key could be imported again.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from api_keys where id = any(array(
@@ -186,8 +187,8 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(result.rows_affected())
 }
 
-/// Revokes every key that a membership minted and that has not ended; returns them. A key that
-/// another transaction is minting is not among them: repeat until there is none.
+/// Revokes every key that a membership created and that has not ended; returns them. Misses a key
+/// that another transaction is creating: repeat until the result is empty.
 pub async fn revoke_minted_by(
     db: &mut PgConnection,
     (organization, membership): (OrganizationId, MembershipId),

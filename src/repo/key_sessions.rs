@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::secret::Digest;
 
-/// Stores a new session of a key.
+/// Inserts a session of a key.
 pub async fn insert(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -29,7 +29,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Adds a refresh token to a session's chain.
+/// Inserts a refresh token of a session.
 pub async fn insert_refresh_token(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -70,7 +70,7 @@ pub async fn find_presented(
 
 /// A refresh token that was presented.
 pub struct PresentedRefreshToken {
-    /// Whose.
+    /// The organization of its session.
     pub organization: OrganizationId,
     /// Its session.
     pub session: SessionId,
@@ -82,8 +82,8 @@ pub struct PresentedRefreshToken {
     pub is_expired: bool,
 }
 
-/// The refresh token with one of these digests, locked until the transaction ends: of two that
-/// use one token at once, the second finds it spent.
+/// Returns the refresh token with one of these digests, and locks it and its session until the
+/// transaction ends: if a token is used twice at once, the second use finds it spent.
 pub async fn lock_refresh_token(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -113,7 +113,7 @@ pub async fn lock_refresh_token(
 /// Marks the unused refresh token of a session as used.
 ///
 /// # Errors
-/// Internal where there is none: the caller has its lock.
+/// Internal if there is none. That is a defect, since the caller has its lock.
 pub async fn consume_refresh_token(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -135,7 +135,7 @@ pub async fn consume_refresh_token(
     }
 }
 
-/// Ends a session. Whether it did: one that ended before stays as it was.
+/// Revokes a session; false if it was revoked before, which changes nothing.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -154,8 +154,8 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Removes up to 1,000 expired refresh tokens of all tenants, and the sessions that have none left;
-/// returns how many tokens.
+/// Removes up to 1,000 expired refresh tokens, and the sessions that have none left; returns how
+/// many tokens. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let sessions: Vec<Uuid> = sqlx::query_scalar!(
         "delete from refresh_tokens

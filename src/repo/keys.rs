@@ -1,4 +1,4 @@
-//! API keys: created, listed, updated, ended. Callers are looked up in [`super::callers`].
+//! API keys. Callers are looked up in [`super::callers`], and keys end in [`super::key_lifecycle`].
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -64,11 +64,11 @@ impl From<Row> for ApiKey {
     }
 }
 
-/// Stores a new key and returns it. A name that only an expired key has is free.
+/// Inserts a key and returns it. Takes over its name from a key that has expired.
 ///
 /// # Errors
-/// Conflict where a live key of the organization has the name, a random digest is taken, or the key
-/// that this one replaces was rotated already.
+/// Conflict if a live key of the organization has the name, the digest exists, or the key that this
+/// one replaces was rotated already.
 pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey> {
     if let Some(inserted) = try_insert(db, key).await? {
         return Ok(inserted);
@@ -79,8 +79,8 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey
     try_insert(db, key).await?.ok_or_else(|| Error::conflict(NAME_TAKEN.1))
 }
 
-/// Stores a new key, or returns `None` if another one has its name. The index of names decides,
-/// which costs the same however many keys there are.
+/// Inserts a key, or returns `None` if another one has its name. The unique index of names decides,
+/// so the number of keys hardly affects the time.
 async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option<ApiKey>> {
     let row = sqlx::query_as!(
         Row,
@@ -119,8 +119,8 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option
     Ok(row.map(ApiKey::from))
 }
 
-/// Releases a name from the expired key that has it, if any. Where another transaction has that
-/// key's lock, the name stays taken: waiting here, with locks of other keys, could deadlock.
+/// Releases a name from the expired key that has it, if any. If another transaction has that key's
+/// lock, the name stays taken: waiting for it here, with locks of other keys, could deadlock.
 async fn release_name(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -140,8 +140,8 @@ async fn release_name(
     Ok(())
 }
 
-/// At most `limit` of the organization's keys, the live ones or all, newest first: those older
-/// than `after`, or the newest.
+/// Returns at most `limit` of the organization's keys, newest first: those older than `after`, or
+/// the newest. Revoked and expired keys only with `include_revoked`.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -175,8 +175,8 @@ pub async fn list(
     Ok(rows.into_iter().map(ApiKey::from).collect())
 }
 
-/// A part of the organization's keys whose names contain `search`, the live ones or all, newest
-/// first, and how many there are in all.
+/// Returns a page of the organization's keys whose names contain `search`, newest first, and their
+/// total count. Revoked and expired keys only with `include_revoked`.
 pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -221,7 +221,7 @@ pub async fn list_page(
     Ok((rows.into_iter().map(ApiKey::from).collect(), total))
 }
 
-/// One key of the organization.
+/// Returns a key of the organization, if it exists.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -246,8 +246,8 @@ pub async fn find(
     Ok(row.map(ApiKey::from))
 }
 
-/// Locks keys of the organization until the transaction ends, in the order of their ids, so that no
-/// two transactions wait for each other.
+/// Locks keys of the organization until the transaction ends, in the order of their ids, so that
+/// two transactions cannot deadlock.
 pub async fn lock(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -265,11 +265,11 @@ pub async fn lock(
     Ok(())
 }
 
-/// Stores a live key's changed settings.
+/// Stores the updated settings of a live key.
 ///
 /// # Errors
-/// Conflict where another live key has the name; internal where the key does not exist: the caller
-/// has its lock.
+/// Conflict if another live key has the name; internal if the key does not exist, which is a
+/// defect, since the caller has its lock.
 pub async fn update(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -301,13 +301,13 @@ pub async fn update(
     }
 }
 
-/// Makes a key that an owner minted another membership's; whether it was one, and an owner still is
-/// in the membership.
+/// Assigns a key to another membership if an owner created it and the owner's membership has not
+/// ended. Returns whether it did.
 pub async fn reassign_from_owner(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,
-    user: MembershipId,
+    membership: MembershipId,
 ) -> Result<bool> {
     let result = sqlx::query!(
         "update api_keys k set user_id = $3
@@ -317,14 +317,14 @@ pub async fn reassign_from_owner(
            and u.role = 'owner' and u.removed_at is null",
         organization.0,
         id.uuid(),
-        user.0,
+        membership.0,
     )
     .execute(db)
     .await?;
     Ok(result.rows_affected() == 1)
 }
 
-/// Stores a key's digest under the newest pepper. Of two at once the first takes effect.
+/// Stores a key's digest under the newest pepper. Of two concurrent calls, the first takes effect.
 pub async fn rehash(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -345,7 +345,7 @@ pub async fn rehash(
     Ok(())
 }
 
-/// How many live keys the organization has, disabled ones included.
+/// Returns the number of the organization's live keys, including disabled ones.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from api_keys
@@ -358,8 +358,8 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// How many live keys and personal access tokens each pepper digests, for an operator who wants to
-/// take one away.
+/// Returns the number of live keys and personal access tokens that each pepper digests, for an
+/// operator who wants to remove a pepper.
 pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select pepper_id as "pepper_id!", count(*) as "count!"

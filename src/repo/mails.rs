@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, InviteId, OrganizationId};
 use crate::model::mail::{MailKind, SecurityNotice};
 
-/// Queues a mail in place of one of the same kind to the same address that was not sent yet.
+/// Queues a mail in place of unsent ones of the same kind to the same address.
 pub async fn insert(
     db: &mut PgConnection,
     id: Uuid,
@@ -78,7 +78,7 @@ pub async fn insert_notice(
     Ok(())
 }
 
-/// Removes the mails of a kind to an address that were not sent yet.
+/// Removes the unsent mails of a kind to an address, except dead ones.
 pub async fn cancel(db: &mut PgConnection, kind: MailKind, address: &str) -> Result<()> {
     sqlx::query!(
         "delete from outbox where id = any(array(
@@ -95,7 +95,8 @@ pub async fn cancel(db: &mut PgConnection, kind: MailKind, address: &str) -> Res
     Ok(())
 }
 
-/// Removes the queued and the dead mails about an account that are addressed to it.
+/// Removes the queued and the dead mails to an account about itself: all but invitations and
+/// claims.
 pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Result<()> {
     sqlx::query!(
         "delete from outbox where id = any(array(

@@ -1,4 +1,4 @@
-//! Members of an organization.
+//! Memberships of an organization, with their accounts.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -34,8 +34,8 @@ impl Row {
     }
 }
 
-/// A part of the organization's members, those whose names or addresses contain `search`, the
-/// oldest first, and how many there are in all.
+/// Returns a page of the organization's memberships whose names or e-mail addresses contain
+/// `search`, oldest first, and their total count.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -72,7 +72,7 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_member).collect(), total))
 }
 
-/// One member of the organization, by the membership as callers see it.
+/// Returns the membership of the organization with this public id, if it exists.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -106,13 +106,13 @@ pub async fn lock(db: &mut PgConnection, organization: OrganizationId, handle: &
     Ok(())
 }
 
-/// Whether the person with this address has a membership in the organization.
+/// Returns whether the account with this e-mail address has a membership in the organization.
 pub async fn has_email(
     db: &mut PgConnection,
     organization: OrganizationId,
     email: &Email,
 ) -> Result<bool> {
-    let found = sqlx::query_scalar!(
+    let exists = sqlx::query_scalar!(
         r#"select exists (
                select from users u join accounts a on a.id = u.account_id
                where a.email = $2 and (u.organization_id = $1) is true and u.removed_at is null
@@ -122,11 +122,11 @@ pub async fn has_email(
     )
     .fetch_one(db)
     .await?;
-    Ok(found)
+    Ok(exists)
 }
 
-/// Returns how many owners the organization has besides this membership. A caller that decides by
-/// it has the organization's lock.
+/// Returns the number of the organization's owners with an account, except this membership. A
+/// caller that relies on the number must have the organization's lock.
 pub async fn count_other_owners(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -144,7 +144,7 @@ pub async fn count_other_owners(
     Ok(count)
 }
 
-/// How many memberships the organization has that were not given up, claimed or not.
+/// Returns the number of the organization's memberships that have not ended, claimed or not.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from users
@@ -161,7 +161,7 @@ pub async fn has_unclaimed_owner(
     db: &mut PgConnection,
     organization: OrganizationId,
 ) -> Result<bool> {
-    let found = sqlx::query_scalar!(
+    let exists = sqlx::query_scalar!(
         r#"select exists (select from users
                           where organization_id = $1 and account_id is null and role = 'owner'
                             and removed_at is null) as "found!""#,
@@ -169,10 +169,10 @@ pub async fn has_unclaimed_owner(
     )
     .fetch_one(db)
     .await?;
-    Ok(found)
+    Ok(exists)
 }
 
-/// Changes a membership's role; whether it is there.
+/// Sets a membership's role; returns whether the membership exists.
 pub async fn set_role(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -210,7 +210,7 @@ pub async fn remove(
     Ok(result.rows_affected() == 1)
 }
 
-/// Returns whether nothing is left to prove of whose membership this is: the account's address is
+/// Returns whether the ownership of this membership needs no more proof: the account's address is
 /// proven, the membership is unclaimed, or it has ended.
 pub async fn is_proven(
     db: &mut PgConnection,
@@ -230,8 +230,8 @@ pub async fn is_proven(
     Ok(is_proven.unwrap_or(false))
 }
 
-/// Gives an account the unclaimed owner's membership that open signup created; returns it, if there
-/// is one.
+/// Assigns the unclaimed owner's membership that open signup created to an account; returns it, if
+/// there is one.
 pub async fn claim(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -10,10 +10,10 @@ use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::Role;
 use crate::repo::MapConstraintViolations;
 
-/// Stores a new membership.
+/// Inserts a membership.
 ///
 /// # Errors
-/// Conflict where the random handle is taken, or the account has a membership in the organization
+/// Conflict if the random handle is taken, or the account has a membership in the organization
 /// already.
 pub async fn insert(db: &mut PgConnection, membership: &NewMembership<'_>) -> Result<()> {
     sqlx::query!(
@@ -35,7 +35,7 @@ pub async fn insert(db: &mut PgConnection, membership: &NewMembership<'_>) -> Re
     Ok(())
 }
 
-/// The organization with this handle, in whatever case, and its first owner's membership.
+/// Returns the organization with this handle, in any case, and its first owner's membership.
 pub async fn find_owner(
     db: &mut PgConnection,
     organization: &OrganizationHandle,
@@ -53,8 +53,8 @@ pub async fn find_owner(
     Ok(row.map(|row| (OrganizationId(row.organization_id), MembershipId(row.id))))
 }
 
-/// Locks every membership of the organization until the transaction ends: no member mints or
-/// changes anything there meanwhile.
+/// Locks every membership of the organization until the transaction ends, so that no member creates
+/// or updates anything there.
 pub async fn lock_all(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "select id from users where organization_id = $1 and removed_at is null
@@ -66,28 +66,28 @@ pub async fn lock_all(db: &mut PgConnection, organization: OrganizationId) -> Re
     Ok(())
 }
 
-/// A person's membership in an organization.
+/// An account's membership in an organization.
 pub struct Membership {
-    /// Where it is.
+    /// The internal id of the organization.
     pub organization: OrganizationId,
-    /// The same, as callers see it.
+    /// The public id of the organization.
     pub organization_handle: String,
-    /// Whether the operator has suspended that.
+    /// Whether the organization is suspended.
     pub is_suspended: bool,
-    /// The membership.
+    /// The internal id of the membership.
     pub id: MembershipId,
-    /// The membership, as callers see it.
+    /// The public id of the membership.
     pub handle: String,
-    /// What its person is there.
+    /// The role of the membership.
     pub role: Role,
-    /// Whether there is another membership, claimed or not.
+    /// Whether the organization has another membership, claimed or not.
     pub is_shared: bool,
-    /// Whether there are other members, and this is the only owner.
+    /// Whether this is the only owner with an account, and other memberships have accounts.
     pub is_last_owner: bool,
 }
 
-/// Returns the account's memberships, and locks their organizations until the transaction ends:
-/// transactions that count owners run one after the other.
+/// Returns the account's memberships, and locks their organizations until the transaction ends, so
+/// that transactions that count owners run one after the other.
 pub async fn lock_of_account(db: &mut PgConnection, account: AccountId) -> Result<Vec<Membership>> {
     sqlx::query!(
         "select o.id from organizations o
@@ -129,7 +129,7 @@ pub async fn lock_of_account(db: &mut PgConnection, account: AccountId) -> Resul
     Ok(memberships.collect())
 }
 
-/// Gives up the account's memberships.
+/// Ends the account's memberships.
 pub async fn remove_of_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -145,8 +145,8 @@ pub async fn remove_of_account(
     Ok(())
 }
 
-/// Removes up to 1,000 memberships that ended more than this many days ago and that nothing refers
-/// to; returns how many. Works on all tenants.
+/// Removes up to 1,000 memberships that ended more than this many days ago and that nothing
+/// references; returns how many. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from users where id = any(array(

@@ -1,9 +1,9 @@
-//! The only place with SQL: one file per table or aggregate.
+//! All SQL: one file per table or aggregate.
 //!
-//! Functions take the connection first and never commit. On a tenant's data they take the
-//! organization's id (or a digest that only the owner of a secret can have) and put it in the
-//! `where`. The database decides what is unique: a violated constraint, by its name, becomes a
-//! conflict.
+//! Functions take the connection as the first parameter and never commit. Those for a tenant's data
+//! take the organization's id (or a digest that only the owner of a secret can have) and use it in
+//! the `where` clause. The database decides what is unique: the violation of a named constraint
+//! becomes a conflict.
 
 pub mod account_access;
 pub mod account_callers;
@@ -52,11 +52,12 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::error::Error;
 
-/// SQLSTATEs after which a connection is not to be used again: it is cut off, or its server is
-/// read-only, going down or coming up.
+/// SQLSTATEs after which a connection must not be used again: it was terminated, or its server is
+/// read-only, shutting down or starting.
 const CONNECTION_LOST_CODES: [&str; 4] = ["25006", "57P01", "57P02", "57P03"];
 
-/// Whether the failure means that the database is away rather than that the statement is wrong.
+/// Returns whether the error means that the database is unreachable rather than that the statement
+/// failed.
 #[must_use]
 pub fn is_database_unreachable(error: &sqlx::Error) -> bool {
     match error {
@@ -64,29 +65,30 @@ pub fn is_database_unreachable(error: &sqlx::Error) -> bool {
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(refusal) => {
-            let code = refusal.code();
+        sqlx::Error::Database(error) => {
+            let code = error.code();
             code.is_some_and(|code| {
                 code.starts_with("08") || CONNECTION_LOST_CODES.contains(&code.as_ref())
-            }) || refusal.try_downcast_ref().is_some_and(is_fatal)
+            }) || error.try_downcast_ref().is_some_and(is_fatal)
         }
         _ => false,
     }
 }
 
-/// Whether the database closed the connection with it.
-fn is_fatal(refusal: &PgDatabaseError) -> bool {
-    matches!(refusal.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+/// Returns whether the database closed the connection with this error.
+fn is_fatal(error: &PgDatabaseError) -> bool {
+    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
 
-/// Whether the disk of the database is full.
+/// Returns whether the disk of the database is full.
 #[must_use]
 pub fn is_disk_full(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|refusal| refusal.code().as_deref() == Some("53100"))
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("53100"))
 }
 
-/// Whether the database gave up on the statement because of load or time: a lock or statement
-/// timeout, a deadlock, a serialization failure, no free connection.
+/// Returns whether the database canceled or rejected the statement because of load: a lock or
+/// statement timeout, a deadlock, a serialization failure, insufficient resources, too many
+/// connections.
 fn is_overloaded(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
@@ -104,17 +106,18 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// The name of the constraint that rejected a statement.
+/// Returns the name of the constraint that a statement violated.
 fn violated_constraint(error: &sqlx::Error) -> Option<&str> {
-    error.as_database_error().and_then(|refusal| refusal.constraint())
+    error.as_database_error().and_then(|error| error.constraint())
 }
 
-/// Converts violations of named constraints into conflicts that the caller can act on.
+/// Converts violations of named constraints into conflicts, with messages for the caller.
 pub trait MapConstraintViolations<T> {
-    /// Returns a conflict with the constraint's message where one of the list was violated.
+    /// Converts the error into a conflict with the constraint's message if a listed constraint was
+    /// violated.
     ///
     /// # Errors
-    /// The conflict, or the original error.
+    /// The conflict, or the converted original error.
     fn map_constraint_violations(self, conflicts: &[(&str, &'static str)]) -> Result<T, Error>;
 }
 

@@ -1,9 +1,9 @@
-//! Runs migrations while other servers go on working.
+//! Runs migrations while other servers continue to work.
 //!
-//! A statement that needs a strong lock gives up soon and is retried: while it waits, every later
+//! A statement that needs a strong lock times out soon and is retried: while it waits, every later
 //! statement queues behind it. Statements that take long are in files whose first line is `--
-//! no-transaction`, and do not block writes. They are sent one by one, and each can be repeated: a
-//! file that was interrupted runs again from its start.
+//! no-transaction`, and do not block writes. They are sent one by one, and each can be repeated: an
+//! interrupted file runs again from its start.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,33 +15,33 @@ use tokio::time::{Instant, sleep};
 
 use super::migrations::MIGRATIONS;
 
-/// Where the driver records what ran.
+/// The table in which the driver records the migrations that ran.
 const RECORDS: &str = "_sqlx_migrations";
-/// How long a statement waits for a lock for which others would queue behind it.
+/// Sets the lock timeout of statements behind which others would queue.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
-/// For statements that no other statement queues behind.
+/// Removes the lock timeout, for statements behind which no others queue.
 const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
-/// How long a statement that gave up waits before it is retried, at first and at most: other
-/// statements get most of the time.
-const TRY_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// How often it is logged that a migration still waits.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
-/// How often the migration lock of another program is polled.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The first and the longest pause before a statement that timed out is retried. During most of the
+/// time, it does not block other statements.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// The minimum interval of log lines about a migration that waits.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// The interval of attempts to get the migration lock.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Brings the schema up to date while other servers go on working. Programs that start together run
-/// the migrations one after the other.
+/// Runs all pending migrations while other servers continue to work. Programs that start at the
+/// same time run them one after the other.
 ///
 /// # Errors
-/// A migration that fails, was changed after it ran, or is newer than this binary.
+/// A migration fails, was changed after it ran, or ran and is unknown to this binary.
 pub async fn run(db: &mut PgConnection) -> Result<(), MigrateError> {
     run_exclusively(db, false).await
 }
 
-/// The same for a schema that a newer binary may have migrated further.
+/// Does the same as [`run`] for a schema that a newer binary may have migrated further.
 ///
 /// # Errors
-/// A migration that fails, or was changed after it ran.
+/// A migration fails, or was changed after it ran.
 pub async fn run_ignoring_newer(db: &mut PgConnection) -> Result<(), MigrateError> {
     run_exclusively(db, true).await
 }
@@ -54,20 +54,20 @@ pub(super) async fn run_unrecorded(db: &mut PgConnection) -> crate::error::Resul
     Ok(())
 }
 
-async fn run_exclusively(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+async fn run_exclusively(db: &mut PgConnection, ignore_newer: bool) -> Result<(), MigrateError> {
     lock_migrations(db).await?;
-    let ran = run_locked(db, takes_newer).await;
-    // A connection that failed has lost its locks.
-    let ended = sqlx::raw_sql(NO_LOCK_TIMEOUT).execute(&mut *db).await;
-    let ended = match ended {
+    let ran = run_locked(db, ignore_newer).await;
+    // If the connection failed, its locks are released.
+    let unlocked = sqlx::raw_sql(NO_LOCK_TIMEOUT).execute(&mut *db).await;
+    let unlocked = match unlocked {
         Ok(_) => sqlx::query!("select pg_advisory_unlock(8315162680564640609)").fetch_one(db).await,
         Err(error) => Err(error),
     };
-    ran.and(ended.map(|_| ()).map_err(MigrateError::from))
+    ran.and(unlocked.map(|_| ()).map_err(MigrateError::from))
 }
 
-/// Polls for the lock: a session that waits for one has a snapshot, which `create index
-/// concurrently` waits for.
+/// Polls for the lock. A session that waits for a lock has a snapshot, for which `create index
+/// concurrently` would wait.
 async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut is_logged = false;
     loop {
@@ -78,20 +78,20 @@ async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
             return Ok(());
         }
         if !is_logged {
-            tracing::info!("waiting for another program that migrates the schema");
+            tracing::info!("waiting for the migration lock of another program");
             is_logged = true;
         }
-        sleep(ASK_AGAIN).await;
+        sleep(LOCK_POLL_INTERVAL).await;
     }
 }
 
-async fn run_locked(db: &mut PgConnection, takes_newer: bool) -> Result<(), MigrateError> {
+async fn run_locked(db: &mut PgConnection, ignore_newer: bool) -> Result<(), MigrateError> {
     let applied = applied(db).await?;
     if applied.is_empty() {
-        let at_once = MIGRATIONS.iter().map(in_transaction).collect();
-        return migrator(at_once, takes_newer).run(db).await;
+        let transactional = MIGRATIONS.iter().map(in_transaction).collect();
+        return migrator(transactional, ignore_newer).run(db).await;
     }
-    let migrator = migrator(MIGRATIONS.iter().cloned().collect(), takes_newer);
+    let migrator = migrator(MIGRATIONS.iter().cloned().collect(), ignore_newer);
     for migration in MIGRATIONS.iter() {
         if migration.no_tx && !applied.contains(&migration.version) {
             run_until(db, &migrator, migration.version - 1).await?;
@@ -101,23 +101,24 @@ async fn run_locked(db: &mut PgConnection, takes_newer: bool) -> Result<(), Migr
     run_until(db, &migrator, i64::MAX).await
 }
 
-fn migrator(migrations: Vec<Migration>, takes_newer: bool) -> Migrator {
+fn migrator(migrations: Vec<Migration>, ignore_newer: bool) -> Migrator {
     let mut migrator = Migrator::with_migrations(migrations);
-    migrator.set_ignore_missing(takes_newer);
+    migrator.set_ignore_missing(ignore_newer);
     migrator
 }
 
-/// Which have run.
+/// Returns the versions of the migrations that have run.
 async fn applied(db: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    let has_begun =
+    let table_exists =
         sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "begun!""#);
-    if !has_begun.fetch_one(&mut *db).await? {
+    if !table_exists.fetch_one(&mut *db).await? {
         return Ok(Vec::new());
     }
     sqlx::query_scalar!("select version from _sqlx_migrations").fetch_all(db).await
 }
 
-/// Returns the migration for tables without other users, as a part of a transaction.
+/// Returns the migration in a form that can run in a transaction, for a schema that nobody else
+/// uses.
 fn in_transaction(migration: &Migration) -> Migration {
     let mut migration = migration.clone();
     if migration.no_tx {
@@ -128,7 +129,8 @@ fn in_transaction(migration: &Migration) -> Migration {
     migration
 }
 
-/// Runs what comes up to this version, each in a transaction that gives up early.
+/// Runs the pending migrations up to this version, each in a transaction that is retried while it
+/// waits for locks.
 async fn run_until(
     db: &mut PgConnection,
     migrator: &Migrator,
@@ -141,8 +143,8 @@ async fn run_until(
     retry_while_busy(db, LOCK_TIMEOUT, is_busy, async |db| {
         let ran = migrator.run_to(version, &mut *db).await;
         if ran.is_err() {
-            // The driver's own lock stays taken after a failure. A server of the version before
-            // that waits for it has a snapshot, too.
+            // The driver keeps its own lock after a failure. A server of the previous version that
+            // waits for the lock has a snapshot, too.
             let _ = Migrate::unlock(db).await;
         }
         ran
@@ -153,11 +155,11 @@ async fn run_until(
 /// Runs the statements of a file one by one, and records that it ran.
 async fn run_online(db: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
     let name = format!("{:04} {}", migration.version, migration.description);
-    tracing::info!(migration = name, "migrating; waits for transactions that are open");
+    tracing::info!(migration = name, "running a migration; it waits for open transactions");
     for statement in statements(migration.sql.as_str()) {
-        let is_gentle =
+        let is_non_blocking =
             statement.contains(" concurrently ") || statement.contains(" validate constraint ");
-        let lock_timeout = if is_gentle { NO_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
+        let lock_timeout = if is_non_blocking { NO_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
         let ran = retry_while_busy(db, lock_timeout, is_busy, async |db| {
             drop_invalid_index(db, &statement).await?;
             sqlx::raw_sql(AssertSqlSafe(&*statement)).execute(db).await
@@ -168,7 +170,7 @@ async fn run_online(db: &mut PgConnection, migration: &Migration) -> Result<(), 
     db.skip(RECORDS, migration).await
 }
 
-/// The statements of a migration: each ends with a semicolon at the end of a line.
+/// Returns the statements of a migration. Each ends with a semicolon at the end of a line.
 fn statements(sql: &str) -> Vec<String> {
     let lines = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
     let sql = lines.collect::<Vec<_>>().join("\n");
@@ -176,8 +178,8 @@ fn statements(sql: &str) -> Vec<String> {
     statements.filter(|statement| !statement.is_empty()).collect()
 }
 
-/// Drops what `create index concurrently` left where it was cut off, if the statement creates an
-/// index of that name.
+/// Drops the invalid index that an interrupted `create index concurrently` left, if the statement
+/// creates an index of its name.
 async fn drop_invalid_index(db: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
     let created = statement.split_once("index concurrently if not exists ");
     let Some(name) = created.and_then(|(_, rest)| rest.split_whitespace().next()) else {
@@ -196,7 +198,7 @@ async fn drop_invalid_index(db: &mut PgConnection, statement: &str) -> Result<()
     Ok(())
 }
 
-/// Does something that waits for locks no longer than this, until it gets them.
+/// Repeats `attempt` with this lock timeout until it gets its locks.
 async fn retry_while_busy<T, E>(
     db: &mut PgConnection,
     lock_timeout: &'static str,
@@ -206,13 +208,13 @@ async fn retry_while_busy<T, E>(
 where
     E: fmt::Display + From<sqlx::Error>,
 {
-    let [mut pause, longest] = TRY_AGAIN;
+    let [mut pause, longest] = RETRY_PAUSES;
     let mut logged: Option<Instant> = None;
     loop {
         sqlx::raw_sql(lock_timeout).execute(&mut *db).await?;
         match attempt(db).await {
             Err(error) if is_busy(&error) => {
-                if logged.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
                     tracing::warn!(%error, "a migration waits for other transactions; will retry");
                     logged = Some(Instant::now());
                 }
@@ -224,7 +226,7 @@ where
     }
 }
 
-/// Whether another transaction had the lock: `lock_not_available`, `deadlock_detected`.
+/// Returns whether another transaction had the lock: `lock_not_available`, `deadlock_detected`.
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_outside_a_transaction_can_be_sent_one_by_one_and_repeated() {
+    fn statements_of_migrations_outside_transactions_can_be_split_repeated_and_run_online() {
         let mut seen = 0;
         for migration in MIGRATIONS.iter().filter(|migration| migration.no_tx) {
             for statement in statements(migration.sql.as_str()) {
@@ -249,9 +251,9 @@ mod tests {
                 assert!(!builds || statement.contains(" index concurrently if "), "{statement}");
                 assert!(!statement.contains(';'), "{statement}");
             }
-            let alone = in_transaction(migration);
-            assert!(!alone.no_tx && !alone.sql.as_str().contains("concurrently"));
-            assert_eq!(alone.checksum, migration.checksum);
+            let transactional = in_transaction(migration);
+            assert!(!transactional.no_tx && !transactional.sql.as_str().contains("concurrently"));
+            assert_eq!(transactional.checksum, migration.checksum);
         }
         assert!(seen > 40, "{seen}");
     }

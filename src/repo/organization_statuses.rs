@@ -1,4 +1,4 @@
-//! The statuses of organizations: their plans, and whether they are suspended.
+//! The statuses of organizations: their plans and whether they are suspended.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -11,8 +11,8 @@ use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 
 /// Locks the organization with this handle, in any case, until the transaction ends, and returns
-/// its status: see the invariant of [`super::organizations::lock`]. `None` where it does not exist
-/// or was deleted.
+/// its status: see the invariant of [`super::organizations::lock`]. `None` if it does not exist or
+/// was deleted.
 pub async fn lock(
     db: &mut PgConnection,
     handle: &OrganizationHandle,
@@ -40,7 +40,7 @@ pub async fn lock(
     }))
 }
 
-/// Suspends the organization since a time, with who decided it; `None` reactivates it.
+/// Suspends the organization, with the time and the decider; `None` reactivates it.
 pub async fn set_suspended(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -51,7 +51,7 @@ pub async fn set_suspended(
         "update organizations set suspended_at = $2, suspended_by = $3, updated_at = $4
          where id = $1 and deleted_at is null",
         id.0,
-        suspended.map(|(since, _)| since),
+        suspended.map(|(time, _)| time),
         suspended.map(|(_, decider)| decider.as_str()),
         at,
     )
@@ -60,7 +60,7 @@ pub async fn set_suspended(
     Ok(())
 }
 
-/// Changes what the organization pays for.
+/// Sets the organization's plan.
 pub async fn set_plan(
     db: &mut PgConnection,
     id: OrganizationId,

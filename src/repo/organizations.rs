@@ -15,10 +15,10 @@ use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::repo::MapConstraintViolations;
 
-/// Stores a new organization and returns it, without a caller's role.
+/// Inserts an organization and returns it, without a caller's role.
 ///
 /// # Errors
-/// Conflict where the handle is taken, in whatever case.
+/// Conflict if the handle is taken, in any case.
 pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<Organization> {
     let row = sqlx::query_as!(
         Row,
@@ -70,9 +70,9 @@ impl Row {
     }
 }
 
-/// A part of the organizations in which the account has a membership (or of the one that is
-/// `only`), those whose names or ids contain `search`, in the order of their names, and how many
-/// there are in all.
+/// Returns a page of the organizations in which the account has a membership and whose names or ids
+/// contain `search`, in the order of their names, and their total count. With `only`, returns at
+/// most this organization.
 pub async fn list_for_account(
     db: &mut PgConnection,
     account: AccountId,
@@ -116,23 +116,23 @@ pub async fn list_for_account(
     Ok((rows.into_iter().filter_map(Row::into_organization).collect(), total))
 }
 
-/// A membership of an account, and where it is.
+/// A membership of an account, and its organization.
 pub struct AccountMembership {
-    /// The organization.
+    /// The internal id of the organization.
     pub organization: OrganizationId,
-    /// Whether the operator has suspended that.
+    /// Whether the organization is suspended.
     pub is_suspended: bool,
-    /// The membership.
+    /// The internal id of the membership.
     pub id: MembershipId,
 }
 
-/// The account's membership in the organization with this handle, in whatever case.
+/// Returns the account's membership in the organization with this handle, in any case.
 pub async fn find_membership(
     db: &mut PgConnection,
     account: AccountId,
     handle: &OrganizationHandle,
 ) -> Result<Option<AccountMembership>> {
-    let found = sqlx::query!(
+    let row = sqlx::query!(
         r#"select o.id, o.suspended_at is not null as "is_suspended!", u.id as user_id
            from organizations o
            join users u on u.organization_id = o.id and u.account_id = $1 and u.removed_at is null
@@ -142,7 +142,7 @@ pub async fn find_membership(
     )
     .fetch_optional(db)
     .await?;
-    Ok(found.map(|row| AccountMembership {
+    Ok(row.map(|row| AccountMembership {
         organization: OrganizationId(row.id),
         is_suspended: row.is_suspended,
         id: MembershipId(row.user_id),
@@ -151,17 +151,17 @@ pub async fn find_membership(
 
 /// A locked organization.
 pub struct LockedOrganization {
-    /// What it pays for now.
+    /// Its plan.
     pub plan: Plan,
-    /// Whether the operator has suspended it.
+    /// Whether it is suspended.
     pub is_suspended: bool,
 }
 
-/// Locks the organization until the transaction ends: transactions that count what a plan limits,
-/// or change its members, run one after the other. `None` where it was deleted.
+/// Locks the organization until the transaction ends, so that transactions that count what a plan
+/// limits, or change its memberships, run one after the other. `None` if it was deleted.
 ///
-/// Invariant: accounts are locked before organizations, and those before sessions and tokens,
-/// memberships, and keys, everywhere, so that no two transactions wait for each other.
+/// Invariant: everywhere, accounts are locked first, then organizations, then sessions and tokens,
+/// then memberships, then keys, so that two transactions cannot deadlock.
 pub async fn lock(db: &mut PgConnection, id: OrganizationId) -> Result<Option<LockedOrganization>> {
     let row = sqlx::query!(
         r#"select plan, suspended_at is not null as "is_suspended!" from organizations
@@ -190,7 +190,7 @@ pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Or
     Ok(row.and_then(Row::into_organization))
 }
 
-/// Changes the name and the allowed origins, where they are given.
+/// Updates the name and the allowed origins, if given.
 pub async fn update(
     db: &mut PgConnection,
     id: OrganizationId,
@@ -214,7 +214,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Those of these pages that are on the list of some organization that is active.
+/// Returns those of these browser origins that an active organization lists.
 pub async fn filter_listed_origins(
     db: &mut PgConnection,
     origins: &[&str],
@@ -235,8 +235,8 @@ fn to_strings(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
-/// Deletes an organization: its keys are rejected from now on. Its handle is never reused, and
-/// replaces its name, which may be a person's.
+/// Deletes an organization: its keys are rejected from now on. Its handle is never reused. It
+/// replaces the name, which may be the name of a person.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update organizations set deleted_at = $2, updated_at = $2, name = handle
@@ -249,7 +249,7 @@ pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>
     Ok(())
 }
 
-/// Whether an organization with this handle was deleted, in whatever case: it stays so.
+/// Returns whether an organization with this handle, in any case, was deleted. Deletion is final.
 pub async fn is_deleted(db: &mut PgConnection, handle: &OrganizationHandle) -> Result<bool> {
     let deleted = sqlx::query_scalar!(
         r#"select exists (select from organizations

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::payment::{NewPayment, Payment, PaymentStatus};
 
-/// Stores a payment; one that is stored already is ignored.
+/// Inserts a payment; does nothing if it is already stored.
 pub async fn insert(db: &mut PgConnection, payment: &NewPayment<'_>) -> Result<()> {
     sqlx::query!(
         "insert into payments (id, organization_id, event_id, reference, amount, currency, status,
@@ -39,8 +39,8 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-/// A part of the organization's payments, those whose descriptions contain `search`, the newest
-/// first, and how many there are in all.
+/// Returns a page of the organization's payments whose descriptions contain `search`, newest first,
+/// and their total count.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -82,8 +82,8 @@ pub async fn list(
     Ok((payments.collect(), total))
 }
 
-/// Removes up to 1,000 payments of more than this many days ago; returns how many. Works on all
-/// tenants.
+/// Removes up to 1,000 payments that are older than this many days; returns how many. Applies to
+/// all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from payments where id = any(array(

@@ -1,4 +1,5 @@
-//! Accounts whose address is not verified: the newest sign-up of an address counts.
+//! Accounts whose e-mail address is not verified. The latest sign-up with an address replaces
+//! earlier ones.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -10,14 +11,14 @@ use crate::model::names::PersonName;
 use crate::repo::MapConstraintViolations;
 use crate::repo::accounts::HANDLE_TAKEN;
 
-/// Replaces a pending sign-up by a later one with the same address; returns the home organization.
+/// Replaces a pending sign-up with a later one with the same address; returns the home
+/// organization.
 ///
-/// Mails to the address are locked first: changing the handle makes their worker wait for this
-/// account.
+/// The caller locks the mails to the address first, since their worker waits for this account once
+/// its handle is updated.
 ///
 /// # Errors
-/// Conflict where another account has the handle; internal where the account is verified or
-/// deleted.
+/// Conflict if another account has the handle; internal if the account is verified or deleted.
 pub async fn replace(
     db: &mut PgConnection,
     id: AccountId,

@@ -1,5 +1,4 @@
-//! Personal access tokens: created, listed, updated, ended. Callers are looked up in
-//! [`super::account_callers`].
+//! Personal access tokens. Callers are looked up in [`super::account_callers`].
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -44,10 +43,10 @@ impl From<Row> for PersonalToken {
     }
 }
 
-/// Stores a new token and returns it.
+/// Inserts a token and returns it.
 ///
 /// # Errors
-/// Conflict where a random digest is taken.
+/// Conflict if the digest exists.
 pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Result<PersonalToken> {
     let row = sqlx::query_as!(
         Row,
@@ -80,8 +79,8 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
     Ok(row.into())
 }
 
-/// A part of the account's tokens whose names contain `search`, newest first, and how many there
-/// are in all. Those that were deleted are not among them.
+/// Returns a page of the account's tokens whose names contain `search`, newest first, and their
+/// total count, without revoked tokens.
 pub async fn list(
     db: &mut PgConnection,
     account: AccountId,
@@ -116,7 +115,7 @@ pub async fn list(
     Ok((rows.into_iter().map(PersonalToken::from).collect(), total))
 }
 
-/// One token of the account that was not deleted.
+/// Returns a token of the account, if it exists and was not revoked.
 pub async fn find(
     db: &mut PgConnection,
     account: AccountId,
@@ -137,8 +136,8 @@ pub async fn find(
     Ok(row.map(PersonalToken::from))
 }
 
-/// Changes a token's label and scopes, where they are given, and returns it; `None` if there is no
-/// such token.
+/// Updates a token's name and scopes, if given, and returns it; `None` if it does not exist or was
+/// revoked.
 pub async fn update(
     db: &mut PgConnection,
     account: AccountId,
@@ -166,7 +165,7 @@ pub async fn update(
     Ok(row.map(PersonalToken::from))
 }
 
-/// Ends a token; whether there was such a token.
+/// Revokes a token; false if it does not exist or was revoked before.
 pub async fn revoke(
     db: &mut PgConnection,
     account: AccountId,
@@ -185,7 +184,7 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends every token of the account; how many.
+/// Revokes every token of the account; returns how many.
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
@@ -206,7 +205,7 @@ pub async fn revoke_all(
     Ok(result.rows_affected())
 }
 
-/// Removes every token of the account, with the labels that its person chose.
+/// Removes every token of the account, with the names that its owner chose.
 pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()> {
     sqlx::query!(
         "delete from personal_tokens where id = any(array(
@@ -218,7 +217,8 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<()>
     Ok(())
 }
 
-/// Stores a token's digest under the newest pepper. Of two at once the first takes effect.
+/// Stores a token's digest under the newest pepper. Of two concurrent calls, the first takes
+/// effect.
 pub async fn rehash(
     db: &mut PgConnection,
     account: AccountId,
@@ -239,7 +239,7 @@ pub async fn rehash(
     Ok(())
 }
 
-/// Moves `last_used_at` of tokens forward, never back.
+/// Updates `last_used_at` of tokens. Never moves it back.
 pub async fn record_use(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
     let ids: Vec<Uuid> = tallies.iter().map(|tally| tally.key.uuid()).collect();
     let times: Vec<DateTime<Utc>> = tallies.iter().map(|tally| tally.last_used_at).collect();
@@ -262,8 +262,8 @@ pub async fn record_use(db: &mut PgConnection, tallies: &[UsageTally]) -> Result
     Ok(())
 }
 
-/// Removes up to 1,000 tokens that ended more than this many days ago; returns how many. Works on
-/// all tenants.
+/// Removes up to 1,000 tokens that ended more than this many days ago; returns how many. Applies to
+/// all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from personal_tokens where id = any(array(

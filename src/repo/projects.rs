@@ -37,10 +37,10 @@ impl From<Row> for Project {
     }
 }
 
-/// Stores a new project and returns it.
+/// Inserts a project and returns it.
 ///
 /// # Errors
-/// Conflict where another one of the organization has the slug.
+/// Conflict if another project of the organization has the slug.
 pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<Project> {
     let row = sqlx::query_as!(
         Row,
@@ -66,8 +66,8 @@ pub async fn insert(db: &mut PgConnection, project: &NewProject<'_>) -> Result<P
     Ok(row.into())
 }
 
-/// A part of the organization's projects whose names or slugs contain `search`, newest first, and
-/// how many there are in all.
+/// Returns a page of the organization's projects whose names or slugs contain `search`, newest
+/// first, and their total count.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -104,7 +104,7 @@ pub async fn list(
     Ok((rows.into_iter().map(Project::from).collect(), total))
 }
 
-/// A project of the organization.
+/// Returns a project of the organization, if it exists.
 pub async fn find(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -125,13 +125,13 @@ pub async fn find(
     Ok(row.map(Project::from))
 }
 
-/// Whether a project of the organization has the slug.
+/// Returns whether a project of the organization has the slug.
 pub async fn has_slug(
     db: &mut PgConnection,
     organization: OrganizationId,
     slug: &Slug,
 ) -> Result<bool> {
-    let found = sqlx::query_scalar!(
+    let exists = sqlx::query_scalar!(
         r#"select exists (select from projects where organization_id = $1 and slug = $2)
                as "exists!""#,
         organization.0,
@@ -139,10 +139,10 @@ pub async fn has_slug(
     )
     .fetch_one(db)
     .await?;
-    Ok(found)
+    Ok(exists)
 }
 
-/// How many projects the organization has.
+/// Returns the number of the organization's projects.
 pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from projects where organization_id = $1"#,
@@ -153,10 +153,10 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// Changes a project where changes are given, and returns it; `None` if there is no such project.
+/// Updates the given fields of a project and returns it; `None` if it does not exist.
 ///
 /// # Errors
-/// Conflict where another one of the organization has the slug.
+/// Conflict if another project of the organization has the slug.
 pub async fn update(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -190,7 +190,7 @@ pub async fn update(
     Ok(row.map(Project::from))
 }
 
-/// Deletes a project; whether there was such a project.
+/// Deletes a project; returns whether it existed.
 pub async fn delete(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -1,8 +1,8 @@
-//! Rate limits that are shared by all servers: one row for each bucket, with the time when it is
-//! full again. The statement that counts decides, by the database's clock.
+//! Rate limits that all servers share. Each bucket is a row with the time when it is full. One
+//! statement decides and counts, by the database's clock.
 //!
-//! The clock has microseconds. Intervals are whole ones, rounded down, or the last permits of a
-//! quota would be lost.
+//! The clock counts microseconds. Intervals are rounded down to whole microseconds; otherwise the
+//! last permits of a quota would be lost.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::rate::{Rate, RateOutcome};
 
-/// Decides on an attempt, and counts it where it is allowed.
+/// Checks an attempt, and counts it if it is allowed.
 pub async fn check_and_count(
     db: &mut PgConnection,
     name: &str,
@@ -40,7 +40,7 @@ pub async fn check_and_count(
     )
     .fetch_one(&mut *db)
     .await?;
-    let seconds = |text: f64| Duration::try_from_secs_f64(text).unwrap_or_default();
+    let seconds = |number: f64| Duration::try_from_secs_f64(number).unwrap_or_default();
     if let Some(until_full) = row.admitted {
         return Ok(rate.allowed(seconds(until_full)));
     }
@@ -51,8 +51,8 @@ pub async fn check_and_count(
     Ok(rate.rejected(until_full.min(rate.window)))
 }
 
-/// Makes a bucket that is more than empty an empty one: the operator chose a shorter window
-/// meanwhile, or the clock was set back.
+/// Sets a bucket that is full later than a whole window from now to empty. Such a bucket exists if
+/// the operator configured a shorter window, or the clock was set back.
 async fn cap_at_window(
     db: &mut PgConnection,
     (name, subject): (&str, Uuid),
@@ -70,7 +70,7 @@ async fn cap_at_window(
     Ok(())
 }
 
-/// Gives one try back.
+/// Returns one permit to the bucket.
 pub async fn refund(db: &mut PgConnection, name: &str, subject: Uuid, rate: &Rate) -> Result<()> {
     sqlx::query!(
         "update rate_limits set full_at = full_at - make_interval(secs => $3)
@@ -89,7 +89,7 @@ fn interval_seconds(rate: &Rate) -> f64 {
     Duration::from_micros(whole.max(1)).as_secs_f64()
 }
 
-/// Fills a bucket.
+/// Fills a bucket completely.
 pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<()> {
     sqlx::query!("delete from rate_limits where name = $1 and subject = $2", name, subject)
         .execute(db)
@@ -97,7 +97,7 @@ pub async fn refill(db: &mut PgConnection, name: &str, subject: Uuid) -> Result<
     Ok(())
 }
 
-/// Removes up to 1,000 buckets that are full; how many.
+/// Removes up to 1,000 buckets that are full; returns how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from rate_limits where ctid = any(array(

@@ -1,4 +1,5 @@
-//! Requests that organizations were rejected: added in batches, bounded, read newest first.
+//! Rejected requests of organizations: inserted in batches, limited in number for each
+//! organization, and listed newest first.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,7 +9,7 @@ use crate::error::Result;
 use crate::model::ids::{OrganizationId, RejectionId};
 use crate::model::rejection::{MAX_REJECTIONS_PER_ORGANIZATION, Rejection};
 
-/// Adds a batch, each to its organization's.
+/// Inserts a batch of rejections, each with its organization.
 pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]) -> Result<()> {
     let organizations: Vec<Uuid> = batch.iter().map(|(organization, _)| organization.0).collect();
     let rejections = || batch.iter().map(|(_, rejection)| rejection);
@@ -46,8 +47,8 @@ pub async fn insert(db: &mut PgConnection, batch: &[(OrganizationId, Rejection)]
     Ok(())
 }
 
-/// Removes all but the newest [`MAX_REJECTIONS_PER_ORGANIZATION`] of each of these organizations.
-/// Returns how many. Rows that another transaction is removing are skipped.
+/// Removes all but the newest [`MAX_REJECTIONS_PER_ORGANIZATION`] rejections of each of these
+/// organizations; returns how many. Rows that another transaction is removing are skipped.
 pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Result<u64> {
     let organizations: Vec<Uuid> = organizations.iter().map(|it| it.0).collect();
     let result = sqlx::query!(
@@ -68,8 +69,8 @@ pub async fn trim(db: &mut PgConnection, organizations: &[OrganizationId]) -> Re
     Ok(result.rows_affected())
 }
 
-/// Removes up to 1,000 rejections of more than this many days ago; returns how many. Works on all
-/// tenants.
+/// Removes up to 1,000 rejections that are older than this many days; returns how many. Applies to
+/// all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from denials where ctid = any(array(
@@ -82,8 +83,8 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(result.rows_affected())
 }
 
-/// At most `limit` of the organization's rejections, newest first: those before `after`, or the
-/// newest.
+/// Returns at most `limit` of the organization's rejections, newest first: those before `after`, or
+/// the newest.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,

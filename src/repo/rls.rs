@@ -8,8 +8,8 @@ use crate::model::ids::OrganizationId;
 /// Applies row-level security for the organization until the transaction ends: rows of other
 /// organizations are not visible. Both settings end with the transaction, however it ends.
 ///
-/// `Database::tenant_transaction` sets the tenant at the start. Call this where the organization is
-/// known only later.
+/// `Database::tenant_transaction` sets the tenant at the start. Call this function if the
+/// organization is only known later.
 pub async fn set_tenant(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "select set_config('role', 'tenantry_tenant', true) as role,

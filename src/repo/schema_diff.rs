@@ -1,9 +1,9 @@
-//! Whether functions, triggers, policies, constraints, columns, owners and privileges are what the
-//! migrations of this version make of them.
+//! Compares functions, triggers, policies, constraints, columns, owners and privileges with those
+//! that the migrations of this version create.
 //!
-//! What they make is not recorded twice. They are run once more, into a
-//! schema of their own, in a transaction that is rolled back, and the catalog's descriptions of
-//! both are compared: whatever the version of Postgres, it describes both in the same words.
+//! The expected schema is not recorded. The migrations run again, in a schema of their own and a
+//! transaction that is rolled back, and the catalog's descriptions of both schemas are compared:
+//! every version of Postgres describes both in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,23 @@ use sqlx::{Connection, PgConnection};
 use crate::error::Result;
 use crate::repo::online_migrations;
 
-/// The schema that is made, and never there for anybody else.
+/// The schema in which the migrations run. It is never visible to other transactions.
 const REFERENCE: &str = "tenantry_reference";
 
-/// What differs, in words.
+/// Returns the differences as messages.
 ///
 /// # Errors
-/// The database's own, such as where the role may not create schemas.
+/// The database's error, for example if the role may not create schemas.
 pub async fn differences(db: &mut PgConnection) -> Result<Vec<String>> {
     let schema = sqlx::query_scalar!(r#"select current_schema()::text as "schema!""#);
     let schema = schema.fetch_one(&mut *db).await?;
-    // A read-only connection may still make changes that it rolls back.
+    // A connection that is read-only by default can write in this transaction, which is rolled
+    // back.
     let mut tx = db.begin_with("begin read write").await?;
     sqlx::raw_sql("create schema tenantry_reference").execute(&mut *tx).await?;
     search_path(&mut tx, REFERENCE).await?;
     online_migrations::run_unrecorded(&mut tx).await?;
-    // Names are then written with their schemas, wherever they are.
+    // With this search path, Postgres qualifies all names with their schemas.
     search_path(&mut tx, "pg_catalog").await?;
     let expected = describe(&mut tx, REFERENCE).await?;
     let actual = describe(&mut tx, &schema).await?;
@@ -44,7 +45,7 @@ async fn search_path(db: &mut PgConnection, schema: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a thing belongs to, its kind and name, and its description.
+/// The descriptions of objects, by the owning object and the kind and name.
 type Descriptions = BTreeMap<(String, String), String>;
 
 /// Returns the differences between the expected schema and the current one. Objects that others
@@ -73,7 +74,8 @@ async fn describe(db: &mut PgConnection, schema: &str) -> Result<Descriptions> {
     Ok(described)
 }
 
-/// Functions, each for itself: an overload is added to those of its name.
+/// Returns the descriptions of functions. The owner is the name, so that an added overload is a
+/// difference.
 async fn functions(db: &mut PgConnection, schema: &str) -> Result<Descriptions> {
     let rows = sqlx::query!(
         r#"select 'function ' || p.proname as "owner!",
@@ -95,7 +97,7 @@ async fn functions(db: &mut PgConnection, schema: &str) -> Result<Descriptions> 
     Ok(described.collect())
 }
 
-/// Tables, with everything that is on them.
+/// Returns the descriptions of tables, and of everything that belongs to them.
 async fn tables(db: &mut PgConnection, schema: &str) -> Result<Descriptions> {
     let rows = sqlx::query!(
         r#"with tables as (
@@ -162,7 +164,8 @@ async fn tables(db: &mut PgConnection, schema: &str) -> Result<Descriptions> {
     Ok(described.collect())
 }
 
-/// Tables whose foreign keys are not enforced, and whether triggers fire at all.
+/// Returns messages about tables whose foreign keys are not enforced, and about triggers that do
+/// not fire.
 async fn list_unenforced(db: &mut PgConnection, schema: &str) -> Result<Vec<String>> {
     let actual = sqlx::query_scalar!(
         r#"select 'foreign keys of ' || c.relname || ' are not enforced' as "found!"
@@ -180,7 +183,8 @@ async fn list_unenforced(db: &mut PgConnection, schema: &str) -> Result<Vec<Stri
     Ok(actual.fetch_all(db).await?)
 }
 
-/// Functions and operators that could be taken for those of the system.
+/// Returns messages about functions and operators with the name of one of the system, which they
+/// could replace.
 async fn list_shadowing(db: &mut PgConnection, schema: &str) -> Result<Vec<String>> {
     let actual = sqlx::query_scalar!(
         r#"select 'function ' || p.proname || ' has the name of one of the system' as "found!"

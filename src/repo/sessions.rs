@@ -1,4 +1,4 @@
-//! Sessions of accounts: started, used, listed, ended.
+//! Sessions of accounts.
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::session::{ABSOLUTE_LIFETIME, IDLE_LIFETIME, NewSession, Session};
 
-/// Stores a new session.
+/// Inserts a session.
 pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<()> {
     sqlx::query!(
         "insert into sessions (id, account_id, digest, address, user_agent, created_at,
@@ -29,11 +29,12 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
     Ok(())
 }
 
-/// Extends sessions that were used, forward only and never past their last day. To write less, a
-/// session that was seen in the last minute is not changed.
-pub async fn extend_used(db: &mut PgConnection, seen: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
-    let ids: Vec<Uuid> = seen.iter().map(|(id, _)| id.uuid()).collect();
-    let times: Vec<DateTime<Utc>> = seen.iter().map(|(_, at)| *at).collect();
+/// Extends sessions that were used, but not beyond [`ABSOLUTE_LIFETIME`]. Never moves times back.
+/// To save writes, a session stays unchanged if its stored last use is less than a minute before
+/// this one.
+pub async fn extend_used(db: &mut PgConnection, uses: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
+    let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.uuid()).collect();
+    let times: Vec<DateTime<Utc>> = uses.iter().map(|(_, at)| *at).collect();
     sqlx::query!(
         "with batch as (
              select * from unnest($1::uuid[], $2::timestamptz[]) as t (id, at)
@@ -80,7 +81,7 @@ impl From<Row> for Session {
     }
 }
 
-/// The account's good sessions, newest first, at most 1,000.
+/// Returns at most 1,000 of the account's valid sessions, newest first.
 pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Session>> {
     let rows = sqlx::query_as!(
         Row,
@@ -94,7 +95,7 @@ pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Sessi
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
-/// One session of the account, if it is valid.
+/// Returns a session of the account, if it is valid.
 pub async fn find(
     db: &mut PgConnection,
     account: AccountId,
@@ -112,8 +113,8 @@ pub async fn find(
     Ok(row.map(Session::from))
 }
 
-/// Whether the browser is to keep the session's cookie when it closes; not where there is no such
-/// session of the account.
+/// Returns whether the browser is to keep the session's cookie when it is closed; false if the
+/// account has no such session.
 pub async fn is_remembered(
     db: &mut PgConnection,
     account: AccountId,
@@ -129,8 +130,8 @@ pub async fn is_remembered(
     Ok(is_remembered.unwrap_or_default())
 }
 
-/// Returns whether the account with this e-mail address signed in from the network since then, as
-/// far as sessions are stored.
+/// Returns whether the account with this e-mail address signed in from the network since this time,
+/// as far as sessions are stored.
 pub async fn signed_in_from(
     db: &mut PgConnection,
     email: &str,
@@ -151,8 +152,8 @@ pub async fn signed_in_from(
     Ok(was_started)
 }
 
-/// Whether the account's person signed in since then, but never from the network, as far as
-/// sessions are kept.
+/// Returns whether the account signed in since this time, but never from the network, as far as
+/// sessions are stored.
 pub async fn is_new_network(
     db: &mut PgConnection,
     account: AccountId,
@@ -171,7 +172,7 @@ pub async fn is_new_network(
     Ok(is_new)
 }
 
-/// Ends one session of the account; whether it was good until now.
+/// Revokes a session of the account; returns whether it was valid until now.
 pub async fn revoke(
     db: &mut PgConnection,
     account: AccountId,
@@ -190,7 +191,7 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Ends every session of the account but `kept`; how many.
+/// Revokes every session of the account except `except`; returns how many.
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
@@ -214,8 +215,8 @@ pub async fn revoke_all(
     Ok(result.rows_affected())
 }
 
-/// Removes every session of the account, with the addresses that they were used from; how many were
-/// good until now.
+/// Removes every session of the account, with their IP addresses; returns how many were valid until
+/// now.
 pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64> {
     let ended = sqlx::query_scalar!(
         r#"with removed as (
@@ -231,8 +232,8 @@ pub async fn remove_all(db: &mut PgConnection, account: AccountId) -> Result<i64
     Ok(ended)
 }
 
-/// Removes up to 1,000 sessions that ended this many days ago; returns how many. Works on all
-/// tenants.
+/// Removes up to 1,000 sessions whose expiry is more than this many days ago, revoked or not;
+/// returns how many. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from sessions

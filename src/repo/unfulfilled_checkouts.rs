@@ -1,5 +1,5 @@
-//! Paid checkouts that could not be fulfilled. Stripe sends each again for days; its row records
-//! that the buyer was mailed.
+//! Paid checkouts that could not be fulfilled. Stripe sends each again for days; the row shows that
+//! the event was recorded and the buyer was mailed.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -15,14 +15,14 @@ pub struct UnfulfilledCheckout<'a> {
     pub event: &'a str,
     /// The handle that the checkout names.
     pub handle: &'a str,
-    /// Who paid; `None` for a guest.
+    /// Stripe's id of the customer who paid; `None` for a guest.
     pub customer: Option<&'a str>,
-    /// Why not.
+    /// The reason.
     pub reason: UnfulfilledReason,
 }
 
-/// Stores a checkout that could not be fulfilled; false where the same event was stored before. One
-/// that was settled since stays so.
+/// Stores a checkout that could not be fulfilled; false if the same event was stored before. A
+/// settled checkout stays settled.
 pub async fn upsert(
     db: &mut PgConnection,
     checkout: &UnfulfilledCheckout<'_>,
@@ -48,8 +48,9 @@ pub async fn upsert(
     Ok(deliveries == 1)
 }
 
-/// Settles what a fulfilled checkout does: its own event's row, and those of the customer, if one
-/// is given, and the organization. The rows stay: Stripe may send those events again.
+/// Settles the checkouts that a fulfilled one replaces: the row of its own event, and those of the
+/// same customer, if given, and organization. The rows stay, since Stripe may send their events
+/// again.
 pub async fn settle(
     db: &mut PgConnection,
     event: &str,
@@ -73,7 +74,8 @@ pub async fn settle(
     Ok(())
 }
 
-/// How many are not settled, and the event, the organization and the reason of the newest.
+/// Returns the number of unsettled checkouts, and the event, the organization and the reason of the
+/// newest.
 pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(
         r#"select count(*) over () as "count!", event_id, handle, reason
@@ -85,7 +87,7 @@ pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, S
     Ok(newest.map(|row| (row.count, row.event_id, row.handle, row.reason)))
 }
 
-/// Removes up to 1,000 that Stripe has not sent for a month; how many.
+/// Removes up to 1,000 checkouts that Stripe has not sent for 30 days; returns how many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from unfulfilled_checkouts where event_id = any(array(

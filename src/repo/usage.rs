@@ -1,4 +1,4 @@
-//! How much was used: added in batches, read as sums.
+//! Usage: daily sums of requests, which are added in batches.
 
 use chrono::NaiveDate;
 use sqlx::PgConnection;
@@ -7,11 +7,11 @@ use crate::error::Result;
 use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::usage::{DayUsage, KeyUsage, Period, UsageTally};
 
-/// Adds a batch to the days' sums of the organizations that keys were used in, and moves
-/// `last_used_at` of organizations' keys forward, never back.
+/// Adds a batch to the daily sums of the organizations in which keys were used, and updates
+/// `last_used_at` of organizations' keys. Never moves it back.
 ///
-/// One statement, so it is whole or nothing; rows are taken in the order of their keys, so that
-/// two replicas flushing at once cannot wait for each other.
+/// One statement does it, so all or nothing is stored. Rows are locked in the order of their keys,
+/// so that two servers that write at the same time cannot deadlock.
 pub async fn add(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
     let mut tallies: Vec<&UsageTally> =
         tallies.iter().filter(|tally| tally.organization.is_some()).collect();
@@ -58,7 +58,7 @@ pub async fn add(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
     Ok(())
 }
 
-/// The requests of organizations within the months that begin on these days.
+/// Returns the number of requests of each organization in the month that begins on the day.
 pub async fn sum_by_month(
     db: &mut PgConnection,
     months: &[(OrganizationId, NaiveDate)],
@@ -84,7 +84,7 @@ pub async fn sum_by_month(
     Ok(totals.collect())
 }
 
-/// The organization's requests within the period.
+/// Returns the number of the organization's requests in the period.
 pub async fn sum_requests(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -102,7 +102,7 @@ pub async fn sum_requests(
     Ok(u64::try_from(sum).unwrap_or(0))
 }
 
-/// The organization's requests on each day of the period that had any, oldest first.
+/// Returns the organization's usage on each day of the period that had any, oldest first.
 pub async fn list_by_day(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -128,8 +128,9 @@ pub async fn list_by_day(
 }
 
 /// Returns at most `limit` of the keys and personal access tokens that were used in the
-/// organization within the period, the most used first. Of a personal access token that works
-/// elsewhere, too, only its use here is returned.
+/// organization in the period, the most used first. `last_used_at` is only returned for the
+/// organization's keys and for tokens that are pinned to it, since others may also be used
+/// elsewhere.
 pub async fn list_by_key(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -164,8 +165,8 @@ pub async fn list_by_key(
     Ok(keys.collect())
 }
 
-/// Removes up to 1,000 daily sums of more than this many days ago; returns how many. Works on all
-/// tenants.
+/// Removes up to 1,000 daily sums that are older than this many days; returns how many. Applies to
+/// all organizations.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
         "delete from usage_daily where ctid = any(array(

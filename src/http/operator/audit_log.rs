@@ -220,7 +220,7 @@ async fn list_events(
 
 fn parse_filter(query: &mut Query) -> AuditEventFilter {
     AuditEventFilter {
-        event_type: query.choice("event_type", EventType::parse, EventType::words),
+        event_type: query.choice("event_type", EventType::parse, EventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     }

@@ -81,7 +81,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<CursorList<AuditLogEntry>>> {
     let filter = AuditEventFilter {
-        event_type: query.choice("event_type", EventType::parse, EventType::words),
+        event_type: query.choice("event_type", EventType::parse, EventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     };

@@ -80,7 +80,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<OffsetList<AuditLogEntry>>> {
     let filter = AuditEventFilter {
-        event_type: query.choice("eventType", EventType::parse, EventType::words),
+        event_type: query.choice("eventType", EventType::parse, EventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     };
