@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_beyond_a_share_wait_and_others_do_not() {
+    async fn requests_beyond_a_share_are_rejected_after_a_wait_and_others_do_not_wait() {
         let shares = ConnectionShares::of(10);
         let one = Some(organization(1));
         let permits =

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_without_a_star_is_itself_and_one_without_a_match_is_nothing() {
+    fn a_pattern_without_a_star_yields_itself_and_one_without_a_match_yields_nothing() {
         assert_eq!(expand_pattern("/a/b"), [std::path::PathBuf::from("/a/b")]);
         assert!(expand_pattern("/no/such/place-*/bin").is_empty());
     }
