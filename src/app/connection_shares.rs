@@ -1,4 +1,4 @@
-//! Bounds how many connections of a pool one organization or one account may use at a time.
+//! Bounds the number of connections of a pool that one organization or account may use at a time.
 //! Requests that change an organization lock its row, so they wait for each other. Without a bound
 //! they would do so on every connection of the pool, and all other requests would fail because no
 //! connection is left.
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::rate_limit::LimitSubject;
 
-/// How long a request waits for connections that its caller's other requests use.
+/// The maximum time that a request waits for connections that its caller's other requests use.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {

@@ -41,7 +41,7 @@ impl PasswordHasher {
         Self { entropy, pool: HashPool::new(cores, QUEUE_SIZE) }
     }
 
-    /// Returns how many hashes are being computed, and how many wait.
+    /// Returns the number of running hashes, and the number of calls that wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         self.pool.load()

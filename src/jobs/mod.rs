@@ -48,7 +48,7 @@ pub async fn run(app: App) {
     }
 }
 
-/// Attempts every job that is due, `BATCH_SIZE` at a time, and returns how many were attempted.
+/// Attempts every job that is due, `BATCH_SIZE` at a time, and returns their number.
 ///
 /// # Errors
 /// The due jobs cannot be read. A failed job is logged, and its error is not returned.

@@ -142,8 +142,8 @@ fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     matching.map(|entry| entry.path().join(rest)).collect()
 }
 
-/// The error for a machine without a usable Postgres. Its message lists what was searched and how
-/// to install Postgres.
+/// The error for a machine without a usable Postgres. Its message lists the searched folders and
+/// states how to install Postgres.
 #[derive(Debug)]
 pub struct PostgresNotFound {
     major: Option<u32>,
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_lists_what_was_searched_and_how_to_install_it() {
+    fn the_error_lists_the_searched_folders_and_how_to_install_postgres() {
         let missing = PostgresNotFound {
             major: None,
             searched: vec!["/x/*/bin".to_owned()],

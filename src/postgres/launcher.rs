@@ -20,7 +20,7 @@ use super::process::{self, POLL_INTERVAL};
 use super::{Durability, Error, initialise};
 use crate::entropy::{SystemEntropy, random_base62};
 
-/// How long Postgres may take to start. Recovery after a crash takes at most some minutes.
+/// The time that Postgres may take to start. Recovery after a crash takes at most some minutes.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Starts the Postgres of one cluster, as often as needed.

@@ -17,16 +17,16 @@ use super::Error;
 use super::home::{ClusterHome, PORT};
 use super::privileges::{ProcessUsers, clean_command};
 
-/// How often to poll if there is no event to wait for.
+/// The interval for polling if there is no event to wait for.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The index of the line in the pid file that contains the folder of the socket.
 const SOCKET_FOLDER_LINE: usize = 4;
 
-/// How often to try to connect to a Postgres. Each connection costs it a process.
+/// The interval between attempts to connect to a Postgres. Each connection costs it a process.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a killed process, or an unused Postgres, may take to end.
+/// The time that a killed process, or an unused Postgres, may take to end.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running postmaster: Postgres's main process.

@@ -18,7 +18,7 @@ use super::privileges::ProcessUsers;
 use super::process::{self, POLL_INTERVAL};
 use super::{Cluster, ClusterSettings, Error};
 
-/// How long this process may take to release a cluster that it used.
+/// The time that this process may take to release a cluster that it used.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of an upgrade.

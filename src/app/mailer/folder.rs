@@ -35,7 +35,7 @@ impl MailFolder {
     /// Checks that mail can be written, by writing a file and removing it. The folder remains.
     ///
     /// # Errors
-    /// The folder is not writable, or others can write to it.
+    /// The folder is not writable, belongs to another user, or all users can write to it.
     pub(super) async fn check_writable(&self) -> io::Result<()> {
         let path = self.store(Uuid::nil(), Vec::new()).await?;
         fs::remove_file(path)
@@ -58,7 +58,8 @@ impl MailFolder {
     /// Writes a mail and returns the path of its file. Replaces an existing file with this id.
     ///
     /// # Errors
-    /// The file cannot be written, or others can write to the folder.
+    /// The file cannot be written, or the folder belongs to another user or all users can write to
+    /// it.
     pub(super) async fn store(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
         let folder = self.0.clone();
         let written = spawn_blocking(move || write(&folder, id, &mail)).await;

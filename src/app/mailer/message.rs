@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_does_not_become_another_header() {
+    fn a_line_break_in_a_subject_adds_no_header() {
         let subject = "Hello\r\nBcc: b@example.com";
         let text = build(&Mail { subject, ..mail("a@example.com") }).expect("a message");
         assert!(!text.contains("\nBcc"), "{text}");

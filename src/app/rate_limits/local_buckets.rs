@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subject_has_a_bucket_of_its_own_which_fills_again() {
+    fn each_subject_has_its_own_bucket_which_refills() {
         let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
         let [one, other] = [1, 2].map(subject);
         let is_rejected = |subject, at| buckets.take(subject, &rate, at).is_rejected();

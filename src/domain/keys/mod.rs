@@ -155,7 +155,7 @@ pub async fn create(
 }
 
 /// Revokes a key of the caller's organization, and the open invitations that it sent, or a key that
-/// it replaced. A key that has ended already stays as it was. Any key may revoke itself. Returns
+/// it replaced. A key that has already ended is not changed. Any key may revoke itself. Returns
 /// the memberships from accepted invitations of these keys.
 ///
 /// # Errors

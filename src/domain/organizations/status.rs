@@ -15,8 +15,8 @@ use crate::model::plan::Plan;
 use crate::repo::{audit_events, organization_statuses};
 
 /// Suspends an organization: once this commits, every request in its name is rejected, whatever the
-/// credential. Its keys are not revoked. A suspended organization stays suspended. Returns the
-/// status before the change, and the time of the suspension.
+/// credential. Its keys are not revoked. Suspending a suspended organization is no error. Returns
+/// the status before the change, and the time of the suspension.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -57,8 +57,8 @@ pub async fn suspend_locked(
     Ok(since)
 }
 
-/// Reactivates an organization: its keys work again, except those that were revoked meanwhile. An
-/// active organization stays active. Returns the status before the change.
+/// Reactivates an organization: its keys work again, except those that were revoked meanwhile.
+/// Reactivating an active organization is no error. Returns the status before the change.
 ///
 /// # Errors
 /// Not found if there is no such organization.
