@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 const BATCH_SIZE: usize = 512;
 /// The number of queries that may wait. Further queries are rejected.
 const QUEUE_SIZE: usize = 16 * BATCH_SIZE;
-/// How long the next batch waits for a running one before it starts beside it.
+/// The maximum time that the next batch waits for a running one before both run concurrently.
 const MAX_BATCH_WAIT: Duration = Duration::from_millis(5);
 
 /// A query that can be sent in a batch with others of its kind.
@@ -74,7 +74,7 @@ impl<Q: BatchQuery> BatchLookup<Q> {
 }
 
 /// Sends the waiting queries as one batch, distributes the answers, and repeats. A single query is
-/// sent at once; queries that arrive while a batch is running form the next one.
+/// sent immediately; queries that arrive while a batch is running form the next one.
 async fn work<Q: BatchQuery>(db: Database, receiver: QueryReceiver<Q>) {
     let (mut queries, mut senders) = (Vec::new(), Vec::<AnswerSender<Q>>::new());
     let mut batch = Vec::with_capacity(BATCH_SIZE);

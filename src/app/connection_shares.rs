@@ -1,4 +1,4 @@
-//! Bounds how many connections of a pool one organization or one account may use at a time.
+//! Bounds the number of connections of a pool that one organization or account may use at a time.
 //! Requests that change an organization lock its row, so they wait for each other. Without a bound
 //! they would do so on every connection of the pool, and all other requests would fail because no
 //! connection is left.
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::rate_limit::LimitSubject;
 
-/// How long a request waits for connections that its caller's other requests use.
+/// The maximum time that a request waits for connections that its caller's other requests use.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 tokio::task_local! {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_beyond_a_share_wait_and_others_do_not() {
+    async fn requests_beyond_a_share_are_rejected_after_a_wait_and_others_do_not_wait() {
         let shares = ConnectionShares::of(10);
         let one = Some(organization(1));
         let permits =

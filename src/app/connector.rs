@@ -25,15 +25,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The age after which an attempt no longer counts as one that will soon succeed, so that another
 /// one may start. Over a link that was cut, an attempt never finishes.
 const LATE_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait before connecting again to a database that is starting.
+/// The wait before connecting again to a database that is starting.
 const RETRY_DELAY: Duration = Duration::from_millis(25);
 /// The longest wait before connecting again to a database that has reached its connection limit.
 /// Each attempt costs it a process.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long opening takes over the slowest supported link. After a network outage, older attempts
-/// are aborted for newer ones, which can succeed once the network is back; all but the oldest.
+/// The time that opening takes over the slowest supported link. After a network outage, attempts
+/// that are older, except for the oldest one, are aborted for newer ones, which can succeed once
+/// the network is back.
 const ABORT_AFTER: Duration = Duration::from_secs(4);
-/// How long a connection may be unused before it is pinged.
+/// The time for which a connection may be unused before it is pinged.
 const PING_AFTER: Duration = Duration::from_secs(1);
 /// The timeout of a ping, besides the round trip.
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
@@ -83,7 +84,7 @@ struct Shared {
 struct State {
     /// The callers that wait for a connection.
     waiting: VecDeque<oneshot::Sender<Result<OpenConnection, sqlx::Error>>>,
-    /// Open connections that no caller waited for, and since when they are unused.
+    /// Open connections that no caller waited for, and when they became unused.
     unused: Vec<(OpenConnection, Instant)>,
     /// The running attempts to open a connection, by number: when each started, and a handle to
     /// abort it.
@@ -153,7 +154,7 @@ impl Connector {
         Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Returns how many connections are open, and how many of them wait here for a first caller.
+    /// Returns the number of open connections, and the number of unused ones that are kept here.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())

@@ -180,7 +180,7 @@ impl Database {
         self.release_or_close(lease, outcome)
     }
 
-    /// Returns how many connections are open, and how many of them are idle.
+    /// Returns the number of open connections, and the number of idle ones among them.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         let (open, unused) = self.pool.manager().connections();
@@ -198,7 +198,7 @@ impl Database {
         self.is_disk_full.store(false, Ordering::Relaxed);
     }
 
-    /// Returns how many callers wait for a connection.
+    /// Returns the number of callers that wait for a connection.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.pool.status().waiting
@@ -216,7 +216,7 @@ impl Database {
         self.pool.manager().close_unused(IDLE_TIMEOUT);
     }
 
-    /// Closes every connection: idle ones at once, the others when their work is done.
+    /// Closes every connection: idle ones immediately, the others when their work is done.
     pub fn close(&self) {
         self.pool.close();
         self.pool.manager().close_unused(Duration::ZERO);

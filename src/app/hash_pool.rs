@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::app::password_hash::new_blocks;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a caller waits for a permit.
+/// The maximum time that a caller waits for a permit.
 const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// Runs hashing work with bounded concurrency.
@@ -63,7 +63,7 @@ impl HashPool {
         .map_err(Error::internal)?
     }
 
-    /// Returns how many hashes are running, and how many callers wait for a permit.
+    /// Returns the number of running hashes, and the number of callers that wait for a permit.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         let count = self.queue.state().count;

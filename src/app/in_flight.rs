@@ -51,7 +51,7 @@ type CountBySubject = HashMap<LimitSubject, usize>;
 
 impl InFlight {
     /// Creates the counts, with at most `max_total` requests in flight. Each subject may have
-    /// `max_per_subject` of them, and as many requests more whose bodies are arriving.
+    /// `max_per_subject` of them, and the same number of other requests whose bodies are arriving.
     #[must_use]
     pub fn new(max_total: usize, max_per_subject: usize) -> Self {
         let running_total = AtomicUsize::new(0);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subject_has_permits_of_its_own() {
+    fn each_subject_has_its_own_permits() {
         let all = InFlight::new(10, 2);
         let [one, other] = [1, 2].map(|id| LimitSubject::from_id(Uuid::from_u128(id)));
         let permits = [all.acquire_for(one), all.acquire_for(one)];

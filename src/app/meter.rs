@@ -89,11 +89,11 @@ impl Meter {
     }
 
     /// Admits `units` requests of an organization with a quota of `limit` requests per month, and
-    /// counts them unless it is a dry run. Returns how many are used then. Admitted units are
-    /// [settled](Self::count_check) when the check is done.
+    /// counts them unless it is a dry run. Returns the number of requests used, these included.
+    /// Admitted units are [settled](Self::count_check) when the check is done.
     ///
     /// # Errors
-    /// The number of requests used, if the quota has no room for so many more.
+    /// The number of requests used, if `units` more would exceed the quota.
     pub fn admit_units(
         &self,
         organization: OrganizationId,

@@ -76,10 +76,11 @@ impl StoredHash {
     /// # Errors
     /// Internal for any other text. The error does not contain the text.
     pub fn parse(text: &str) -> Result<Self> {
-        Self::read(text).ok_or_else(|| Error::internal("a stored password hash cannot be parsed"))
+        Self::try_parse(text)
+            .ok_or_else(|| Error::internal("a stored password hash cannot be parsed"))
     }
 
-    fn read(text: &str) -> Option<Self> {
+    fn try_parse(text: &str) -> Option<Self> {
         let hash = PasswordHash::new(text).ok()?;
         let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
         let version = Version::try_from(hash.version?).ok()?;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_password_never_gives_the_same_hash() {
+    fn two_hashes_of_the_same_password_differ() {
         assert_ne!(hashed(&SystemEntropy), hashed(&SystemEntropy));
     }
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_that_is_no_affordable_argon2_hash_is_rejected() {
+    fn a_text_that_is_not_an_argon2_hash_of_at_most_the_current_memory_is_an_error() {
         let current = hashed(&Sequence);
         for text in [
             String::new(),

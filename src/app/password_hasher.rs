@@ -41,7 +41,7 @@ impl PasswordHasher {
         Self { entropy, pool: HashPool::new(cores, QUEUE_SIZE) }
     }
 
-    /// Returns how many hashes are being computed, and how many wait.
+    /// Returns the number of running hashes, and the number of calls that wait.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
         self.pool.load()
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_is_of_its_password_and_of_no_other() {
+    async fn a_hash_matches_only_its_password() {
         let hash = hasher().hash(secret("zq7xv!kw")).await.unwrap();
         let same = hasher().verify(secret("zq7xv!kw"), Some(hash.clone())).await.unwrap();
         assert_eq!(same, PasswordCheck::Match { rehash: None });
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unreadable_hash_is_an_internal_error_that_does_not_contain_it() {
+    async fn an_invalid_stored_hash_is_an_internal_error_that_does_not_contain_it() {
         let stored = Some("$argon2id$tampered".to_owned());
         let error = hasher().verify(secret("zq7xv!kw"), stored).await.unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Internal);

@@ -37,10 +37,11 @@ impl Quotas {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits `units` requests and counts them. Returns how many are used then.
+    /// Admits `units` requests and counts them. Returns the number of requests used, these
+    /// included.
     ///
     /// # Errors
-    /// The number of requests used, if there is no room for so many more within `limit`.
+    /// The number of requests used, if `units` more would exceed `limit`.
     pub fn admit(&self, month: Month, units: u64, limit: u64) -> Result<u64, u64> {
         let mut used = self.usage();
         let used = used.entry(month).or_default();
@@ -49,7 +50,7 @@ impl Quotas {
         Ok(after)
     }
 
-    /// Returns what [`Self::admit`] would, and counts nothing.
+    /// Returns the result that [`Self::admit`] would have, and counts nothing.
     ///
     /// # Errors
     /// As [`Self::admit`].
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_limit_are_admitted_whatever_was_written_meanwhile() {
+    fn no_more_requests_than_the_limit_are_admitted_before_and_after_writes() {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!([(); 3].map(|()| quotas.admit(may, 1, 3)), [Ok(1), Ok(2), Ok(3)]);
         assert_eq!(quotas.admit(may, 1, 3), Err(3));
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_does_not_count_after_all_can_be_used_again() {
+    fn an_admitted_request_that_does_not_count_can_be_used_again() {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!(quotas.admit(may, 1, 1), Ok(1));
         quotas.adjust(may, 1, 0);

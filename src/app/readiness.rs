@@ -14,7 +14,7 @@ use crate::repo::{catalog, migrations, tenant_access};
 
 /// The number of batches that may run at once.
 pub const CONNECTIONS: u32 = 1;
-/// How long the tenant isolation is not checked again after it was found complete.
+/// The time after a successful check of the tenant isolation in which it is not checked again.
 const RECHECK_AFTER: Duration = Duration::from_secs(2);
 
 /// The status of the database.
@@ -31,7 +31,7 @@ pub struct Readiness {
     lookup: BatchLookup<ReadinessQuery>,
     /// The pool that writes go through, which knows whether the disk is full.
     write_pool: Database,
-    /// When the tenant isolation was last found complete.
+    /// When a check of the tenant isolation last succeeded.
     last_checked: Mutex<Option<Instant>>,
 }
 

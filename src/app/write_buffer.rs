@@ -1,5 +1,5 @@
-//! What a server collects in memory and writes in batches, so that no request waits for a write and
-//! a flood of requests does not flood a table.
+//! Collects entries in memory and writes them in batches, so that no request waits for a write, and
+//! a flood of requests does not cause a flood of rows.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// Entries that are written together. A batch is bounded: an entry beyond its bounds is dropped.
 pub trait Batch: Default + Send + 'static {
-    /// Whether there is nothing to write.
+    /// Returns whether there is nothing to write.
     fn is_empty(&self) -> bool;
 
     /// Adds entries that are newer than those of this batch, within the bounds.

@@ -82,7 +82,7 @@ async fn run_upkeep(app: App, metrics: PrometheusHandle) {
     loop {
         ticks.tick().await;
         metrics.run_upkeep();
-        app.rate_limits.forget_full();
+        app.rate_limits.remove_full();
         app.pools().for_each(Database::close_idle);
     }
 }

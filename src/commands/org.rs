@@ -121,7 +121,7 @@ pub fn rotate(org_id: &str) -> Result<(), Failure> {
         });
         Ok(rotated.await?)
     })?;
-    let key = rotated.minted.secret.expose();
+    let key = rotated.created_key.secret.expose();
     let memberships = rotated.memberships.iter();
     let memberships: Vec<_> = memberships
         .map(|it| format!("{} ({}) was invited by a key\n", it.handle, it.role.as_str()))

@@ -19,15 +19,15 @@ use crate::repo::idempotency_keys;
 
 /// The response to the first request, and what is stored for replays.
 pub struct FirstResponse<T> {
-    /// For the caller, with secrets.
+    /// The response for the caller, with secrets.
     pub response: T,
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The body without secrets.
+    /// The body that is stored, without secrets.
     pub stored_body: Option<Value>,
 }
 
-/// Whether the change was made by this request.
+/// The outcome of an idempotent request.
 pub enum IdempotentOutcome<T> {
     /// This request made the change.
     FirstRequest(T),

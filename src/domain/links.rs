@@ -14,7 +14,7 @@ use crate::model::mail::LinkPurpose;
 use crate::model::secret::{Digest, Secret};
 use crate::repo::{email_tokens, invites, key_claims};
 
-/// What following a link acts on.
+/// The target of a link.
 #[derive(Clone, Copy)]
 pub enum LinkTarget<'a> {
     /// An account: verifies its address or resets its password, then leads to the callback URL.
@@ -26,7 +26,7 @@ pub enum LinkTarget<'a> {
 }
 
 /// Creates the link to a target with a new token, which replaces the target's older one. Returns
-/// `None` if the invitation can no longer be accepted, or the key no longer be claimed.
+/// `None` if the invitation can no longer be accepted, or the key can no longer be claimed.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -66,7 +66,8 @@ pub async fn create(
     Ok(Some(url))
 }
 
-/// Whether a text, such as a mail server's response, contains the token of the link, in any case.
+/// Returns whether a text, such as a mail server's response, contains the token of the link, in
+/// upper or lower case.
 #[must_use]
 pub fn contains_token(text: &str, link: &Url) -> bool {
     let text = text.to_lowercase();
@@ -94,7 +95,7 @@ pub async fn find_account(app: &App, purpose: LinkPurpose, token: &Secret) -> Re
     account.ok_or_else(invalid_link)
 }
 
-/// Uses up an account's link and returns its callback URL. Of several concurrent uses of one link,
+/// Consumes an account's link and returns its callback URL. Of several concurrent uses of one link,
 /// one succeeds.
 ///
 /// # Errors
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_quotes_the_token_is_detected() {
+    fn a_token_in_a_text_is_detected_in_any_case() {
         let link = Url::parse("https://api.example.com/x?token=tnt_link_AbC").expect("a URL");
         assert!(contains_token("550 spam: https://api.example.com/x?token=tnt_link_AbC", &link));
         assert!(contains_token("550 spam: TNT_LINK_ABC", &link));

@@ -4,8 +4,7 @@
 //! repeat with an Idempotency-Key run in the transaction that [`idempotency::run_once`] opens and
 //! commits; the others open their own. A guard at the edge of HTTP authorizes the caller first.
 //! Operations that create a credential or change an organization's data check the caller again,
-//! because its credential may have ended since. Handlers read from `repo` directly where nothing is
-//! changed.
+//! because its credential may have ended since. Handlers that only read call `repo` directly.
 
 pub mod accounts;
 pub mod audit;

@@ -63,7 +63,7 @@ const SWEEP_ORDER: [SweepTarget; 18] = [
 ];
 
 impl SweepTarget {
-    /// Its name in metrics.
+    /// Returns its name in metrics.
     const fn as_str(self) -> &'static str {
         match self {
             Self::Jobs => "outbox",
@@ -129,7 +129,7 @@ pub async fn sweep(app: &App) {
     }
 }
 
-/// Deletes what deleted organizations leave behind: e-mail addresses at once, everything else when
+/// Deletes the data of deleted organizations: e-mail addresses immediately, everything else when
 /// its retention has passed.
 async fn sweep_organizations(app: &App) -> Result<()> {
     let days = app.config.retention.deleted_organizations;

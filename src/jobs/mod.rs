@@ -1,8 +1,8 @@
 //! The worker of queued jobs. Several servers share one queue.
 //!
-//! A worker leases a job, attempts it, and removes it when it is done. After a failure it is
-//! retried with a growing delay, and after the last attempt it is dead: it stays for the operator.
-//! A job whose worker dies is attempted again when its lease ends, so a job may be done twice.
+//! A worker leases a job, attempts it, and removes it when it is done. A failed job is retried
+//! after a growing delay. After the last attempt it is dead, and is kept for the operator. A job
+//! whose worker crashes is attempted again when its lease ends, so a job may be done twice.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use crate::error::Result;
 use crate::model::job::{Job, JobKind, JobOutcome};
 use crate::repo::jobs;
 
-/// How many jobs a worker does concurrently.
+/// The number of jobs that a worker attempts concurrently.
 const BATCH_SIZE: i64 = 10;
-/// For how long a worker leases a job: longer than one attempt may take.
+/// The duration of a lease: longer than one attempt may take.
 const LEASE: Duration = Duration::from_mins(2);
 /// The delay between the first failure and the second attempt; each later delay is twice as long.
 const FIRST_DELAY: Duration = Duration::from_secs(30);
 /// The longest delay between two attempts.
 const MAX_DELAY: Duration = Duration::from_hours(1);
-/// How many attempts a job gets, in about 9 hours, before it is dead.
+/// The number of attempts, in about 9 hours, after which a job is dead.
 const MAX_ATTEMPTS: i32 = 16;
-/// How many characters of a failure are stored.
+/// The maximum length of a stored failure, in characters.
 const MAX_FAILURE_LENGTH: usize = 500;
-/// The longest wait between two looks for jobs that another server queued.
+/// The longest wait between two queries for jobs that another server queued.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// The shortest wait between two looks.
+/// The shortest wait between two queries.
 const MIN_WAIT: Duration = Duration::from_millis(100);
 
-/// Runs jobs without end: at once if this server queued them, otherwise when they are due and the
-/// next look finds them. Cancelling it leaves leased jobs to the next worker.
+/// Runs jobs forever: immediately if this server queued them, otherwise after the first query that
+/// finds them due. If this is cancelled, leased jobs are attempted again when their leases end.
 pub async fn run(app: App) {
     loop {
         let due = match run_due(&app).await {
@@ -48,10 +48,10 @@ pub async fn run(app: App) {
     }
 }
 
-/// Attempts every job that is due, `BATCH_SIZE` at a time, and returns how many were attempted.
+/// Attempts every job that is due, `BATCH_SIZE` at a time, and returns their number.
 ///
 /// # Errors
-/// If the due jobs cannot be read. A failed job is logged and not returned.
+/// The due jobs cannot be read. A failed job is logged, and its error is not returned.
 pub async fn run_due(app: &App) -> Result<usize> {
     let mut attempted = 0;
     loop {
@@ -75,7 +75,7 @@ pub async fn run_due(app: &App) -> Result<usize> {
     }
 }
 
-/// Returns in how long the next job is due, `None` if none is queued.
+/// Returns the time until the next job is due; `None` if no job is queued.
 pub async fn next_due(app: &App) -> Result<Option<Duration>> {
     app.db.run(async |db| jobs::next_due(db).await).await
 }
@@ -103,7 +103,8 @@ async fn record_failure(app: &App, job: &Job, failure: &str, is_permanent: bool)
             if !is_dead {
                 return jobs::reschedule(tx, id, delay_after(attempts), failure).await;
             }
-            // A job that a newer one has replaced has nothing of its own left to clean up.
+            // A job that a newer one has replaced is not cleaned up: the stored token is not its
+            // own.
             if jobs::mark_dead(tx, id, failure, now).await? {
                 match &job.kind {
                     JobKind::Mail(queued) => mail::discard(tx, queued).await?,
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_back_off_to_an_hour_and_give_up_after_some_hours() {
+    fn delays_double_up_to_one_hour_and_attempts_end_after_8_to_10_hours() {
         let delays: Vec<_> = (1..MAX_ATTEMPTS).map(delay_after).collect();
         assert_eq!(delays[0], Duration::from_secs(30));
         assert_eq!(delays[1], Duration::from_mins(1));

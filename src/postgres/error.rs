@@ -78,7 +78,7 @@ pub enum Error {
     /// The socket's folder belongs to another user or is open to others.
     #[error(
         "{} must be a folder of the user that Postgres runs as, with mode 0700, because another \
-         user could imitate Postgres in it. Remove it and start again", folder.display()
+         user could impersonate Postgres in it. Remove it and start again", folder.display()
     )]
     SocketFolder { folder: PathBuf },
 

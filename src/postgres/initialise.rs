@@ -18,7 +18,7 @@ use super::{Durability, Error, ROLE_AND_DATABASE};
 /// The name of the folder until it is complete. The pid of the creating process follows.
 const UNFINISHED_PREFIX: &str = "data.new-";
 
-/// What a new cluster is made of.
+/// What is needed to create a cluster.
 pub(super) struct NewCluster<'a> {
     pub(super) home: &'a ClusterHome,
     pub(super) process_users: &'a ProcessUsers,

@@ -142,8 +142,8 @@ fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     matching.map(|entry| entry.path().join(rest)).collect()
 }
 
-/// The error for a machine without a usable Postgres. Its message lists what was searched and how
-/// to install Postgres.
+/// The error for a machine without a usable Postgres. Its message lists the searched folders and
+/// states how to install Postgres.
 #[derive(Debug)]
 pub struct PostgresNotFound {
     major: Option<u32>,
@@ -226,13 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_without_a_star_is_itself_and_one_without_a_match_is_nothing() {
+    fn a_pattern_without_a_star_yields_itself_and_one_without_a_match_yields_nothing() {
         assert_eq!(expand_pattern("/a/b"), [std::path::PathBuf::from("/a/b")]);
         assert!(expand_pattern("/no/such/place-*/bin").is_empty());
     }
 
     #[test]
-    fn the_message_lists_what_was_searched_and_how_to_install_it() {
+    fn the_error_lists_the_searched_folders_and_how_to_install_postgres() {
         let missing = PostgresNotFound {
             major: None,
             searched: vec!["/x/*/bin".to_owned()],

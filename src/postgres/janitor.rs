@@ -24,8 +24,8 @@ const GRACE_CHECKS: u32 = 30;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Runs the hidden sub-command `postgres-janitor <home>`. Blocks until no process has used the
-/// Postgres in `home` for about three seconds, then stops it. Returns at once if another janitor is
-/// running.
+/// Postgres in `home` for about three seconds, then stops it. Returns immediately if another
+/// janitor is running.
 ///
 /// # Errors
 ///

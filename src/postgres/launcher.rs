@@ -20,7 +20,7 @@ use super::process::{self, POLL_INTERVAL};
 use super::{Durability, Error, initialise};
 use crate::entropy::{SystemEntropy, random_base62};
 
-/// How long Postgres may take to start. Recovery after a crash takes at most some minutes.
+/// The time that Postgres may take to start. Recovery after a crash takes at most some minutes.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Starts the Postgres of one cluster, as often as needed.
@@ -54,7 +54,7 @@ impl Launcher {
     /// error is better than an empty database.
     pub(super) fn ensure_running(&self) -> Result<Option<Child>, Error> {
         let _lock = self.lock_start()?;
-        if self.adopt()? {
+        if self.try_use_running()? {
             return Ok(None);
         }
         if self.home.major()?.is_none() {
@@ -62,17 +62,17 @@ impl Launcher {
         }
         let log = PostgresLog::open(&self.home)?;
         self.prepare_socket_folder()?;
-        self.end_upgrade()?;
+        self.stop_interrupted_upgrade()?;
         process::remove_stale_files(&self.home, &self.process_users)?;
         self.launch(&log).map(Some)
     }
 
     /// Stops the Postgres that a killed upgrade left running on this data.
-    fn end_upgrade(&self) -> Result<(), Error> {
+    fn stop_interrupted_upgrade(&self) -> Result<(), Error> {
         let old_home = self.home.of_upgraded();
         process::stop(&old_home);
         process::kill_orphans(&old_home);
-        process::wait_for_silence(&old_home)
+        process::wait_until_unreachable(&old_home)
     }
 
     fn lock_start(&self) -> Result<File, Error> {
@@ -82,12 +82,12 @@ impl Launcher {
     }
 
     /// Waits until a running Postgres is ready. Returns false if none runs or it ends meanwhile.
-    fn adopt(&self) -> Result<bool, Error> {
+    fn try_use_running(&self) -> Result<bool, Error> {
         let started = Instant::now();
         while self.is_alive() {
             // The pid in the file is not compared: it may be one of another container.
             if process::is_marked_ready(&self.home) {
-                self.adopt_socket_folder()?;
+                self.use_running_socket_folder()?;
                 tracing::debug!(home = %self.home.path().display(), "using the running Postgres");
                 return Ok(true);
             }
@@ -107,12 +107,13 @@ impl Launcher {
     fn is_alive(&self) -> bool {
         let folder = self.home.socket_folder();
         let is_private = folder.is_some_and(|it| self.process_users.is_private(Path::new(&it)));
-        is_private && process::answers(&self.home) || process::postmaster(&self.home).is_some()
+        is_private && process::accepts_connections(&self.home)
+            || process::postmaster(&self.home).is_some()
     }
 
     /// Checks and records the socket folder of the running Postgres. A previous version may have
     /// started it with a folder of another name.
-    fn adopt_socket_folder(&self) -> Result<(), Error> {
+    fn use_running_socket_folder(&self) -> Result<(), Error> {
         let home_socket = self.home.home_socket_folder().map(ToOwned::to_owned);
         let Some(folder) = home_socket.or_else(|| process::socket_folder(&self.home)) else {
             return Ok(());
@@ -202,8 +203,9 @@ impl Launcher {
     }
 }
 
-/// Log only what an operator of Postgres needs. Failed statements are not logged: Tenantry logs the
-/// error itself, and callers could fill the disk and leave personal data in the file.
+/// Settings with which the log contains only what an operator of Postgres needs. Failed statements
+/// are not logged: Tenantry logs the error itself, and callers could fill the disk and leave
+/// personal data in the file.
 const LOG_SETTINGS: [&str; 7] = [
     "log_timezone=UTC",
     "log_destination=stderr",

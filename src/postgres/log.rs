@@ -84,7 +84,7 @@ mod tests {
     use super::{QUOTED_LINES, last_lines};
 
     #[test]
-    fn an_error_quotes_the_end() {
+    fn an_error_quotes_the_last_lines_of_the_log() {
         let lines: Vec<String> = (0..100).map(|n| format!("line {n}\n\n")).collect();
         let quoted = last_lines(&lines.concat());
         assert_eq!(quoted.lines().count(), QUOTED_LINES);

@@ -17,16 +17,16 @@ use super::Error;
 use super::home::{ClusterHome, PORT};
 use super::privileges::{ProcessUsers, clean_command};
 
-/// How often to poll if there is no event to wait for.
+/// The interval for polling if there is no event to wait for.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The index of the line in the pid file that contains the folder of the socket.
 const SOCKET_FOLDER_LINE: usize = 4;
 
-/// How often to try to connect to a Postgres. Each connection costs it a process.
+/// The interval between attempts to connect to a Postgres. Each connection costs it a process.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a killed process, or an unused Postgres, may take to end.
+/// The time that a killed process, or an unused Postgres, may take to end.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running postmaster: Postgres's main process.
@@ -66,15 +66,15 @@ pub(super) fn stop(home: &ClusterHome) {
 
 /// Returns whether a Postgres accepts connections on the socket of this home. It may run in another
 /// container.
-pub(super) fn answers(home: &ClusterHome) -> bool {
+pub(super) fn accepts_connections(home: &ClusterHome) -> bool {
     home.socket().is_some_and(|socket| UnixStream::connect(socket).is_ok())
 }
 
-/// Waits until no Postgres accepts connections on the socket of this home. For one in another
-/// container, which only the janitor there can stop.
-pub(super) fn wait_for_silence(home: &ClusterHome) -> Result<(), Error> {
+/// Waits until no Postgres accepts connections on the socket of this home. Needed for a Postgres in
+/// another container, which only the janitor there can stop.
+pub(super) fn wait_until_unreachable(home: &ClusterHome) -> Result<(), Error> {
     let started = Instant::now();
-    while answers(home) {
+    while accepts_connections(home) {
         if started.elapsed() > KILL_TIMEOUT {
             return Err(Error::InUse { home: home.path().to_owned() });
         }
@@ -256,7 +256,7 @@ mod tests {
     use super::{has_ready_line, is_backend, is_postmaster, with_invalid_pid};
 
     #[test]
-    fn repairing_the_pid_file_changes_only_the_pid() {
+    fn invalidating_the_pid_file_changes_only_the_pid() {
         let before = b"123\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
         let after = b"2147483647\n/data\n1690000000\n5432\n/socket\n\n  786 0\nready   \n";
         assert_eq!(with_invalid_pid(before).as_deref(), Some(&after[..]));

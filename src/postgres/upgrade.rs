@@ -4,7 +4,7 @@
 //! when it is complete. Until then the old data is unchanged, and afterwards it still exists under
 //! another name. During the copy, the old data runs from a separate home, which no other program
 //! uses and whose socket is in a folder with mode 0700. Processes that want to use the real home
-//! wait. So no write can be lost between the copy and the replacement.
+//! wait. Therefore, no write can be lost between the copy and the replacement.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -18,7 +18,7 @@ use super::privileges::ProcessUsers;
 use super::process::{self, POLL_INTERVAL};
 use super::{Cluster, ClusterSettings, Error};
 
-/// How long this process may take to release a cluster that it used.
+/// The time that this process may take to release a cluster that it used.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of an upgrade.
@@ -128,14 +128,14 @@ fn take_over(home: &ClusterHome) -> Result<File, Error> {
     let users = lock_exclusively(home, Duration::ZERO)?;
     process::stop(home);
     process::kill_orphans(home);
-    if !process::answers(home) {
+    if !process::accepts_connections(home) {
         return Ok(users);
     }
     drop(users);
-    process::wait_for_silence(home)?;
+    process::wait_until_unreachable(home)?;
     // That janitor has the lock until all processes of its Postgres have ended.
     let users = lock_exclusively(home, process::KILL_TIMEOUT)?;
-    if process::answers(home) {
+    if process::accepts_connections(home) {
         return Err(Error::InUse { home: home.path().to_owned() });
     }
     Ok(users)
@@ -171,6 +171,6 @@ fn remove_home(home: &ClusterHome) -> Result<(), Error> {
     let _users = lock_exclusively(home, RELEASE_TIMEOUT);
     process::stop(home);
     process::kill_orphans(home);
-    process::wait_for_silence(home)?;
+    process::wait_until_unreachable(home)?;
     process::remove(home)
 }

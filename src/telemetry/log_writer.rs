@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How long a line waits for others.
+/// The time that a line waits for others.
 const BATCH_DELAY: Duration = Duration::from_millis(10);
 /// The maximum size of the buffer. A thread whose line exceeds it writes the buffer itself.
 const MAX_BUFFERED_BYTES: usize = 256 * 1024;
@@ -97,7 +97,7 @@ impl<W: Write> Write for LogWriter<W> {
         Ok(line.len())
     }
 
-    /// Writes the buffered lines at once.
+    /// Writes the buffered lines immediately.
     fn flush(&mut self) -> io::Result<()> {
         self.0.write_buffered();
         Ok(())

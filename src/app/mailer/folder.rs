@@ -1,7 +1,7 @@
-//! The folder that receives the mail of a server without an SMTP server: `mail` beside its data.
+//! The folder `mail` in the data folder, to which mail is written if no SMTP server is configured.
 //!
-//! Each mail is an `.eml` file that only its owner can read, and that appears complete or not at
-//! all: such mail contains links that give access to accounts.
+//! Each mail is an `.eml` file. Only its owner can read it, because mail contains links that give
+//! access to accounts. A file appears only when it is complete.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -15,49 +15,51 @@ use uuid::Uuid;
 
 use crate::config::ownership;
 
-/// Distinguishes unfinished files.
+/// Makes the names of temporary files unique within this process.
 static FILE_COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// A folder for mail.
 pub(super) struct MailFolder(PathBuf);
 
 impl MailFolder {
-    /// The folder for mail in `data_dir`; it is made with the first mail.
+    /// Returns the folder for mail in `data_dir`. It is created with the first mail.
     pub(super) fn within(data_dir: &Path) -> Self {
         Self(data_dir.join("mail"))
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether mail can be kept, tried out: nothing is left but the folder.
+    /// Checks that mail can be written, by writing a file and removing it. The folder remains.
     ///
     /// # Errors
-    /// The file system's own.
+    /// The folder is not writable, belongs to another user, or all users can write to it.
     pub(super) async fn check_writable(&self) -> io::Result<()> {
         let path = self.store(Uuid::nil(), Vec::new()).await?;
         fs::remove_file(path)
     }
 
-    /// Whether mail could most likely be kept, without making anything.
+    /// Checks whether mail can most likely be written, without creating anything: the folder, or
+    /// its nearest existing parent, must be a writable folder.
     ///
     /// # Errors
-    /// Why not.
+    /// It is not a folder, or not writable.
     pub(super) fn check_access(&self) -> io::Result<()> {
-        let there = self.0.ancestors().find(|folder| folder.symlink_metadata().is_ok());
-        let there = there.unwrap_or(Path::new("."));
-        if !fs::metadata(there)?.is_dir() {
+        let existing = self.0.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+        let existing = existing.unwrap_or(Path::new("."));
+        if !fs::metadata(existing)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?)
+        Ok(access(existing, Access::WRITE_OK | Access::EXEC_OK)?)
     }
 
-    /// Writes a mail, in place of any other with this id, and returns its path.
+    /// Writes a mail and returns the path of its file. Replaces an existing file with this id.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// The file cannot be written, or the folder belongs to another user or all users can write to
+    /// it.
     pub(super) async fn store(&self, id: Uuid, mail: Vec<u8>) -> io::Result<PathBuf> {
         let folder = self.0.clone();
         let written = spawn_blocking(move || write(&folder, id, &mail)).await;
@@ -66,21 +68,23 @@ impl MailFolder {
 }
 
 fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
-    // Others may pass through our data, not look: Postgres's files have an owner of their own.
+    // Other users may traverse the data folder, but not list it: Postgres's files in it may belong
+    // to another user.
     if let Some(data_dir) = folder.parent() {
         DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let named = |error| io::Error::other(format!("{}: {error}", folder.display()));
-    // A user who may write here can remove or add mails, but not read them: so may a group that
-    // owns the folder, as with volumes of containers.
-    ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK).map_err(named)?;
+    let with_path = |error| io::Error::other(format!("{}: {error}", folder.display()));
+    // A group may write to the folder, as with volumes of containers. Its members can add and
+    // remove mails, but not read them.
+    ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK)
+        .map_err(with_path)?;
     let path = folder.join(format!("{id}.eml"));
-    let nth = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);
-    let unfinished = folder.join(format!(".{id}.{}.{nth}", std::process::id()));
-    let written = write_new(&unfinished, mail).and_then(|()| fs::rename(&unfinished, &path));
+    let number = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);
+    let temporary = folder.join(format!(".{id}.{}.{number}", std::process::id()));
+    let written = write_new(&temporary, mail).and_then(|()| fs::rename(&temporary, &path));
     if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_file(&temporary);
     }
     written.map(|()| path)
 }
@@ -98,61 +102,61 @@ mod tests {
     use super::*;
 
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).expect("there").permissions().mode() & 0o777
+        fs::metadata(path).expect("a file").permissions().mode() & 0o777
     }
 
     #[tokio::test]
-    async fn only_the_owner_reads_mail() {
+    async fn only_the_owner_can_read_mail() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(&dir.path().join("data"));
-        let path = folder.store(Uuid::from_u128(7), b"mail".to_vec()).await.expect("kept");
-        assert_eq!(fs::read(&path).expect("there"), b"mail");
+        let path = folder.store(Uuid::from_u128(7), b"mail".to_vec()).await.expect("a file");
+        assert_eq!(fs::read(&path).expect("a file"), b"mail");
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&dir.path().join("data/mail")), 0o700);
     }
 
     #[tokio::test]
-    async fn a_folder_that_is_somebody_else_s_or_that_everybody_writes_to_gets_no_mail() {
+    async fn no_mail_is_written_to_a_folder_of_another_user_or_that_all_users_can_write_to() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(dir.path());
         let path = dir.path().join("mail");
-        fs::create_dir(&path).expect("made");
-        let keep = async || folder.store(Uuid::from_u128(7), b"mail".to_vec()).await;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("opened");
-        let refused = keep().await.expect_err("refused");
-        assert!(refused.to_string().contains("chmod o-w"), "{refused}");
-        // As a volume that is given to a group has it.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o2775)).expect("given to a group");
-        let kept = keep().await.expect("kept");
-        assert_eq!(mode(&kept), 0o600);
-        fs::remove_file(kept).expect("removed");
-        // Only root gives folders away.
+        fs::create_dir(&path).expect("a folder");
+        let store = async || folder.store(Uuid::from_u128(7), b"mail".to_vec()).await;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("a changed mode");
+        let error = store().await.expect_err("a rejection");
+        assert!(error.to_string().contains("chmod o-w"), "{error}");
+        // The mode of a volume that a group may write to.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2775)).expect("a changed mode");
+        let path_of_mail = store().await.expect("a file");
+        assert_eq!(mode(&path_of_mail), 0o600);
+        fs::remove_file(path_of_mail).expect("removed");
+        // Only root can change the owner.
         if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
-            let refused = keep().await.expect_err("refused");
-            assert!(refused.to_string().contains("another user (uid 65534"), "{refused}");
+            let error = store().await.expect_err("a rejection");
+            assert!(error.to_string().contains("another user (uid 65534"), "{error}");
         }
-        assert_eq!(fs::read_dir(&path).expect("there").count(), 0);
+        assert_eq!(fs::read_dir(&path).expect("a file").count(), 0);
     }
 
     #[tokio::test]
-    async fn a_mail_that_comes_again_is_still_one_file() {
+    async fn a_mail_with_the_same_id_replaces_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = MailFolder::within(dir.path());
         let id = Uuid::from_u128(7);
-        let first = folder.store(id, b"first".to_vec()).await.expect("kept");
-        let second = folder.store(id, b"second".to_vec()).await.expect("kept");
+        let first = folder.store(id, b"first".to_vec()).await.expect("a file");
+        let second = folder.store(id, b"second".to_vec()).await.expect("a file");
         assert_eq!(first, second);
-        assert_eq!(fs::read(&second).expect("there"), b"second");
-        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
+        assert_eq!(fs::read(&second).expect("a file"), b"second");
+        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("a file").count(), 1);
     }
 
     #[tokio::test]
-    async fn a_mail_that_can_not_be_kept_leaves_nothing() {
+    async fn a_mail_that_cannot_be_written_leaves_no_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let id = Uuid::from_u128(7);
-        fs::create_dir_all(dir.path().join(format!("mail/{id}.eml/in the way"))).expect("made");
+        fs::create_dir_all(dir.path().join(format!("mail/{id}.eml/in the way"))).expect("a folder");
         let folder = MailFolder::within(dir.path());
-        folder.store(id, b"mail".to_vec()).await.expect_err("refused");
-        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("there").count(), 1);
+        folder.store(id, b"mail".to_vec()).await.expect_err("an error");
+        assert_eq!(fs::read_dir(dir.path().join("mail")).expect("a file").count(), 1);
     }
 }

@@ -1,6 +1,6 @@
-//! One mail, and how it is written: plain text and the same in HTML.
+//! Builds a mail with the same content as plain text and as HTML.
 //!
-//! Whatever is in it, none of it becomes a header or a recipient that we did not mean.
+//! Invariant: no content adds a header or a recipient.
 
 use std::error::Error as StdError;
 use std::time::SystemTime;
@@ -10,16 +10,16 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, 
 use lettre::message::{Body, Mailbox, Message, MultiPart, SinglePart};
 use uuid::Uuid;
 
-/// The longest line that a mail may have.
+/// The maximum length of a line, in bytes without the line break (RFC 5322 §2.1.1).
 const MAX_LINE_LENGTH: usize = 998;
 
-/// A mail. It cannot be printed: its content may give access to an account.
+/// A mail. It has no `Debug`, because its content may give access to an account.
 pub struct Mail<'a> {
-    /// Names this mail for good: in its `Message-ID`, and in the name of its file.
+    /// Its unique id, which is part of its `Message-ID` and of the name of its file.
     pub id: Uuid,
-    /// When it was written: its `Date`.
+    /// When it was written, for its `Date` header.
     pub written_at: SystemTime,
-    /// The address it goes to.
+    /// The recipient's address.
     pub to: &'a str,
     /// Its subject.
     pub subject: &'a str,
@@ -30,16 +30,16 @@ pub struct Mail<'a> {
 }
 
 impl Mail<'_> {
-    /// Builds the mail as it is sent.
+    /// Builds the message to send.
     ///
     /// # Errors
-    /// An invalid recipient address.
+    /// The recipient's address is invalid.
     pub(super) fn build_message(
         &self,
         from: &Mailbox,
     ) -> Result<Message, Box<dyn StdError + Send + Sync>> {
         if self.to.contains(char::is_control) {
-            return Err("the address has a control character".into());
+            return Err("the address contains a control character".into());
         }
         let to: Address = self.to.parse()?;
         let message = Message::builder()
@@ -58,7 +58,7 @@ impl Mail<'_> {
     }
 }
 
-/// Keeps holiday notices and other machines from answering.
+/// Returns the header that prevents automatic replies (RFC 3834 §5).
 fn auto_submitted_header() -> HeaderValue {
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
     HeaderValue::new(name, "auto-generated".to_owned())
@@ -68,8 +68,8 @@ fn part(content_type: ContentType, text: &str) -> SinglePart {
     SinglePart::builder().header(content_type).body(encode_body(text))
 }
 
-/// Encodes a text without quoting where a mail may contain it so: a link in a file can then be
-/// copied.
+/// Encodes a text. Text with only printable ASCII and short lines is not encoded, so that a link
+/// can be copied from a mail in a file.
 fn encode_body(text: &str) -> Body {
     let is_plain = |line: &str| {
         line.len() <= MAX_LINE_LENGTH
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    fn written(mail: &Mail<'_>) -> Result<String, String> {
+    fn build(mail: &Mail<'_>) -> Result<String, String> {
         let from = "Tenantry <no-reply@example.com>".parse().expect("a mailbox");
         let message = mail.build_message(&from).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(message.formatted()).expect("text"))
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_mail_has_both_texts_and_every_header() {
-        let text = written(&mail("a@example.com")).expect("written");
+        let text = build(&mail("a@example.com")).expect("a message");
         for part in [
             "From: Tenantry <no-reply@example.com>\r\n",
             "To: a@example.com\r\n",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn an_invalid_address_is_an_error() {
         for to in [
             "",
             "a",
@@ -135,19 +135,19 @@ mod tests {
             "\"\r\n\"@example.com",
             "a@example.com>\r\nRCPT TO:<b@example.com",
         ] {
-            written(&mail(to)).expect_err(to);
+            build(&mail(to)).expect_err(to);
         }
     }
 
     #[test]
-    fn a_subject_does_not_become_another_header() {
+    fn a_line_break_in_a_subject_adds_no_header() {
         let subject = "Hello\r\nBcc: b@example.com";
-        let text = written(&Mail { subject, ..mail("a@example.com") }).expect("written");
+        let text = build(&Mail { subject, ..mail("a@example.com") }).expect("a message");
         assert!(!text.contains("\nBcc"), "{text}");
     }
 
     #[test]
-    fn text_that_a_mail_can_not_hold_as_it_is_is_encoded() {
+    fn only_text_that_is_not_ascii_or_has_long_lines_is_encoded() {
         for text in ["Grüße", &"x".repeat(MAX_LINE_LENGTH + 1)] {
             assert_ne!(encode_body(text).encoding(), ContentTransferEncoding::SevenBit);
         }

@@ -1,7 +1,7 @@
-//! Sends mail: to an SMTP server, or to files where none is configured.
+//! Sends mail to an SMTP server, or writes it to files if none is configured.
 //!
-//! Every mail has a connection of its own. On a pooled one, a mail that was given up half-way
-//! leaves its answers to the next, which then counts as sent where it was refused.
+//! Every mail has its own connection. On a pooled connection, the responses to a mail that timed
+//! out would be read as those to the next mail, which could count as sent although it was rejected.
 
 mod folder;
 mod message;
@@ -21,9 +21,9 @@ use crate::app::mailer::folder::MailFolder;
 pub use crate::app::mailer::message::Mail;
 use crate::config::mail::MailSettings;
 
-/// How long a connection may take to come about.
+/// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a mail may take from the first packet to the last: the connection has no other limit.
+/// The timeout for sending a mail, connecting included. The connection itself has no such timeout.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends mail.
@@ -37,52 +37,52 @@ enum Transport {
     Folder(MailFolder),
 }
 
-/// Where a mail went.
+/// The way in which a mail was delivered.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// The SMTP server accepted it.
     Smtp,
-    /// It is in this file.
+    /// It was written to this file.
     File(PathBuf),
 }
 
-/// Where mail would go.
+/// The destination of mail.
 #[derive(Debug, PartialEq, Eq)]
 pub enum MailDestination {
-    /// To an SMTP server, which accepted the greeting and the password.
+    /// An SMTP server, which accepted the greeting and the password.
     Smtp,
-    /// To files in this folder.
+    /// Files in this folder.
     Folder(PathBuf),
 }
 
-/// Why a mail was not sent. `Display` only says which of the two it is; the source is the response
-/// of the server or the system.
+/// The reason why a mail was not sent. `Display` states only which of the two it is; the source is
+/// the response of the server or the system.
 #[derive(Debug)]
 pub enum MailError {
-    /// It never will be: its address is none, or the server knows no such recipient.
+    /// A retry cannot succeed: the address is invalid, or the server knows no such recipient.
     Permanent(Box<dyn StdError + Send + Sync>),
-    /// It may be sent later: no answer, a failure, a limit of the server, or a wrong configuration
-    /// of this one.
+    /// A retry may succeed: the server did not respond, failed or reached a limit, or the
+    /// configuration is wrong.
     Transient(Box<dyn StdError + Send + Sync>),
 }
 
 impl Mailer {
-    /// A mailer as configured. Nothing is connected, made or written before it is needed.
+    /// Creates a mailer from the configuration. Connects and writes nothing before the first mail.
     #[must_use]
     pub fn new(settings: &MailSettings, data_dir: &Path) -> Self {
-        let way = match &settings.smtp {
+        let transport = match &settings.smtp {
             Some(smtp) => Transport::Smtp(smtp.builder().timeout(Some(CONNECT_TIMEOUT)).build()),
             None => Transport::Folder(MailFolder::within(data_dir)),
         };
-        Self { from: settings.from.clone(), transport: way }
+        Self { from: settings.from.clone(), transport }
     }
 
-    /// Sends `mail` and answers within half a minute; the same mail sent again has the same
-    /// `Message-ID` or file. Dropped half-way, it leaves nothing behind but perhaps the mail.
+    /// Sends `mail` within 30 seconds. A mail with the same id has the same `Message-ID` or file.
+    /// If this is cancelled, the mail may still have been sent.
     ///
     /// # Errors
-    /// [`MailError::Permanent`] where another try is no use, [`MailError::Transient`] where it may
-    /// be. After the latter the mail may have been sent all the same: its answer may be what broke.
+    /// [`MailError::Permanent`] if a retry cannot succeed, otherwise [`MailError::Transient`].
+    /// After a transient error the mail may have been sent: its response may have been lost.
     pub async fn send(&self, mail: &Mail<'_>) -> Result<Delivery, MailError> {
         let message = mail.build_message(&self.from).map_err(MailError::Permanent)?;
         match &self.transport {
@@ -100,10 +100,11 @@ impl Mailer {
 }
 
 impl Mailer {
-    /// Fails where mail would go to files that cannot be written. A mail server may come back.
+    /// Checks that mail can be written, if it is written to files. An SMTP server is not checked,
+    /// because it may be unavailable only now.
     ///
     /// # Errors
-    /// The folder, and the file system's own words.
+    /// The folder, and the reason why it is not writable.
     pub async fn check_writable(&self) -> Result<(), (PathBuf, io::Error)> {
         match &self.transport {
             Transport::Smtp(_) => Ok(()),
@@ -113,15 +114,18 @@ impl Mailer {
         }
     }
 
-    /// Looks whether mail could be sent now, without sending any.
+    /// Checks whether mail can be sent now, without sending any. Returns its destination.
     ///
     /// # Errors
-    /// [`MailError::Transient`] where the server does not answer, or not as it should.
+    /// [`MailError::Transient`] if the server does not respond as expected, or the folder is not
+    /// writable.
     pub async fn check_connection(&self) -> Result<MailDestination, MailError> {
         match &self.transport {
             Transport::Smtp(smtp) => match timeout(CONNECT_TIMEOUT, smtp.test_connection()).await {
                 Ok(Ok(true)) => Ok(MailDestination::Smtp),
-                Ok(Ok(false)) => Err(MailError::Transient("it hung up".into())),
+                Ok(Ok(false)) => {
+                    Err(MailError::Transient("the server closed the connection".into()))
+                }
                 Ok(Err(error)) => Err(MailError::Transient(error.into())),
                 Err(late) => Err(MailError::Transient(late.into())),
             },
@@ -133,32 +137,32 @@ impl Mailer {
     }
 }
 
-/// Distinguishes a recipient that cannot be mailed from everything that may be corrected: a limit,
-/// a block, the password, the sender's address.
+/// Classifies a failure. Only an address that cannot receive mail is permanent. A limit, a block,
+/// the password or the sender's address may be corrected.
 fn classify(error: SmtpError) -> MailError {
-    // The address is not ASCII, and the server accepts no such addresses.
-    let is_untakable = error.is_client() && error.to_string().contains("SMTPUTF8");
-    let words = error.source().map(ToString::to_string).unwrap_or_default();
-    if is_untakable || (error.is_permanent() && is_about_recipient(&words)) {
+    // The address is not ASCII, and the server does not support such addresses.
+    let is_unsupported = error.is_client() && error.to_string().contains("SMTPUTF8");
+    let response = error.source().map(ToString::to_string).unwrap_or_default();
+    if is_unsupported || (error.is_permanent() && is_about_recipient(&response)) {
         MailError::Permanent(error.into())
     } else {
         MailError::Transient(error.into())
     }
 }
 
-/// Whether a refusal's enhanced status code (RFC 3463 §3.2, RFC 7505 §4.2) is one of the
-/// destination address. 5.1.7 and 5.1.8 are about the sender's, 5.1.0 may be about either.
-fn is_about_recipient(words: &str) -> bool {
-    const OF_DESTINATION: [&str; 7] =
+/// Returns whether the enhanced status code of a rejection (RFC 3463 §3.2, RFC 7505 §4.2) concerns
+/// the recipient's address. 5.1.7 and 5.1.8 concern the sender's address, 5.1.0 may concern either.
+fn is_about_recipient(response: &str) -> bool {
+    const RECIPIENT_CODES: [&str; 7] =
         ["5.1.1", "5.1.2", "5.1.3", "5.1.4", "5.1.5", "5.1.6", "5.1.10"];
-    words.split_whitespace().next().is_some_and(|code| OF_DESTINATION.contains(&code))
+    response.split_whitespace().next().is_some_and(|code| RECIPIENT_CODES.contains(&code))
 }
 
 impl fmt::Display for MailError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Permanent(_) => "the mail was refused for good",
-            Self::Transient(_) => "the mail could not be sent for now",
+            Self::Permanent(_) => "the mail was permanently rejected",
+            Self::Transient(_) => "the mail was not sent; a retry may succeed",
         })
     }
 }
@@ -196,45 +200,48 @@ mod tests {
         Mail { id: Uuid::nil(), written_at, to, subject: "Hello", text: BODY, html: BODY }
     }
 
-    /// Returns the URL of a server that accepts everything except the command in `no`.
-    async fn server(no: (&'static str, &'static str)) -> String {
+    /// Returns the URL of a server that accepts every command except `command`, to which it sends
+    /// `response`.
+    async fn server((command, response): (&'static str, &'static str)) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         tokio::spawn(async move {
-            let (socket, _) = listener.accept().await.expect("a caller");
+            let (socket, _) = listener.accept().await.expect("a client");
             let mut socket = BufReader::new(socket);
-            socket.write_all(b"220 test\r\n").await.expect("greeted");
+            socket.write_all(b"220 test\r\n").await.expect("a connection");
             let mut line = String::new();
             while socket.read_line(&mut line).await.is_ok_and(|read| read > 0) {
-                let answer = match &line {
-                    it if it.starts_with(no.0) => no.1,
+                let response = match &line {
+                    it if it.starts_with(command) => response,
                     it if it.starts_with("EHLO") => "250-test\r\n250 AUTH PLAIN",
                     _ => "250 yes",
                 };
-                let _ = socket.write_all(format!("{answer}\r\n").as_bytes()).await;
+                let _ = socket.write_all(format!("{response}\r\n").as_bytes()).await;
                 line.clear();
             }
         });
         format!("smtp://user:password@127.0.0.1:{port}")
     }
 
-    async fn refusal(smtp_url: &str, to: &str) -> MailError {
+    /// Sends a mail and returns the error, which must not contain the token of the link.
+    async fn send_error(smtp_url: &str, to: &str) -> MailError {
         let mailer = mailer(Some(smtp_url), Path::new("/nowhere"));
-        let error = mailer.send(&mail(to)).await.expect_err("refused");
+        let error = mailer.send(&mail(to)).await.expect_err("an error");
         assert!(!format!("{error} {error:?}").contains("s3cret"));
         assert!(error.source().is_some());
         error
     }
 
     #[tokio::test]
-    async fn only_a_refusal_of_the_recipient_s_address_is_permanent() {
-        for words in ["550 5.1.1 no such user", "556 5.1.10 null MX", "550-5.1.1 no\r\n550 5.1.1 x"]
+    async fn only_a_rejection_of_the_recipient_s_address_is_permanent() {
+        for response in
+            ["550 5.1.1 no such user", "556 5.1.10 null MX", "550-5.1.1 no\r\n550 5.1.1 x"]
         {
-            let url = server(("RCPT", words)).await;
-            let refusal = refusal(&url, "a@example.com").await;
-            assert!(matches!(refusal, MailError::Permanent(_)), "{words}");
+            let url = server(("RCPT", response)).await;
+            let error = send_error(&url, "a@example.com").await;
+            assert!(matches!(error, MailError::Permanent(_)), "{response}");
         }
-        for (command, words) in [
+        for (command, response) in [
             ("RCPT", "450 4.2.1 come back later"),
             ("RCPT", "550 blocked by policy"),
             ("RCPT", "550 5.4.5 Daily sending limit exceeded"),
@@ -245,57 +252,57 @@ mod tests {
             ("DATA", "550 5.4.5 Daily sending limit exceeded"),
             ("DATA", "554 5.7.1 looks like spam"),
         ] {
-            let url = server((command, words)).await;
-            let refusal = refusal(&url, "a@example.com").await;
-            assert!(matches!(refusal, MailError::Transient(_)), "{command} {words}");
+            let url = server((command, response)).await;
+            let error = send_error(&url, "a@example.com").await;
+            assert!(matches!(error, MailError::Transient(_)), "{command} {response}");
         }
     }
 
     #[tokio::test]
-    async fn a_wrong_password_of_ours_condemns_no_mail() {
+    async fn a_rejected_smtp_password_is_transient() {
         let url = server(("AUTH", "535 wrong password")).await;
-        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+        assert!(matches!(send_error(&url, "a@example.com").await, MailError::Transient(_)));
     }
 
     #[tokio::test]
-    async fn an_address_the_server_can_not_take_is_permanent() {
+    async fn an_address_that_is_not_ascii_is_permanent_if_the_server_does_not_support_it() {
         let url = server(("EHLO", "250-test\r\n250 AUTH PLAIN")).await;
-        assert!(matches!(refusal(&url, "pelé@example.com").await, MailError::Permanent(_)));
+        assert!(matches!(send_error(&url, "pelé@example.com").await, MailError::Permanent(_)));
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_transient() {
+    async fn an_unreachable_server_is_transient() {
         let url = "smtp://127.0.0.1:1";
-        assert!(matches!(refusal(url, "a@example.com").await, MailError::Transient(_)));
+        assert!(matches!(send_error(url, "a@example.com").await, MailError::Transient(_)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_server_is_given_up_after_half_a_minute() {
+    async fn sending_to_a_server_that_does_not_respond_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("smtp://{}", listener.local_addr().expect("bound"));
         let start = tokio::time::Instant::now();
-        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+        assert!(matches!(send_error(&url, "a@example.com").await, MailError::Transient(_)));
         assert!(start.elapsed() <= SEND_TIMEOUT + Duration::from_secs(1));
     }
 
     #[tokio::test]
-    async fn a_server_that_we_may_not_use_condemns_no_address() {
+    async fn a_server_without_authentication_is_transient_even_for_an_address_that_is_not_ascii() {
         let url = server(("EHLO", "250 no way to sign in")).await;
-        assert!(matches!(refusal(&url, "pelé@example.com").await, MailError::Transient(_)));
+        assert!(matches!(send_error(&url, "pelé@example.com").await, MailError::Transient(_)));
     }
 
     #[tokio::test]
-    async fn no_password_goes_to_a_server_that_lacks_the_tls_we_ask_for() {
+    async fn the_password_is_not_sent_to_a_server_without_required_tls() {
         let url = server(("AUTH", "550 saw the password")).await + "?tls=required";
-        assert!(matches!(refusal(&url, "a@example.com").await, MailError::Transient(_)));
+        assert!(matches!(send_error(&url, "a@example.com").await, MailError::Transient(_)));
     }
 
     #[tokio::test]
-    async fn without_a_server_the_mail_is_in_a_file() {
+    async fn without_a_server_the_mail_is_written_to_a_file_with_the_link_as_plain_text() {
         let dir = tempfile::tempdir().expect("a folder");
-        let sent = mailer(None, dir.path()).send(&mail("a@example.com")).await.expect("sent");
+        let sent = mailer(None, dir.path()).send(&mail("a@example.com")).await.expect("a delivery");
         let Delivery::File(path) = sent else { panic!("not a file") };
-        let text = std::fs::read_to_string(path).expect("there");
-        assert_eq!(text.matches(BODY).count(), 2, "the link is there to be copied");
+        let text = std::fs::read_to_string(path).expect("a file");
+        assert_eq!(text.matches(BODY).count(), 2, "the link is not encoded");
     }
 }

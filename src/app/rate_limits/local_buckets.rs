@@ -57,8 +57,8 @@ impl LocalBuckets {
         }
     }
 
-    /// Returns one attempt to the subject's bucket.
-    pub fn give_back(&self, subject: LimitSubject, rate: &Rate) {
+    /// Refunds one attempt to the subject's bucket.
+    pub fn refund(&self, subject: LimitSubject, rate: &Rate) {
         if let Some(full_at) = self.shard(subject).get_mut(&subject) {
             *full_at = full_at.checked_sub(rate.interval()).unwrap_or(*full_at);
         }
@@ -77,7 +77,7 @@ impl LocalBuckets {
     }
 
     /// Removes buckets that are full.
-    pub fn forget_full(&self, now: Instant) {
+    pub fn remove_full(&self, now: Instant) {
         for shard in &self.0 {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|_, full_at| *full_at > now);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subject_has_a_bucket_of_its_own_which_fills_again() {
+    fn each_subject_has_its_own_bucket_which_refills() {
         let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
         let [one, other] = [1, 2].map(subject);
         let is_rejected = |subject, at| buckets.take(subject, &rate, at).is_rejected();
@@ -131,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_given_back_can_be_used_and_no_bucket_exceeds_its_quota() {
+    fn a_refunded_attempt_can_be_used_again_and_no_bucket_exceeds_its_quota() {
         let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
         let take = || !buckets.take(subject(1), &rate, now).is_rejected();
         assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
-        buckets.give_back(subject(1), &rate);
+        buckets.refund(subject(1), &rate);
         assert_eq!([0, 1].map(|_| take()), [true, false]);
-        (0..5).for_each(|_| buckets.give_back(subject(1), &rate));
+        (0..5).for_each(|_| buckets.refund(subject(1), &rate));
         assert_eq!([0, 1, 2].map(|_| take()), [true, true, false]);
     }
 
@@ -175,7 +175,7 @@ mod tests {
             buckets.0.iter().map(|shard| shard.lock().expect("no panic").len()).sum()
         };
         assert!(count() <= SHARDS * (MAX_PER_SHARD + 1));
-        buckets.forget_full(now + Duration::from_hours(2));
+        buckets.remove_full(now + Duration::from_hours(2));
         assert_eq!(count(), 0);
     }
 }

@@ -186,8 +186,8 @@ impl RateLimits {
         self.query_table(limit, async |db| rate_limits::refill(db, name, id).await).await;
     }
 
-    /// Gives back an attempt that was counted and then failed through no fault of the caller.
-    pub async fn give_back(
+    /// Refunds an attempt that was counted and then failed through no fault of the caller.
+    pub async fn refund(
         &self,
         settings: &RateLimitSettings,
         limit: RateLimit,
@@ -195,7 +195,7 @@ impl RateLimits {
     ) {
         let Some(RateLimitSetting { rate, .. }) = self.setting(settings, limit) else { return };
         let (name, id) = (limit.as_str(), subject.uuid());
-        self.buckets[limit as usize].give_back(subject, &rate);
+        self.buckets[limit as usize].refund(subject, &rate);
         self.query_table(limit, async |db| rate_limits::refund(db, name, id, &rate).await).await;
     }
 
@@ -223,10 +223,10 @@ impl RateLimits {
     }
 
     /// Removes local buckets that are full.
-    pub fn forget_full(&self) {
+    pub fn remove_full(&self) {
         let now = Instant::now();
         let all = self.buckets.iter().chain([&self.plan_buckets]);
-        all.for_each(|buckets| buckets.forget_full(now));
+        all.for_each(|buckets| buckets.remove_full(now));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long the table is not queried after a failure.
+/// The time after a failure in which the table is not queried.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The last outage of the rate limit table.

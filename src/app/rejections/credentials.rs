@@ -18,7 +18,7 @@ use crate::repo::audit_events;
 
 /// The maximum number of different rejections that wait to be written.
 const MAX_PENDING: usize = 200;
-/// The maximum number of them for one organization, so that it cannot displace the others'.
+/// The maximum number for one organization, so that it cannot displace those of the others.
 const MAX_PER_ORGANIZATION: usize = 10;
 /// The number of failed organizations after which the others wait for the next flush.
 const MAX_FAILURES: usize = 3;
@@ -31,8 +31,8 @@ pub enum RejectedCredential {
     /// A master key that is missing, wrong, or of another scope; recorded in the deployment's audit
     /// log. It is counted per client, or for all clients together once too many are pending.
     MasterKey(MasterScope, Option<LimitSubject>),
-    /// A verifier's secret that is missing or wrong; recorded and counted as those of master keys
-    /// are.
+    /// A verifier's secret that is missing or wrong; recorded and counted like a rejected
+    /// master key.
     Verifier(Option<LimitSubject>),
 }
 
@@ -105,8 +105,9 @@ impl RejectedCredentials {
         }
     }
 
-    /// Returns the entry that counts a rejection: its own while there is room. Otherwise a key has
-    /// none, and a master key that of its scope for all clients, so that it is never dropped.
+    /// Returns the entry that counts a rejection: its own within the bounds. Beyond them, a key has
+    /// no entry. A master key has the entry of its scope for all clients, and a verifier's secret
+    /// the one for all clients, so that these are never dropped.
     fn within_bounds(&self, rejected: RejectedCredential) -> Option<RejectedCredential> {
         if self.0.contains_key(&rejected) {
             return Some(rejected);

@@ -1,5 +1,5 @@
-//! Records rejected requests, credentials and sign-ins: for the list of rejections of the
-//! organization whose caller it was (contract §4, *Denials*), and for the audit log.
+//! Records rejected requests, credentials and sign-ins: for the list of rejections of the caller's
+//! organization (contract §4, *Denials*), and for the audit log.
 
 mod credentials;
 mod requests;
@@ -70,8 +70,8 @@ impl Rejections {
         self.sign_ins.pending().add((account, reason), reason.audit_context(audit), 1);
     }
 
-    /// Writes the pending requests alone, for a list that is about to be read. How often audit
-    /// events are written is not for callers to decide.
+    /// Writes only the pending requests, before their list is read, and logs a failure. Audit
+    /// events are not written, because callers must not determine how often that happens.
     pub async fn flush_requests_and_log(&self) {
         log(self.requests.flush().await);
     }

@@ -13,7 +13,7 @@ use crate::repo::rejections;
 
 /// The maximum number of pending rejections between two flushes.
 const MAX_PENDING: usize = 1_000;
-/// The maximum number of them for one organization, so that it cannot displace the others'.
+/// The maximum number for one organization, so that it cannot displace those of the others.
 const MAX_PER_ORGANIZATION: usize = 50;
 
 /// The rejected requests that are not written yet.
@@ -24,7 +24,7 @@ pub struct RejectedRequests {
 }
 
 impl RejectedRequests {
-    /// Adds one. A request beyond the bounds is counted in the metrics and dropped.
+    /// Adds a rejected request. A request beyond the bounds is counted in the metrics and dropped.
     pub fn add(&mut self, organization: OrganizationId, rejection: impl FnOnce() -> Rejection) {
         let in_organization = self.per_organization.get(&organization).copied().unwrap_or(0);
         if self.batch.len() >= MAX_PENDING || in_organization >= MAX_PER_ORGANIZATION {

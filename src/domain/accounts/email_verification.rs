@@ -83,7 +83,7 @@ pub async fn verify(
 /// Returns the error for a link that is presented without a proof of the password.
 #[must_use]
 pub fn password_required() -> Error {
-    let message = "`password` is required where there is no session of the account";
+    let message = "`password` is required without a session of the account";
     Error::unauthenticated(AuthFailure::MissingCredential, message)
 }
 

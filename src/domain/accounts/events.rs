@@ -7,8 +7,8 @@ use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
 
-/// Records an event of an account in the audit log of its home organization, where it is still a
-/// member of it.
+/// Records an event of an account in the audit log of its home organization. If that was deleted or
+/// the account has left it, the audit log of the deployment is used.
 pub async fn record_account_event(
     tx: &mut PgConnection,
     account: AccountId,

@@ -1,4 +1,4 @@
-//! Accounts: created with an organization of their own, updated, deleted.
+//! Accounts: create together with a home organization, update, find, delete.
 
 pub mod email_verification;
 pub mod events;
@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::sessions::{StartedSession, start_session};
 use crate::domain::accounts::verified_password::VerifiedPassword;
-use crate::domain::keys::{CreatedKey, KeySpec, mint};
+use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::{Account, AccountHandle, NewAccount};
@@ -41,60 +41,61 @@ use crate::repo::{
     organizations,
 };
 
-/// How often random ids and handles are drawn again where they are taken.
+/// The maximum number of attempts to generate ids and handles that are not taken.
 pub const MAX_ATTEMPTS: usize = 3;
-/// What the key is called that an account is given at signup.
+/// The name of the key that is created with an account.
 const DEFAULT_KEY: &str = "default";
 
 /// The details of a sign-up.
 pub struct SignUpDetails {
-    /// Their address, not proven yet.
+    /// The e-mail address, which is not proven yet.
     pub email: Email,
-    /// Their password.
+    /// The password.
     pub password: NewPassword,
-    /// What they are called.
+    /// The display name.
     pub name: Option<PersonName>,
-    /// Where they are to go on to after proving the address.
+    /// The URL that the verification link leads to in the end.
     pub callback_url: Option<String>,
 }
 
-/// What an account is to be made with, beside its organization.
+/// The optional parts of a sign-up.
 #[derive(Clone, Copy)]
 pub struct SignUpOptions {
-    /// A key that may do everything in the organization.
+    /// Whether to create a key with all scopes in the home organization.
     pub creates_key: bool,
-    /// A session.
+    /// Whether to start a session.
     pub starts_session: bool,
-    /// Whether the browser is to keep its cookie when it closes.
+    /// Whether the browser keeps the session's cookie when it is closed.
     pub is_remembered: bool,
 }
 
-/// What a signup made.
+/// The result of a sign-up.
 pub struct SignedUpAccount {
     /// The account.
     pub account: Account,
     /// Its home organization.
     pub organization: Organization,
-    /// The default key, if one was wanted.
+    /// The default key, if one was created.
     pub key: Option<CreatedKey>,
-    /// The session, if one was wanted.
+    /// The session, if one was started.
     pub session: Option<StartedSession>,
 }
 
 /// The details of a sign-up, with the password hashed.
 pub struct HashedSignUp {
-    /// Their address, not proven yet.
+    /// The e-mail address, which is not proven yet.
     pub email: Email,
-    /// The PHC string of their password.
+    /// The hash of the password, as a PHC string.
     pub password_hash: String,
-    /// What they are called.
+    /// The display name.
     pub name: Option<PersonName>,
-    /// Where they are to go on to after proving the address.
+    /// The URL that the verification link leads to in the end.
     pub callback_url: Option<String>,
 }
 
 impl HashedSignUp {
-    /// What their home organization is called, if they are called something.
+    /// Returns a name for the home organization, the beginning of the display name; `None` if there
+    /// is no display name.
     #[must_use]
     pub fn organization_name(&self) -> Option<OrganizationName> {
         let name: String =
@@ -106,20 +107,19 @@ impl HashedSignUp {
 /// Hashes the password of a sign-up.
 ///
 /// # Errors
-/// Unavailable where too many passwords wait to be hashed.
+/// Unavailable if too many passwords are waiting to be hashed.
 pub async fn hash_password(app: &App, person: SignUpDetails) -> Result<HashedSignUp> {
     let SignUpDetails { email, password, name, callback_url } = person;
     let password_hash = app.password_hasher.hash(password.into_secret()).await?;
     Ok(HashedSignUp { email, password_hash, name, callback_url })
 }
 
-/// Creates an account, its home organization and the owner's membership in it, with a key and a
-/// session where `options` ask for them, and queues the mail that verifies the address. All of it,
-/// or nothing.
+/// Creates an account, its home organization and its owner membership in one transaction, with a
+/// key and a session as `options` state, and queues the mail with the verification link.
 ///
 /// # Errors
-/// E-mail taken, also by a concurrent sign-up; conflict where random ids are taken repeatedly;
-/// unavailable where too many passwords wait to be hashed.
+/// E-mail taken, also by a concurrent sign-up; conflict if every generated id was taken;
+/// unavailable if too many passwords are waiting to be hashed.
 pub async fn sign_up(
     app: &App,
     person: SignUpDetails,
@@ -130,10 +130,10 @@ pub async fn sign_up(
     sign_up_hashed(app, &hash_password(app, person).await?, options, client, audit).await
 }
 
-/// The same, where the password is hashed already.
+/// Creates an account as [`sign_up`] does, from details whose password is already hashed.
 ///
 /// # Errors
-/// As [`sign_up`].
+/// As [`sign_up`], except for the hashing.
 pub async fn sign_up_hashed(
     app: &App,
     person: &HashedSignUp,
@@ -158,13 +158,13 @@ pub async fn sign_up_hashed(
         });
         match created.await {
             Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
-            done => {
+            result => {
                 app.job_waker.notify_one();
-                return done;
+                return result;
             }
         }
     }
-    Err(Error::internal("a signup was attempted no times"))
+    Err(Error::internal("sign-up ended without an attempt"))
 }
 
 async fn create_account(
@@ -181,9 +181,10 @@ async fn create_account(
     if options.creates_key {
         let name = KeyName::parse(DEFAULT_KEY).ok();
         let spec = KeySpec::plain(name, ScopeSet::all(), None);
-        let minted = mint(app, tx, (new.home_organization, user), spec, audit.at).await?;
-        accounts::set_default_key(tx, new.id, minted.key.id).await?;
-        key = Some(minted);
+        let created_key =
+            insert_key(app, tx, (new.home_organization, user), spec, audit.at).await?;
+        accounts::set_default_key(tx, new.id, created_key.key.id).await?;
+        key = Some(created_key);
     }
     let event = NewAuditEvent {
         organization: new.home_organization,
@@ -191,7 +192,7 @@ async fn create_account(
         actor: &user_handle,
         target: &new.id.to_string(),
         key_display_id: None,
-        detail: json!({ "key_id": key.as_ref().map(|minted| minted.key.id.to_string()) }),
+        detail: json!({ "key_id": key.as_ref().map(|created_key| created_key.key.id.to_string()) }),
         audit,
     };
     audit_events::insert(tx, &event).await?;
@@ -237,18 +238,18 @@ async fn create_home_organization(
 
 /// Changes to an account; `None` leaves a field unchanged.
 pub struct AccountChanges {
-    /// What they are called.
+    /// The display name.
     pub name: Option<PersonName>,
-    /// Their short name.
+    /// The handle.
     pub handle: Option<AccountHandle>,
-    /// Whether they are mailed of what concerns the account's security.
+    /// Whether security notices are mailed.
     pub security_mails: Option<bool>,
 }
 
-/// Updates an account's settings. Switching the security notices off sends a last one.
+/// Updates an account's settings. Turning the security notices off sends a last one.
 ///
 /// # Errors
-/// Conflict where another account has the handle; not found where the account is deleted.
+/// Conflict if another account has the handle; not found if the account was deleted.
 pub async fn update(
     app: &App,
     tx: &mut PgConnection,
@@ -260,8 +261,8 @@ pub async fn update(
     let (name, handle) = (name.as_ref(), handle.as_ref());
     accounts::lock(tx, person.account).await?;
     accounts::update(tx, person.account, name, handle, audit.at).await?;
-    if let Some(are_wanted) = *security_mails {
-        if !are_wanted {
+    if let Some(is_enabled) = *security_mails {
+        if !is_enabled {
             mail::queue_notice(
                 app,
                 tx,
@@ -270,7 +271,7 @@ pub async fn update(
             )
             .await?;
         }
-        accounts::set_security_mails(tx, person.account, are_wanted, audit.at).await?;
+        accounts::set_security_mails(tx, person.account, is_enabled, audit.at).await?;
     }
     let detail = json!({
         "name": name.is_some(),
@@ -283,22 +284,22 @@ pub async fn update(
     find(tx, person.account).await
 }
 
-/// The account.
+/// Returns the account.
 ///
 /// # Errors
-/// Not found.
+/// Not found if there is no such account.
 pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
     let account = accounts::find(tx, id).await?;
     account.ok_or_else(|| Error::not_found("There is no such account"))
 }
 
-/// Deletes an account: its sessions and tokens end, its memberships end with the invitations that
-/// they created, and organizations without another member are deleted. The address is free again,
-/// and no personal data is left outside the audit log.
+/// Deletes an account, its sessions and its tokens. Removes its memberships, and revokes the
+/// invitations that they created. Organizations without another member are deleted. The address can
+/// be used to sign up again, and no personal data is left outside the audit log.
 ///
 /// # Errors
-/// Conflict where it is the last owner of an organization with other members; suspended where an
-/// organization without other members is; unauthenticated where the password was changed meanwhile.
+/// Conflict if the account is the last owner of an organization with other members; suspended if an
+/// organization without other members is; unauthenticated if the password was changed meanwhile.
 pub async fn delete(
     app: &App,
     person: &Person,
@@ -310,13 +311,13 @@ pub async fn delete(
             let account = verified.lock_account(tx).await?;
             let memberships = memberships::lock_of_account(tx, person.account).await?;
             if memberships.iter().any(|membership| membership.is_last_owner) {
-                let message = "You are the last owner of an organization that others are in";
+                let message = "You are the last owner of an organization that has other members";
                 return Err(Error::conflict(message));
             }
-            // What is suspended stays for the operator to decide about.
+            // A suspended organization is kept until the operator has decided about it.
             if memberships.iter().any(|membership| !membership.is_shared && membership.is_suspended)
             {
-                let message = "An organization that only you are in is suspended";
+                let message = "An organization in which you are the only member is suspended";
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             remove_personal_data(tx, person, &account.email).await?;
@@ -339,7 +340,7 @@ pub async fn delete(
         .await
 }
 
-/// Removes the account's addresses, names and locations.
+/// Removes the addresses, names and locations that other tables contain about the account.
 async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
     let account = person.account;
     repo::sessions::remove_all(tx, account).await?;
@@ -350,7 +351,8 @@ async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &st
     idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
 }
 
-/// Ends what a membership created before it ends, and the organization with its last member.
+/// Revokes the invitations of a membership that ends, or deletes the organization if this is its
+/// last member. Records the event.
 async fn leave_organization(
     tx: &mut PgConnection,
     membership: &Membership,
@@ -377,8 +379,8 @@ async fn leave_organization(
     audit_events::insert(tx, &event).await
 }
 
-/// Cancels unsent mails to an address.
-pub async fn withdraw_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
+/// Cancels unsent mails with verification and password reset links to an address.
+pub async fn cancel_link_mails(tx: &mut PgConnection, address: &str) -> Result<()> {
     for purpose in [LinkPurpose::VerifyEmail, LinkPurpose::ResetPassword] {
         mails::cancel(tx, MailKind::Link(purpose), address).await?;
     }

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::app::App;
+use crate::domain::accounts::cancel_link_mails;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::passwords::hash_new_password;
 use crate::domain::accounts::unproven;
-use crate::domain::accounts::withdraw_mails;
 use crate::domain::links::{self, candidate_digests, find_account, invalid_link};
 use crate::domain::mail;
 use crate::error::Result;
@@ -19,9 +19,9 @@ use crate::repo::{account_access, accounts, email_tokens, memberships, sessions}
 
 const PURPOSE: LinkPurpose = LinkPurpose::ResetPassword;
 
-/// Sets a new password by a mailed link, and ends every session. A reader of the mailbox knows the
-/// password then, so the address is proven; if it was not before, the access that the account gave
-/// is revoked: see [`unproven`]. Returns the link's callback URL.
+/// Sets a new password by a mailed link, and revokes every session. A reader of the mailbox knows
+/// the password then, so the address is proven; if it was not before, the access that the account
+/// gave is revoked: see [`unproven`]. Returns the link's callback URL.
 ///
 /// # Errors
 /// Unauthenticated if the link's token is unknown, expired or used; invalid if the password is the
@@ -37,7 +37,7 @@ pub async fn reset(
     app.db
         .transaction(async |tx| {
             let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
-            withdraw_mails(tx, &account.email).await?;
+            cancel_link_mails(tx, &account.email).await?;
             let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::mark_email_proven(tx, account.id, audit.at).await?;
@@ -68,7 +68,7 @@ pub async fn reset(
 
 /// Returns the access that the link's account has, some of which a reset ends; `None` if the link
 /// is not valid.
-pub async fn holdings(app: &App, token: &Secret) -> Result<Option<AccountAccess>> {
+pub async fn find_access(app: &App, token: &Secret) -> Result<Option<AccountAccess>> {
     let Some(digests) = candidate_digests(app, token) else { return Ok(None) };
     app.db
         .run(async |db| match email_tokens::find(db, PURPOSE, &digests).await? {

@@ -1,16 +1,16 @@
-//! Passwords: signing in with one, changing it, and requesting a link to reset it.
+//! Passwords: sign-in, password change, and the request of a link to reset the password.
 //!
-//! Nothing is hashed inside a transaction, and the result is checked again inside it: a password
-//! that was changed meanwhile proves nothing.
+//! No password is hashed inside a transaction. The transaction checks that the password that was
+//! verified before it was not changed meanwhile.
 
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::app::rejections::SignInFailureReason;
-use crate::domain::accounts as people;
 use crate::domain::accounts::email_verification::resend_link;
 use crate::domain::accounts::events::record_account_event;
+use crate::domain::accounts::find as find_account;
 use crate::domain::accounts::sessions::{StartedSession, start_session};
 use crate::domain::accounts::verified_password::{
     VerifiedPassword, reauthenticate, verify_password,
@@ -30,13 +30,13 @@ use crate::model::secret::Secret;
 use crate::model::session::{KNOWN_NETWORK_LIFETIME, SessionClient};
 use crate::repo::{accounts, email_tokens, mails, sessions};
 
-/// Signs an account in with a new session, with a cookie that outlives the browser's session or
-/// not.
+/// Verifies the password and starts a session. The flag in `client` states whether the browser
+/// keeps the session's cookie when it is closed.
 ///
 /// # Errors
-/// Unauthenticated, with one message and at one cost for an unknown address and a wrong password;
-/// where the password is correct, but the account is not active; e-mail not verified where that is
-/// required.
+/// Unauthenticated for an unknown address and for a wrong password, with the same message and after
+/// the same work; unauthenticated also if the account is not active; e-mail not verified if
+/// verification is required and missing.
 pub async fn sign_in(
     app: &App,
     (email, password): (&Email, Secret),
@@ -58,7 +58,8 @@ pub async fn sign_in(
         let message = "This account is not active";
         return Err(Error::unauthenticated(AuthFailure::InactiveAccount, message));
     }
-    // One that was verified before there was a proof signs in, and can have the link mailed then.
+    // An account that was verified before proofs were recorded may sign in, and can request the
+    // link then.
     if app.config.accounts.require_email_verification && !account.is_verified {
         app.rejections.record_sign_in(account.id, SignInFailureReason::EmailNotVerified, audit);
         resend_link(app, account, callback_url, audit).await?;
@@ -70,14 +71,15 @@ pub async fn sign_in(
         queue_new_sign_in_notice(app, tx, account.id, audit).await?;
         accounts::record_sign_in(tx, account.id, audit.at).await?;
         let session = start_session(app, tx, account.id, client, audit).await?;
-        Ok((people::find(tx, account.id).await?, session))
+        Ok((find_account(tx, account.id).await?, session))
     });
-    let done = signing_in.await;
+    let signed_in = signing_in.await;
     app.job_waker.notify_one();
-    done
+    signed_in
 }
 
-/// Queues a notice where the person signed in before, and never from where they do now.
+/// Queues a notice if the account has sessions of the last [`KNOWN_NETWORK_LIFETIME`], but none
+/// from the network of this request.
 async fn queue_new_sign_in_notice(
     app: &App,
     tx: &mut PgConnection,
@@ -98,10 +100,10 @@ async fn queue_new_sign_in_notice(
     Ok(())
 }
 
-/// What a change of password needs: the proof of the old one, and the hash of the new one.
+/// Verifies the old password and hashes the new one, before the transaction of [`change`].
 ///
 /// # Errors
-/// As [`reauthenticate`]; invalid where the new password is the person's e-mail address.
+/// As [`reauthenticate`] and [`hash_new_password`].
 pub async fn prepare_change(
     app: &App,
     person: &Person,
@@ -112,29 +114,31 @@ pub async fn prepare_change(
     Ok((verified, hash_new_password(app, person.account, new).await?))
 }
 
-/// The hash of a new password for the person.
+/// Returns the hash of a new password for the account.
 ///
 /// # Errors
-/// Invalid where it is their e-mail address; unavailable where too many wait to be hashed.
+/// Invalid if the password is the account's e-mail address; unavailable if too many passwords are
+/// waiting to be hashed.
 pub async fn hash_new_password(
     app: &App,
     account: AccountId,
     password: NewPassword,
 ) -> Result<String> {
-    let account = app.db.run(async |db| people::find(db, account).await).await?;
-    let email =
-        Email::parse(&account.email).map_err(|ValidationError(why)| Error::internal(why))?;
-    let invalid = |ValidationError(why)| Error::invalid(vec![Issue::field("newPassword", why)]);
+    let account = app.db.run(async |db| find_account(db, account).await).await?;
+    let email = Email::parse(&account.email)
+        .map_err(|ValidationError(message)| Error::internal(message))?;
+    let invalid =
+        |ValidationError(message)| Error::invalid(vec![Issue::field("newPassword", message)]);
     password.differs_from(&email).map_err(invalid)?;
     app.password_hasher.hash(password.into_secret()).await
 }
 
-/// Changes a person's password. The session that it is changed in is followed by a new one, with a
-/// cookie that is remembered where the old one was; the others end, unless they are to go on. A
-/// link to reset the password is dead from now on.
+/// Changes an account's password. A new session replaces the current one, with a remembered cookie
+/// if the current one has one; `ends_others` states whether the other sessions end, too. If the
+/// account's address is proven, links to reset the password stop working.
 ///
 /// # Errors
-/// Unauthenticated where the password was changed meanwhile.
+/// Unauthenticated if the password was changed meanwhile.
 pub async fn change(
     app: &App,
     tx: &mut PgConnection,
@@ -163,7 +167,7 @@ pub async fn change(
     let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
     mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at).await?;
     let session = start_session(app, tx, account.id, (client, is_remembered), audit).await?;
-    Ok((people::find(tx, account.id).await?, session))
+    Ok((find_account(tx, account.id).await?, session))
 }
 
 /// Queues a mail with a link to an address, whether or not it has an account: that is decided when

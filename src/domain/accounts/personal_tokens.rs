@@ -1,5 +1,5 @@
 //! Personal access tokens: credentials that an account creates for its own scripts. Creating,
-//! changing and deleting them needs a session; a token cannot create tokens.
+//! updating and deleting them needs a session; a token cannot create tokens.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -25,14 +25,14 @@ use crate::repo::{account_callers, organizations, personal_tokens};
 
 /// The attributes of a personal access token to create.
 pub struct TokenSpec {
-    /// Its label.
+    /// Its name.
     pub name: KeyName,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// When it expires; `None` is never.
+    /// When it expires; `None` means never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The organization to pin it to, as the client named it. A name that is not a valid id is
-    /// rejected like an organization that the account is no member of.
+    /// The organization to pin it to, as the client named it. A text that is not a valid id is
+    /// rejected like an organization that the account is not a member of.
     pub organization: Option<Result<OrganizationHandle, ValidationError>>,
 }
 
@@ -47,8 +47,9 @@ pub struct CreatedToken {
 /// Creates a personal access token.
 ///
 /// # Errors
-/// Unauthenticated if the session has ended meanwhile; forbidden if the account is no member of the
-/// organization to pin the token to, whether it exists or not; suspended if the organization is.
+/// Unauthenticated if the session has ended meanwhile; forbidden if the account is not a member of
+/// the organization to pin the token to, whether it exists or not; suspended if the organization
+/// is.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -92,17 +93,17 @@ pub async fn create(
 /// organization is named.
 ///
 /// # Errors
-/// Forbidden if the account is no member of it, whether it exists or not; suspended if it is.
+/// Forbidden if the account is not a member of it, whether it exists or not; suspended if it is.
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
     organization: Option<&Result<OrganizationHandle, ValidationError>>,
 ) -> Result<Option<(OrganizationId, MembershipId)>> {
     let Some(handle) = organization else { return Ok(None) };
-    let not_yours = || Error::forbidden("This is not your organization");
-    let handle = handle.as_ref().map_err(|_| not_yours())?;
+    let not_a_member = || Error::forbidden("This is not your organization");
+    let handle = handle.as_ref().map_err(|_| not_a_member())?;
     let membership = organizations::find_membership(tx, person.account, handle).await?;
-    let membership = membership.ok_or_else(not_yours)?;
+    let membership = membership.ok_or_else(not_a_member)?;
     if membership.is_suspended {
         return Err(organization_suspended());
     }
@@ -118,7 +119,7 @@ pub async fn find(tx: &mut PgConnection, person: &Person, id: KeyId) -> Result<P
     token.ok_or_else(no_such_token)
 }
 
-/// Updates the label and the scopes of a token, where given.
+/// Updates the name and the scopes of a token; `None` leaves them unchanged.
 ///
 /// # Errors
 /// Not found; unauthenticated if the session has ended meanwhile.
@@ -139,12 +140,12 @@ pub async fn update(
     Ok(token)
 }
 
-/// Returns the fields that can change, as the audit log shows them.
+/// Returns the fields that can be updated, as the audit log shows them.
 fn audited_fields(token: &PersonalToken) -> serde_json::Value {
     json!({ "name": token.name, "scopes": token.scopes.to_stored() })
 }
 
-/// Revokes a token at once.
+/// Revokes a token, which stops working immediately.
 ///
 /// # Errors
 /// Not found; unauthenticated if the session has ended meanwhile.

@@ -1,4 +1,4 @@
-//! Sessions of accounts: started by signing in or up, and ended, one or all.
+//! Sessions of accounts: start, sign out, revoke one, revoke all others.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -14,15 +14,16 @@ use crate::model::secret::Secret;
 use crate::model::session::{NewSession, SessionClient};
 use crate::repo::{account_callers, accounts, sessions};
 
-/// A session that was just started, with its secrets, which are nowhere else.
+/// A new session with its secrets, which are stored nowhere.
 pub struct StartedSession {
-    /// The session.
+    /// Its id.
     pub id: SessionId,
-    /// For the cookie.
+    /// The value of the session cookie.
     pub cookie: Secret,
-    /// Whether the browser is to keep the cookie when it closes.
+    /// Whether the browser keeps the cookie when it is closed.
     pub is_remembered: bool,
-    /// For `Authorization`: an access token that is worth as much as the session, for a day.
+    /// An access token for the `Authorization` header, with the rights of the session, for 24
+    /// hours.
     pub token: Secret,
 }
 
@@ -45,7 +46,7 @@ pub async fn start_session(
     Ok(StartedSession { id, cookie, is_remembered, token })
 }
 
-/// Ends the current session; one that has ended already is left unchanged.
+/// Revokes the current session. A session that has already ended is left unchanged.
 pub async fn sign_out(
     tx: &mut PgConnection,
     person: &Person,
@@ -55,11 +56,11 @@ pub async fn sign_out(
     revoke_and_record(tx, person, this, audit).await.map(|_| ())
 }
 
-/// Ends one of the account's sessions; `this` is the current one.
+/// Revokes one of the account's sessions; `this` is the current one.
 ///
 /// # Errors
-/// Not found where it is not the account's, or has ended; unauthenticated where the current one
-/// ended meanwhile.
+/// Not found if the session belongs to another account or has ended; unauthenticated if the current
+/// session has ended meanwhile.
 pub async fn revoke_session(
     tx: &mut PgConnection,
     (person, this): (&Person, SessionId),
@@ -79,16 +80,16 @@ async fn revoke_and_record(
     id: SessionId,
     audit: &AuditContext,
 ) -> Result<bool> {
-    let is_ended = sessions::revoke(tx, person.account, id, audit.at).await?;
-    if is_ended {
+    let is_revoked = sessions::revoke(tx, person.account, id, audit.at).await?;
+    if is_revoked {
         let (event, target) = (EventType::SessionRevoked, id.to_string());
         record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
     }
-    Ok(is_ended)
+    Ok(is_revoked)
 }
 
-/// Confirms that the current session is still valid. Its account is locked first: of two sessions
-/// that end each other, one succeeds.
+/// Confirms that the current session is still valid. Its account is locked first, so that of two
+/// sessions that revoke each other, one succeeds.
 async fn lock_and_confirm_session(
     tx: &mut PgConnection,
     person: &Person,
@@ -98,19 +99,19 @@ async fn lock_and_confirm_session(
     account_callers::lock_and_confirm_session(tx, None, this).await.map(|_| ())
 }
 
-/// Ends every session of the account except the current one.
+/// Revokes every session of the account except the current one, and returns their number.
 ///
 /// # Errors
-/// Unauthenticated where that one ended meanwhile.
+/// Unauthenticated if the current session has ended meanwhile.
 pub async fn revoke_other_sessions(
     tx: &mut PgConnection,
     (person, this): (&Person, SessionId),
     audit: &AuditContext,
 ) -> Result<u64> {
     lock_and_confirm_session(tx, person, this).await?;
-    let ended = sessions::revoke_all(tx, person.account, Some(this), audit.at).await?;
-    if ended > 0 {
-        let detail = json!({ "count": ended });
+    let revoked = sessions::revoke_all(tx, person.account, Some(this), audit.at).await?;
+    if revoked > 0 {
+        let detail = json!({ "count": revoked });
         let account = person.account.to_string();
         record_account_event(
             tx,
@@ -122,5 +123,5 @@ pub async fn revoke_other_sessions(
         )
         .await?;
     }
-    Ok(ended)
+    Ok(revoked)
 }

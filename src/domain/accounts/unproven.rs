@@ -33,12 +33,13 @@ impl RevokedAccess {
     }
 }
 
-/// Ends the account's sessions and personal access tokens, the keys that its memberships minted and
-/// their open invitations. The account and the organizations of `memberships` must be locked. Keys
-/// in an organization that the account has left stay: they belong to that organization.
+/// Revokes the account's sessions and personal access tokens, the keys that its memberships
+/// created, and their open invitations. The account and the organizations of `memberships` must be
+/// locked. Keys in an organization that the account has left stay: they belong to that
+/// organization.
 ///
-/// Sessions are deleted instead of ended, because a client with a former session of the account is
-/// allowed more sign-in attempts.
+/// Sessions are deleted instead of marked as revoked, because a client with a former session of the
+/// account is allowed more sign-in attempts.
 pub async fn revoke_access(
     tx: &mut PgConnection,
     account: AccountId,
@@ -53,11 +54,11 @@ pub async fn revoke_access(
         ..RevokedAccess::default()
     };
     let (reason, actor) =
-        ("Minted before the address of its account was proven", account.to_string());
+        ("Created before the address of its account was proven", account.to_string());
     for membership in memberships {
         let organization_and_id = (membership.organization, membership.id);
-        // A key that is being minted becomes visible only after the lock on its parent was
-        // acquired. A revoked key cannot mint, so the loop ends.
+        // A key that is being created becomes visible only after the lock on its parent was
+        // acquired. A revoked key cannot create keys, so the loop ends.
         loop {
             let keys =
                 key_lifecycle::revoke_minted_by(tx, organization_and_id, reason, &actor, audit.at)

@@ -1,4 +1,5 @@
-//! Verifies the password of an account, and proves it to operations.
+//! Verifies the password of an account. [`VerifiedPassword`] proves to an operation that this was
+//! done.
 
 use sqlx::PgConnection;
 
@@ -16,7 +17,8 @@ pub struct VerifiedPassword {
     rehash: Option<String>,
 }
 
-/// Verifies a password against that of `known`. Without an account it takes as long, and fails.
+/// Verifies a password against the one of `known`. Without an account this fails after the same
+/// work.
 ///
 /// # Errors
 /// Unauthenticated for a wrong password.
@@ -48,7 +50,7 @@ pub async fn reauthenticate(
     verify_password(app, Some(account.map_err(not_found_to_wrong_password)?), password).await
 }
 
-/// An account that was deleted meanwhile has no password.
+/// Replaces the error for an account that was deleted meanwhile.
 fn not_found_to_wrong_password(error: Error) -> Error {
     if *error.kind() == ErrorKind::NotFound { wrong_password() } else { error }
 }
@@ -61,16 +63,17 @@ fn wrong_password() -> Error {
 }
 
 impl VerifiedPassword {
-    /// The account, as it was when its password was verified.
+    /// Returns the account as it was when its password was verified.
     #[must_use]
     pub const fn account(&self) -> &AccountCredentials {
         &self.account
     }
 
-    /// Locks the account until the transaction ends, and stores a hash with today's parameters.
+    /// Locks the account until the transaction ends, and replaces a hash with outdated parameters.
     ///
     /// # Errors
-    /// Unauthenticated where the password was changed or the account deactivated meanwhile.
+    /// Unauthenticated if the password was changed, or the account deactivated or deleted,
+    /// meanwhile.
     pub async fn lock_account(&self, tx: &mut PgConnection) -> Result<AccountCredentials> {
         let account =
             accounts::lock(tx, self.account.id).await.map_err(not_found_to_wrong_password)?;

@@ -1,6 +1,6 @@
-//! Protects the audit log beyond the MACs of its events: records since when events carry MACs, and
-//! publishes the heads of the chains to the server's log, which the administrators of the database
-//! cannot change.
+//! Protects the audit log beyond the MACs of its events: records when the signing of events began,
+//! and publishes the heads of the chains to the server's log, which the administrators of the
+//! database cannot change.
 
 pub mod retention;
 
@@ -14,19 +14,20 @@ use crate::model::audit_head::{LOG_TARGET, SIGNING_SINCE_PREFIX};
 use crate::model::audit_seal::{AuditSigner, MacCheck, PrunedPrefix, SignedHead, SigningStart};
 use crate::repo::audit_heads::{self, ChainEnd};
 
-/// How long events without a MAC are accepted after signing began: 24 hours, in which servers of
-/// the previous version may still run beside those that sign, and one hour until the heads are
-/// published next.
+/// The time after the start of signing in which events without a MAC are accepted: 24 hours, in
+/// which servers of the previous version may still run beside those that sign, and one hour until
+/// the heads are published next.
 const UPGRADE_WINDOW: TimeDelta = TimeDelta::hours(25);
-/// How many heads one query reads.
+/// The maximum number of chains that one query lists.
 const PAGE_SIZE: i64 = 1000;
 
-/// Records since when events carry MACs, unless that is recorded already. Existing events without a
-/// MAC are accepted by this call, once; those that servers of the previous version add within
-/// `UPGRADE_WINDOW` are accepted by [`publish_heads`].
+/// Records `now` as the start of signing, unless a start is recorded already. Existing events
+/// without a MAC are accepted by this call, once; those that servers of the previous version add
+/// within `UPGRADE_WINDOW` are accepted by [`publish_heads`]. A recorded start whose MAC is valid
+/// but made with an older pepper is signed again with the newest one.
 ///
-/// Invariant: signing never begins again if any event carries a MAC. Otherwise events inserted
-/// directly into the database could pass for events from before MACs.
+/// Invariant: signing never begins again if any event has a MAC. Otherwise events inserted directly
+/// into the database could pass for events from before the start of signing.
 pub async fn begin_signing(
     db: &mut PgConnection,
     signer: &AuditSigner,
@@ -59,8 +60,9 @@ pub async fn begin_signing(
     Ok(())
 }
 
-/// Signs, for one page of organizations, up to where their chains may contain events without a MAC.
-/// The heads are not marked as published, because the process that begins signing may have no log.
+/// Stores a signed head for each organization of one page. It states up to which position the chain
+/// may contain events without a MAC. Its own position is 0, so that it does not count as published:
+/// the process that begins signing may have no server log. Returns the id to continue with.
 async fn sign_unsigned_page(
     db: &mut PgConnection,
     signer: &AuditSigner,
@@ -77,7 +79,8 @@ async fn sign_unsigned_page(
     Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
-/// Returns the stored record of since when events carry MACs, and whether its own MAC is valid.
+/// Returns the recorded start of signing and the result of checking its MAC; `None` if no start is
+/// recorded.
 pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, MacCheck)>> {
     let start = app.db.run(async |db| audit_heads::find_signing_start(db).await).await?;
     Ok(start.map(|start| {
@@ -86,9 +89,10 @@ pub async fn signing_start(app: &App) -> Result<Option<(SigningStart, MacCheck)>
     }))
 }
 
-/// Logs the head of each chain that has grown since a server last logged its head, and records that
-/// in the database: an attacker who truncates a chain in the database does not remove its head from
-/// the log. The record is signed, so that only this application can write it.
+/// Logs the start of signing, and the head of each chain that has grown since a server last logged
+/// its head. Stores these heads in the database as published. An attacker who truncates a chain in
+/// the database does not remove its head from the log. A stored head is signed, so that only this
+/// application can write it.
 ///
 /// Returns whether servers of the previous version may still be adding events.
 pub async fn publish_heads(app: &App) -> Result<bool> {

@@ -16,11 +16,12 @@ use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain;
 use crate::repo::audit_retention::{self, PruningCandidate};
 
-/// How many events one transaction removes, and how many organizations one query lists.
+/// The maximum number of events that one transaction removes, and of organizations that one query
+/// lists.
 const PAGE_SIZE: i64 = 1000;
 
-/// Removes events that are older than this many days. A failure in one organization is logged, and
-/// the others are still processed.
+/// Removes audit events that are older than `days` days. A failure in one organization is logged,
+/// and the others are still processed.
 pub async fn sweep(app: &App, days: i32) -> Result<()> {
     let before = app.clock.now() - TimeDelta::days(days.into());
     let mut from = Some(Uuid::nil());
@@ -80,8 +81,8 @@ async fn first_finding(app: &App, organization: OrganizationId) -> Result<Option
     }
 }
 
-/// Removes the oldest due events of a chain, at most [`PAGE_SIZE`], and returns how many: 0 if
-/// another transaction has the chain's head locked.
+/// Removes the oldest due events of a chain, at most [`PAGE_SIZE`], and returns their number: 0 if
+/// another transaction has the chain's head locked, or if the events do not pass verification.
 async fn remove(
     tx: &mut PgConnection,
     signer: &AuditSigner,
@@ -89,12 +90,12 @@ async fn remove(
     before: DateTime<Utc>,
 ) -> Result<u64> {
     let Some(head) = audit_retention::lock_head(tx, organization).await? else { return Ok(0) };
-    let fault_of_head = match signer.check_head(organization, &head) {
+    let head_fault = match signer.check_head(organization, &head) {
         MacCheck::Valid => None,
         MacCheck::Invalid => Some(AuditFault::ForgedHead),
         MacCheck::UnknownPepper(pepper) => Some(AuditFault::UnknownHeadPepper(pepper)),
     };
-    if let Some(fault) = fault_of_head {
+    if let Some(fault) = head_fault {
         log_not_removed(organization, &fault);
         return Ok(0);
     }
@@ -114,13 +115,13 @@ async fn remove(
     let pruned = PrunedPrefix { until: last.position, digest: last.digest };
     let SignedHead { position, digest, unsigned_until, .. } = head;
     let head = signer.sign_head(organization, (position, digest), unsigned_until, pruned);
-    let head = head.ok_or_else(|| Error::internal("no pepper to sign the audit log under"))?;
+    let head = head.ok_or_else(|| Error::internal("no pepper to sign the audit log with"))?;
     let events: Vec<i64> = links.iter().map(|link| link.event_id).collect();
     audit_retention::remove(tx, organization, &head, &events).await?;
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Logs why events stay. An event that cannot be verified now can be once its pepper is
+/// Logs why events are not removed. An event that cannot be verified now can be once its pepper is
 /// configured.
 fn log_not_removed(organization: OrganizationId, fault: &AuditFault) {
     let organization = organization.0;

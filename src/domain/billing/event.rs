@@ -1,4 +1,4 @@
-//! Billing events, as an operation applies them.
+//! Billing events, after their Stripe format was parsed.
 
 use chrono::{DateTime, Utc};
 
@@ -10,7 +10,7 @@ use crate::model::payment::Charge;
 
 /// An event about a payment or a subscription.
 pub struct BillingEvent {
-    /// Its id: the same in every delivery.
+    /// Its id, which is the same in every delivery.
     pub id: String,
     /// When it happened.
     pub at: DateTime<Utc>,
@@ -54,7 +54,7 @@ pub enum BillingEventKind {
     SubscriptionEnded(Option<NamedOrganization>),
 }
 
-/// An organization that metadata name.
+/// An organization that the metadata of an event names.
 pub struct NamedOrganization {
     /// Its id.
     pub handle: OrganizationHandle,

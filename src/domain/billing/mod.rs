@@ -172,7 +172,7 @@ async fn provision(
     Ok(BillingEffect::Provisioned)
 }
 
-/// Moves the organization, which is locked, to the plan that was bought for it, unless a later
+/// Sets the plan of the organization, which is locked, to the one that was bought, unless a later
 /// checkout has been applied.
 ///
 /// # Errors
@@ -281,14 +281,16 @@ async fn find_paid_for(
     event: &BillingEvent,
     named_organization: Option<&NamedOrganization>,
 ) -> Result<(OrganizationStatus, Option<BillingCustomer>)> {
-    let none = || Error::not_found("This subscription pays for no organization");
+    let not_found = || Error::not_found("This subscription pays for no organization");
     let handle = match (named_organization, event.subscription.as_deref()) {
         (Some(named_organization), _) => named_organization.handle.clone(),
         (None, Some(subscription)) => {
             let handle = billing_customers::find_handle_by_subscription(tx, subscription).await?;
-            handle.and_then(|handle| OrganizationHandle::parse(&handle).ok()).ok_or_else(none)?
+            handle
+                .and_then(|handle| OrganizationHandle::parse(&handle).ok())
+                .ok_or_else(not_found)?
         }
-        (None, None) => return Err(none()),
+        (None, None) => return Err(not_found()),
     };
     let status = status::lock_organization(tx, &handle).await?;
     let record = billing_customers::find(tx, status.id).await?;
@@ -298,7 +300,7 @@ async fn find_paid_for(
         }
         _ => named_organization.is_none_or(|named| named.is_existing),
     };
-    if is_payer { Ok((status, record)) } else { Err(none()) }
+    if is_payer { Ok((status, record)) } else { Err(not_found()) }
 }
 
 /// Stores the end of a subscription that belongs to no organization yet, because its checkout may

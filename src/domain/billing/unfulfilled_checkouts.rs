@@ -42,7 +42,7 @@ pub async fn record_unfulfilled(
             if !upsert(tx, &checkout, audit.at).await? {
                 return Ok(());
             }
-            let audited = NewAuditEvent {
+            let audit_event = NewAuditEvent {
                 organization: OrganizationId::SYSTEM,
                 event_type: EventType::CheckoutUnfulfilled,
                 actor: Decider::Stripe.as_str(),
@@ -56,7 +56,7 @@ pub async fn record_unfulfilled(
                 }),
                 audit,
             };
-            audit_events::insert(tx, &audited).await?;
+            audit_events::insert(tx, &audit_event).await?;
             let Some(email) = email else { return Ok(()) };
             let mail = (MailKind::CheckoutUnfulfilled, email.as_str());
             mail::queue(app, tx, mail, None, audit.at).await

@@ -1,4 +1,4 @@
-//! Changes of a key between minting and end: its settings are updated, or it is rotated.
+//! Updates and rotations of live keys.
 
 use std::ops::RangeInclusive;
 
@@ -8,7 +8,9 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::containment::KeyPermissions;
-use crate::domain::keys::{CreatedKey, KeySpec, is_own, lock_live_key, mint, record_caller_event};
+use crate::domain::keys::{
+    CreatedKey, KeySpec, insert_key, is_own, lock_live_key, record_caller_event,
+};
 use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
@@ -23,17 +25,17 @@ use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::timestamp;
 use crate::repo::{key_lifecycle, keys};
 
-/// How long a rotated key may still work, in seconds: at most a week.
+/// The allowed grace periods of a rotated key, in seconds: at most a week.
 pub const GRACE_SECONDS: RangeInclusive<i32> = 0..=604_800;
 
-/// The settings to change; `None` leaves a setting as it was.
+/// The settings to update; `None` leaves a setting unchanged.
 #[derive(Default)]
 pub struct KeyChanges {
-    /// Its label.
+    /// Its name.
     pub name: Option<KeyName>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Option<ScopeSet>,
-    /// When it expires; `Some(None)` is never.
+    /// When it expires; `Some(None)` means never.
     pub expires_at: Option<Option<DateTime<Utc>>>,
     /// Changes of its metadata.
     pub metadata: Option<MetadataChanges>,
@@ -46,10 +48,10 @@ pub struct KeyChanges {
 /// Updates a live key of the caller's organization. Its permissions before and after must lie
 /// within the caller's own scopes, expiry and addresses.
 ///
-/// Invariant: only an owner extends a key that acts with an owner's rights. A key that an owner
-/// minted is reassigned to a caller who is not an owner. Otherwise someone who has the key's text,
-/// but could not use it while it had fewer scopes, was disabled or was restricted to other
-/// addresses, would gain an owner's rights.
+/// Invariant: only an owner extends a key that acts with an owner's rights. If a caller who is not
+/// an owner updates a key that an owner created, the key is reassigned to the caller. Otherwise
+/// someone who has the key's text, but could not use it while it had fewer scopes, was disabled or
+/// was restricted to other addresses, would gain an owner's rights.
 ///
 /// # Errors
 /// Unauthenticated if the caller's own key has ended meanwhile; forbidden; not found; conflict if
@@ -76,9 +78,9 @@ pub async fn update(
     Ok(after)
 }
 
-/// Mints a key with the name and the settings of a live one. The old key keeps working for
-/// `grace_seconds`, but never longer than it would have. The caller becomes the minter of the new
-/// key, since only the caller receives its text. Any key may rotate itself.
+/// Rotates a live key: creates a key with its name and settings. The old key keeps working for
+/// `grace_seconds`, but never longer than it would have. The new key belongs to the caller's
+/// membership, because only the caller receives its text. Any key may rotate itself.
 ///
 /// # Errors
 /// As [`update`]; conflict also if it was rotated already.
@@ -96,9 +98,9 @@ pub async fn rotate(
     }
     let (organization, membership) = (caller.organization, caller.membership);
     key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
-    let stored = old.name.as_deref().map(KeyName::parse).transpose();
+    let name = old.name.as_deref().map(KeyName::parse).transpose();
     let spec = KeySpec {
-        name: stored.map_err(|ValidationError(why)| Error::internal(why))?,
+        name: name.map_err(|ValidationError(message)| Error::internal(message))?,
         scopes: old.scopes,
         expires_at: old.expires_at,
         allowed_ips: old.allowed_ips,
@@ -106,18 +108,18 @@ pub async fn rotate(
         enabled: old.enabled,
         rotated_from: Some(id),
     };
-    let minted = mint(app, tx, (organization, membership), spec, audit.at).await?;
+    let created_key = insert_key(app, tx, (organization, membership), spec, audit.at).await?;
     let detail = json!({
-        "rotated_to": minted.key.id.to_string(),
-        "display_id": minted.key.display_id,
+        "rotated_to": created_key.key.id.to_string(),
+        "display_id": created_key.key.display_id,
         "grace_seconds": grace_seconds,
     });
     record_caller_event(tx, &caller, EventType::KeyRotated, id, detail, audit).await?;
-    Ok(minted)
+    Ok(created_key)
 }
 
 impl KeyChanges {
-    /// Whether this changes nothing.
+    /// Returns whether no setting is to be updated.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.name.is_none()
@@ -145,7 +147,7 @@ impl KeyChanges {
         if let Some(changes) = &self.metadata {
             let merged = key.metadata.merged(changes);
             let invalid =
-                |ValidationError(why)| Error::invalid(vec![Issue::field("metadata", why)]);
+                |ValidationError(message)| Error::invalid(vec![Issue::field("metadata", message)]);
             changed.metadata = merged.map_err(invalid)?;
         }
         changed.enabled = self.enabled.unwrap_or(key.enabled);

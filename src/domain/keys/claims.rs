@@ -1,5 +1,5 @@
 //! Claims to the first key of an organization that was paid for. The buyer is mailed a link, and
-//! the key is minted when it is claimed there, so that it exists nowhere before.
+//! the key is created when it is claimed there, so that it exists nowhere before.
 
 use sqlx::PgConnection;
 
@@ -18,11 +18,11 @@ use crate::model::organization_handle::OrganizationHandle;
 use crate::model::secret::Secret;
 use crate::repo::{key_claims, organizations, rls};
 
-/// Who minted the key, for the audit log: a client with the mailed link.
+/// The actor in the audit log: a client with the mailed link.
 const BY_CLAIM: &str = "key_claim";
 
-/// Creates the claim to the organization's first key for a reader of the address, and queues the
-/// mail with its link. `job_waker` must be notified after the commit.
+/// Creates the claim to the organization's first key, and queues the mail with its link to the
+/// address. `job_waker` must be notified after the commit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -34,7 +34,7 @@ pub async fn create(
     mail::queue_claim(app, tx, organization, email.as_str(), audit.at).await
 }
 
-/// Mints an organization's first key by the mailed link. Of several concurrent claims, one
+/// Creates an organization's first key by the mailed link. Of several concurrent claims, one
 /// succeeds.
 ///
 /// # Errors
@@ -55,16 +55,17 @@ pub async fn claim_key(
             let locked =
                 status::lock_organization(tx, &handle).await.map_err(not_found_to_invalid_link)?;
             if locked.suspended_at.is_some() {
-                let message = "This organization is suspended; the link works when it is not";
+                let message = "The organization is suspended; use the link when it is reactivated";
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             if !key_claims::consume(tx, organization, &digests, audit.at).await? {
                 return Err(invalid_link());
             }
             let owner = find_or_add_owner(app, tx, &locked, audit).await?;
-            let minted = create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
+            let created_key =
+                create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
             let organization = organizations::find(tx, organization).await?;
-            Ok((organization.ok_or_else(invalid_link)?, minted))
+            Ok((organization.ok_or_else(invalid_link)?, created_key))
         })
         .await
 }
@@ -75,5 +76,5 @@ fn not_found_to_invalid_link(error: Error) -> Error {
 }
 
 fn invalid_link() -> Error {
-    Error::unauthenticated(AuthFailure::InvalidToken, "This link is not valid any more")
+    Error::unauthenticated(AuthFailure::InvalidToken, "This link is no longer valid")
 }

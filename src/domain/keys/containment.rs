@@ -1,5 +1,5 @@
-//! Containment: a key creates, changes and ends only keys whose scopes and expiry lie within its
-//! own, and creates and changes only keys whose allowed addresses lie within its own.
+//! Containment: a key creates, updates and revokes only keys whose scopes and expiry lie within its
+//! own, and creates and updates only keys whose allowed addresses lie within its own.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -13,7 +13,7 @@ use crate::model::ids::KeyId;
 use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::repo::keys;
 
-/// What a key may do, until when, and from which addresses, to be compared with the caller's own.
+/// The scopes, expiry and allowed addresses of a key, to be compared with the caller's own.
 pub struct KeyPermissions {
     scopes: ScopeSet,
     expires_at: Option<DateTime<Utc>>,
@@ -21,7 +21,7 @@ pub struct KeyPermissions {
 }
 
 impl KeySpec {
-    /// Returns what the key may do, until when, and from which addresses.
+    /// Returns the permissions of the key to create.
     #[must_use]
     pub fn permissions(&self) -> KeyPermissions {
         KeyPermissions {
@@ -50,7 +50,7 @@ impl KeyPermissions {
     }
 }
 
-/// Checks that the caller may still change a key, which may have ended: called before a stored
+/// Checks that the caller may still update a key, which may have ended: called before a stored
 /// response is replayed.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub async fn require_updatable(tx: &mut PgConnection, caller: &Caller, id: KeyId
     KeyPermissions::of(&key).require_within(caller)
 }
 
-/// Checks that the caller may still end a key, which may have ended: called before a stored
+/// Checks that the caller may still revoke a key, which may have ended: called before a stored
 /// response is replayed.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::invites;
-use crate::domain::keys::{CreatedKey, KeySpec, confirm_caller, mint, record_caller_event};
+use crate::domain::keys::{CreatedKey, KeySpec, confirm_caller, insert_key, record_caller_event};
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
 use crate::model::api_key::ApiKey;
@@ -16,13 +16,13 @@ use crate::model::names::KeyName;
 use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::repo::{accounts, key_lifecycle, keys, organizations};
 
-/// Mints a new default key for the account in its home organization. The former one is revoked, and
-/// so are the keys that replaced it by rotation. If the account has no default key, this creates
-/// the first.
+/// Creates a new default key for the account in its home organization. The former one is revoked,
+/// and so are the keys that replaced it by rotation. If the account has no default key, this
+/// creates the first.
 ///
 /// # Errors
-/// Unauthenticated if the session has ended meanwhile; forbidden if the account may no longer mint
-/// keys in its home organization; plan limit if there is no key to replace.
+/// Unauthenticated if the session has ended meanwhile; forbidden if the account may no longer
+/// create keys in its home organization; plan limit if there is no key to replace.
 pub async fn regenerate(
     app: &App,
     tx: &mut PgConnection,
@@ -45,11 +45,13 @@ pub async fn regenerate(
     let name = name.map(|name| KeyName::parse(&name)).transpose();
     let name = name.map_err(|invalid| Error::internal(invalid.to_string()))?;
     let spec = KeySpec::plain(name, ScopeSet::all(), None);
-    let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
-    accounts::set_default_key(tx, person.account, minted.key.id).await?;
-    let detail = json!({ "display_id": minted.key.display_id, "name": minted.key.name });
-    record_caller_event(tx, &caller, EventType::KeyCreated, minted.key.id, detail, audit).await?;
-    Ok(minted)
+    let created_key =
+        insert_key(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
+    accounts::set_default_key(tx, person.account, created_key.key.id).await?;
+    let detail = json!({ "display_id": created_key.key.display_id, "name": created_key.key.name });
+    record_caller_event(tx, &caller, EventType::KeyCreated, created_key.key.id, detail, audit)
+        .await?;
+    Ok(created_key)
 }
 
 /// Revokes the key, those that replaced it by rotation, and the open invitations that they sent.

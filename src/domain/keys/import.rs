@@ -1,4 +1,4 @@
-//! Import of keys that were minted by another system and keep working here.
+//! Import of keys that another system created, so that they keep working here.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, callers, keys, memberships, organizations};
 
-/// How many audit events are linked into their chains at once.
+/// The number of audit events that are linked into their chains at a time.
 const LINK_BATCH: usize = 200;
 
 /// A key to import.
@@ -28,15 +28,15 @@ pub struct ImportedKey {
     pub organization: OrganizationHandle,
     /// The SHA-256 of its text.
     pub sha256: [u8; 32],
-    /// Its label.
+    /// Its name.
     pub name: Option<KeyName>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// When it expires; `None` is never.
+    /// When it expires; `None` means never.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Stores keys in one transaction, as minted by the first owner of each organization.
+/// Stores keys in one transaction, as if the first owner of each organization had created them.
 ///
 /// # Errors
 /// Not found if an organization does not exist, conflict if a key or a name does; the message names
@@ -92,7 +92,7 @@ async fn import_key(
     // organization.
     organizations::lock(tx, organization).await?;
     let text = imported_text(&key.sha256);
-    // Under any pepper: a key must not be imported twice.
+    // Checked with every pepper, because a key must not be imported twice.
     if !callers::find_by_digests(tx, &app.peppers.candidates(&text)).await?.is_empty() {
         return Err(Error::conflict("this key already exists"));
     }

@@ -1,5 +1,5 @@
-//! Open invitations end with the key that sent them: a person who stole a key could otherwise join
-//! the organization later. A key that created an invitation chose its address, and a key that
+//! Open invitations are revoked with the key that sent them: a thief of the key could otherwise
+//! join the organization later. A key that created an invitation chose its address, and a key that
 //! resent it caused its link to be mailed; the end of either revokes the invitation.
 
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::member::KeyInvitedMembership;
 use crate::repo::key_invites;
 
-/// How many memberships are listed at most, the newest first.
+/// The maximum number of memberships that are listed, newest first.
 const MAX_MEMBERSHIPS: i64 = 500;
 
-/// What happened to the invitations of keys that end.
+/// The result of revoking the invitations of keys.
 pub struct RevokedInvites {
-    /// How many open invitations were revoked.
+    /// The number of open invitations that were revoked.
     pub invitations: u64,
     /// The memberships that exist because an invitation was accepted.
     pub memberships: Vec<KeyInvitedMembership>,

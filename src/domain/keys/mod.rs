@@ -1,8 +1,8 @@
-//! API keys: minting one, and what an organization does with its own.
+//! API keys: create, find, update, rotate, revoke, claim and import.
 //!
-//! Containment: a key creates, changes and ends only keys whose scopes and expiry lie within its
-//! own, and creates and changes only keys whose allowed addresses lie within its own; it may always
-//! end itself. All functions work in the caller's transaction.
+//! Containment: a key creates, updates and revokes only keys whose scopes and expiry lie within its
+//! own, and creates and updates only keys whose allowed addresses lie within its own; it may always
+//! revoke itself. All functions work in the caller's transaction.
 
 pub mod changes;
 pub mod claims;
@@ -48,11 +48,11 @@ pub struct CreatedKey {
 /// The attributes of a key to create.
 #[derive(Clone)]
 pub struct KeySpec {
-    /// Its label.
+    /// Its name.
     pub name: Option<KeyName>,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: ScopeSet,
-    /// When it expires; `None` is never.
+    /// When it expires; `None` means never.
     pub expires_at: Option<DateTime<Utc>>,
     /// The addresses that it may be used from.
     pub allowed_ips: AllowedIps,
@@ -85,11 +85,11 @@ impl KeySpec {
     }
 }
 
-/// Mints a key. Permissions and plan limits are not checked here.
+/// Generates the text of a key and inserts the key. Does not check permissions and plan limits.
 ///
 /// # Errors
 /// Conflict if a live key has the name.
-pub async fn mint(
+pub async fn insert_key(
     app: &App,
     tx: &mut PgConnection,
     (organization, membership): (OrganizationId, MembershipId),
@@ -140,20 +140,22 @@ pub async fn create(
     let spec = spec(&caller);
     spec.permissions().require_within(&caller)?;
     check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys).await?;
-    let minted = mint(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
+    let created_key =
+        insert_key(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
     let detail = json!({
-        "display_id": minted.key.display_id,
-        "name": minted.key.name,
-        "scopes": minted.key.scopes.to_stored(),
-        "expires_at": minted.key.expires_at.map(timestamp::format),
-        "never_expires": minted.key.expires_at.is_none(),
+        "display_id": created_key.key.display_id,
+        "name": created_key.key.name,
+        "scopes": created_key.key.scopes.to_stored(),
+        "expires_at": created_key.key.expires_at.map(timestamp::format),
+        "never_expires": created_key.key.expires_at.is_none(),
     });
-    record_caller_event(tx, &caller, EventType::KeyCreated, minted.key.id, detail, audit).await?;
-    Ok(minted)
+    record_caller_event(tx, &caller, EventType::KeyCreated, created_key.key.id, detail, audit)
+        .await?;
+    Ok(created_key)
 }
 
 /// Revokes a key of the caller's organization, and the open invitations that it sent, or a key that
-/// it replaced. A key that has ended already stays as it was. Any key may revoke itself. Returns
+/// it replaced. A key that has already ended is not changed. Any key may revoke itself. Returns
 /// the memberships from accepted invitations of these keys.
 ///
 /// # Errors
@@ -187,7 +189,7 @@ pub async fn revoke(
     Ok(revoked.memberships)
 }
 
-/// Whether the key is the one that the caller presented, directly or through a session.
+/// Returns whether the key is the one that the caller presented, directly or through a session.
 #[must_use]
 pub fn is_own(caller: &Caller, id: KeyId) -> bool {
     matches!(&caller.credential, Credential::Key(key, _) if key.id == id)
@@ -205,7 +207,7 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
 /// Locks the caller's credential until the transaction ends, checks that it may still be used, also
 /// from the address of the request, and returns the caller as the database has it now.
 ///
-/// Invariant: every operation that mints, extends or ends a credential calls this or
+/// Invariant: every operation that creates, extends or revokes a credential calls this or
 /// [`lock_live_key`] first, so that a credential that has just ended or lost scopes cannot act any
 /// more. Sessions and personal access tokens are locked before memberships, and those before keys.
 ///
@@ -251,8 +253,8 @@ async fn confirm_key_caller(
 ) -> Result<Arc<Caller>> {
     let caller = callers::lock_and_confirm(tx, organization, key, session).await?;
     let key = caller.credential.key();
-    let is_admitted = key.is_some_and(|key| key.allowed_ips.allows(audit.address));
-    if !is_admitted {
+    let is_allowed = key.is_some_and(|key| key.allowed_ips.allows(audit.address));
+    if !is_allowed {
         return Err(address_not_allowed(audit.address));
     }
     caller.require_active()?;

@@ -10,8 +10,8 @@ use crate::model::secret::Digest;
 use crate::model::verification::CredentialKind;
 use crate::repo::{keys, personal_tokens};
 
-/// Returns the kind of credential that a text may be, and its possible digests. `None` if it can be
-/// no credential: its form or its checksum is wrong, so that the database need not be asked.
+/// Returns the kind of credential that a text may be, and its possible digests. `None` if it
+/// cannot be a credential, because its form or its checksum is wrong: no query is needed then.
 #[must_use]
 pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Digest>)> {
     if app.config.accounts.token_format.matches(text) {
@@ -27,17 +27,17 @@ pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Di
     (!candidates.is_empty()).then_some((CredentialKind::ApiKey, candidates))
 }
 
-/// Whose a presented credential is.
+/// The owner of a presented credential.
 #[derive(Clone, Copy, Debug)]
 pub enum CredentialOwner {
-    /// An organization's.
+    /// An organization.
     Organization(OrganizationId),
-    /// An account's.
+    /// An account.
     Account(AccountId),
 }
 
-/// Rehashes a presented credential with the newest pepper, where it is stored with an older one. A
-/// failure does not reject it.
+/// Rehashes a presented credential with the newest pepper if it is stored with an older one. A
+/// failure is logged and does not reject the credential.
 pub async fn rehash(
     app: &App,
     (owner, id): (CredentialOwner, KeyId),
@@ -67,7 +67,7 @@ pub async fn rehash(
     }
 }
 
-/// Returns the text that is hashed for a key: of an imported key, its SHA-256.
+/// Returns the text that is digested for a key: for an imported key, its SHA-256.
 fn text_to_digest(text: &str, prefix: &str) -> String {
     if prefix == IMPORTED_PREFIX {
         imported_text(&Sha256::digest(text).into())

@@ -1,7 +1,7 @@
 //! The texts of mails.
 //!
-//! They never contain anything that a caller typed, not even a name. Otherwise a stranger could
-//! sign up with another person's address and have the product send them any text.
+//! They never contain text from a caller, not even a name. Otherwise a stranger could sign up with
+//! another person's address and have the product send any text to it.
 
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -9,39 +9,39 @@ use url::Url;
 
 use crate::model::mail::SecurityNotice;
 
-/// What a mail says. It has no `Debug`: its link may give access to an account.
+/// The content of a mail. It has no `Debug`, because its link may give access to an account.
 #[derive(Clone, Copy)]
 pub enum Message<'a> {
-    /// To an address that was signed up: confirm it.
+    /// Asks to confirm an address that was used to sign up.
     VerifyEmail {
-        /// Confirms the address: once, within 24 hours.
+        /// Confirms the address. It works once, within 24 hours.
         link: &'a Url,
     },
-    /// For an account that requested a password reset.
+    /// Offers to set a new password.
     ResetPassword {
-        /// Leads to a new password: once, within 1 hour.
+        /// Leads to the form for a new password. It works once, within 1 hour.
         link: &'a Url,
     },
-    /// To an address that was invited to an organization: accept.
+    /// Asks to accept an invitation to an organization.
     Invite {
-        /// Leads to a button that accepts, for the account that is signed in: once, within 7 days.
+        /// Leads to a button that accepts for the signed-in account. It works once, within 7 days.
         link: &'a Url,
     },
-    /// For the buyer of an organization: claim its first key.
+    /// Asks the buyer of an organization to claim its first key.
     ClaimKey {
-        /// Leads to a button that shows the key: once, within 7 days.
+        /// Leads to a button that shows the key. It works once, within 7 days.
         link: &'a Url,
     },
-    /// To an address that was signed up and has an account already: nothing changed.
+    /// States that the address already has an account, and that nothing changed.
     AlreadyRegistered,
-    /// For an account: what was done with it, and when.
+    /// Reports a security event to the owner of the account.
     Notice {
-        /// What was done.
+        /// The event.
         notice: SecurityNotice,
-        /// When.
+        /// The time of the event.
         at: DateTime<Utc>,
     },
-    /// For the buyer of a checkout that could not be fulfilled: nothing changed.
+    /// States to a buyer that the checkout could not be fulfilled, and that nothing changed.
     CheckoutUnfulfilled,
 }
 
@@ -129,8 +129,8 @@ mod tests {
         ]
     }
 
-    /// The text with every run of white space made one space.
-    fn flowing(text: &str) -> String {
+    /// Returns the text with each run of white space replaced by one space.
+    fn collapse_whitespace(text: &str) -> String {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
@@ -155,24 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn messages_say_how_long_their_link_works_and_who_may_ignore_them() {
+    fn messages_state_how_long_their_link_works_and_that_they_may_be_ignored() {
         let link = url("https://auth.example.com/");
-        let says = |message: Message<'_>, phrase: &str| {
-            for words in [flowing(&text(&message)), flowing(&html(&message))] {
+        let assert_contains = |message: Message<'_>, phrase: &str| {
+            for words in
+                [collapse_whitespace(&text(&message)), collapse_whitespace(&html(&message))]
+            {
                 assert!(words.contains(phrase), "{phrase}");
                 assert!(words.contains("ignore this mail"));
             }
         };
-        says(Message::VerifyEmail { link: &link }, "works once, within 24 hours");
-        says(Message::ResetPassword { link: &link }, "works once, within 1 hour");
-        says(Message::Invite { link: &link }, "works once, within 7 days");
-        says(Message::ClaimKey { link: &link }, "works once, within 7 days");
-        says(Message::AlreadyRegistered, "request a password reset");
-        says(Message::CheckoutUnfulfilled, "nothing has been changed or delivered");
+        assert_contains(Message::VerifyEmail { link: &link }, "works once, within 24 hours");
+        assert_contains(Message::ResetPassword { link: &link }, "works once, within 1 hour");
+        assert_contains(Message::Invite { link: &link }, "works once, within 7 days");
+        assert_contains(Message::ClaimKey { link: &link }, "works once, within 7 days");
+        assert_contains(Message::AlreadyRegistered, "request a password reset");
+        assert_contains(Message::CheckoutUnfulfilled, "nothing has been changed or delivered");
     }
 
     #[test]
-    fn messages_are_plain_ascii_and_load_nothing() {
+    fn messages_with_links_are_ascii_with_short_lines_and_load_nothing() {
         let link = url("https://auth.example.com/");
         for message in messages_with_links(&link) {
             assert!(text(&message).is_ascii() && html(&message).is_ascii());
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notice_says_what_was_done_and_when_and_how_to_turn_it_off() {
+    fn a_notice_states_the_event_its_time_and_how_to_turn_notices_off() {
         let at = "2036-05-08T09:56:42Z".parse().expect("a time");
         for (notice, what) in [
             (SecurityNotice::NewSignIn, "Your account was signed in to from a new place, at"),
@@ -199,7 +201,9 @@ mod tests {
             ),
         ] {
             let message = Message::Notice { notice, at };
-            for words in [flowing(&text(&message)), flowing(&html(&message))] {
+            for words in
+                [collapse_whitespace(&text(&message)), collapse_whitespace(&html(&message))]
+            {
                 assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
                 assert!(words.contains("turn these mails off") && !words.contains('{'));
             }

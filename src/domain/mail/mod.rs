@@ -71,10 +71,10 @@ pub async fn queue_claim(
     mails::insert_claim(tx, id, (organization, address), at).await
 }
 
-/// Renders and sends a queued mail. There is nothing to do if the recipient no longer needs it.
+/// Renders and sends a queued mail. Does nothing if the recipient no longer needs it.
 ///
 /// # Errors
-/// If the link cannot be created. A failed delivery is an outcome.
+/// The link cannot be created. A failed delivery is an outcome, not an error.
 pub async fn deliver(app: &App, job: &Job, mail: &QueuedMail) -> Result<JobOutcome> {
     let link = app.db.transaction(async |tx| create_link(app, tx, job.id, mail).await).await?;
     let Some(link) = link else { return Ok(JobOutcome::Done) };
@@ -104,7 +104,7 @@ pub async fn discard(tx: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     }
 }
 
-/// Returns the link for a mail, with a new token. `None` means that the mail is not to be sent: a
+/// Returns the link for a mail, with a new token. `None` means that the mail must not be sent: a
 /// newer one has replaced it, no active account has the address, or the address is already
 /// verified.
 async fn create_link(
@@ -161,13 +161,13 @@ async fn send(
         written_at: SystemTime::from(now),
         to: &mail.address,
         subject: message.subject(),
-        text: &message.text().map_err(unrenderable)?,
-        html: &message.html().map_err(unrenderable)?,
+        text: &message.text().map_err(rendering_error)?,
+        html: &message.html().map_err(rendering_error)?,
     };
     app.mailer.send(&outgoing).await
 }
 
-fn unrenderable(error: askama::Error) -> MailError {
+fn rendering_error(error: askama::Error) -> MailError {
     MailError::Permanent(error.into())
 }
 

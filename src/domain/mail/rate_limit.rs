@@ -13,29 +13,29 @@ use crate::model::rate_limit::{LimitSubject, RateLimit};
 /// refunded; otherwise failing requests could block mail to an address.
 ///
 /// # Errors
-/// The errors that `pass` returns for a rate limit decision, and those of `work`.
+/// The errors that `check` returns for a rate limit decision, and those of `work`.
 pub async fn with_rate_limits<T>(
     app: &App,
     client: Option<IpAddr>,
     (kind, to): (&str, &str),
-    pass: impl Fn(RateLimitDecision) -> Result<()>,
+    check: impl Fn(RateLimitDecision) -> Result<()>,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let settings = &app.config.rate_limits;
     let client = LimitSubject::from_address(client);
     let recipient = app.peppers.subject(kind, to);
     if let Some(decision) = app.rate_limits.count(settings, RateLimit::MailClient, client).await {
-        pass(decision)?;
+        check(decision)?;
     }
     if let Some(decision) = app.rate_limits.count(settings, RateLimit::MailAddress, recipient).await
     {
-        pass(decision)?;
+        check(decision)?;
     }
-    let mut count = RefundGuard { app: app.clone(), recipient, refunds_on_drop: true };
+    let mut guard = RefundGuard { app: app.clone(), recipient, refunds_on_drop: true };
     let result = work.await;
-    count.refunds_on_drop = false;
+    guard.refunds_on_drop = false;
     if result.is_err() {
-        app.rate_limits.give_back(settings, RateLimit::MailAddress, recipient).await;
+        app.rate_limits.refund(settings, RateLimit::MailAddress, recipient).await;
     }
     result
 }
@@ -53,7 +53,7 @@ impl Drop for RefundGuard {
             let (app, recipient) = (self.app.clone(), self.recipient);
             tokio::spawn(async move {
                 app.rate_limits
-                    .give_back(&app.config.rate_limits, RateLimit::MailAddress, recipient)
+                    .refund(&app.config.rate_limits, RateLimit::MailAddress, recipient)
                     .await;
             });
         }

@@ -83,9 +83,9 @@ fn inviting_key(caller: &Caller) -> Option<KeyId> {
     }
 }
 
-/// Checks that the account behind the caller's membership has a proven address. That applies to
-/// keys minted by the membership too, which could otherwise bypass it. A membership that open
-/// sign-up created belongs to no account.
+/// Checks that the account of the caller's membership has a proven address. This also applies to
+/// keys that the membership created, which could otherwise bypass the check. A membership that open
+/// signup created belongs to no account, and passes the check.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
     if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());
@@ -124,7 +124,7 @@ pub async fn resend(
     if invite.role == Role::Owner {
         caller.require_owner()?;
     }
-    // Mails are locked before what they are about, as in the worker that renders them.
+    // The mail is locked before the invitation, as in the worker that renders mails.
     mail::queue_invite(app, tx, id, &invite.email, audit.at).await?;
     let by = inviting_key(&caller);
     let invite = invites::extend(tx, caller.organization, (id, by), audit.at).await?;
@@ -186,7 +186,8 @@ pub async fn accept(
     let locked = organizations::lock(tx, presented.organization).await?;
     let locked = locked.ok_or_else(no_such_invite)?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
-    // Only now: within the tenant, an account that is no member yet is not visible.
+    // Set after the account was locked: an account that is not a member yet is not visible within
+    // the tenant.
     rls::set_tenant(tx, presented.organization).await?;
     let organization =
         accept_locked(app, tx, person, (&account, &presented, &locked), audit).await?;

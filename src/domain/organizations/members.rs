@@ -1,4 +1,4 @@
-//! The members of an organization: their roles, and how they leave it.
+//! The members of an organization: their roles, and their removal.
 //!
 //! Invariant: the organization is locked before any membership, so that if two owners remove each
 //! other at the same time, one of them stays.
@@ -43,9 +43,10 @@ pub async fn change_role(
         return Err(no_such_member());
     }
     if role < before.role {
-        let only_of_owners = role == Role::Admin;
+        let only_owner_invites = role == Role::Admin;
         let (organization, membership) = (caller.organization, before.id);
-        invites::revoke_by_inviter(tx, organization, membership, only_of_owners, audit.at).await?;
+        invites::revoke_by_inviter(tx, organization, membership, only_owner_invites, audit.at)
+            .await?;
     }
     let detail = json!({ "role": role.as_str(), "before": before.role.as_str() });
     record_caller_event(tx, &caller, EventType::MemberRoleChanged, handle, detail, audit).await?;
@@ -98,8 +99,8 @@ pub fn require_role_for(caller: &Caller, role: Role) -> Result<()> {
 /// # Errors
 /// Missing scope or role.
 pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
-    let is_oneself = caller.role.is_some() && caller.membership_handle == handle;
-    if is_oneself {
+    let is_self = caller.role.is_some() && caller.membership_handle == handle;
+    if is_self {
         caller.require_scope(BuiltInScope::MembersWrite)
     } else {
         caller.authorize(BuiltInScope::MembersWrite)

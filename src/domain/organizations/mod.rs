@@ -41,7 +41,7 @@ pub async fn create(
     (name, chosen): (&OrganizationName, Option<&OrganizationHandle>),
     audit: &AuditContext,
 ) -> Result<Organization> {
-    // Locked first, so that an operation that ends the account sees this organization, too.
+    // Locked first, so that an operation that deletes the account sees this organization, too.
     let account = accounts::lock(tx, person.account).await?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     if !account.is_proven {
@@ -91,7 +91,7 @@ pub async fn find(
     Ok(Organization { role, ..organization })
 }
 
-/// Changes the organization's name and the browser origins that may use its keys.
+/// Updates the organization's name and the browser origins that may use its keys.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role.
@@ -113,13 +113,13 @@ pub async fn update(
     Ok(after)
 }
 
-/// Returns the fields that can change, as the audit log shows them.
+/// Returns the fields that can be updated, as the audit log shows them.
 fn audited_fields(it: &Organization) -> serde_json::Value {
     json!({ "name": it.name, "allowed_origins": it.allowed_origins })
 }
 
-/// Deletes the organization: its keys, memberships and invitations end at once. Its id is never
-/// assigned again.
+/// Deletes the organization: its keys, memberships and invitations stop working immediately. Its id
+/// is never assigned again.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role: only an owner may delete it.

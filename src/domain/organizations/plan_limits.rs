@@ -1,4 +1,4 @@
-//! Plan limits: how many keys, projects and memberships (*seats*) a plan allows.
+//! Plan limits: the numbers of keys, projects and memberships (*seats*) that a plan allows.
 //!
 //! Invariant: an operation that creates one of these locks the organization
 //! (`repo::organizations::lock`) before it counts and until its transaction ends, so that

@@ -1,14 +1,14 @@
 //! Organizations that the operator creates, with an unclaimed owner membership and a first key, and
 //! the operator's interventions on an organization's keys.
 //!
-//! `actor` is who decided it, for the audit log: a master key's scope, a payment or a command.
+//! `actor` is the decider that the audit log records: a master key's scope, a payment or a command.
 
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::invites;
-use crate::domain::keys::{CreatedKey, KeySpec, mint};
+use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::domain::organizations::status::{lock_organization, record_operator_event};
 use crate::error::Result;
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
@@ -103,7 +103,7 @@ pub async fn create_organization(
     Ok(ProvisionedOrganization { organization, owner })
 }
 
-/// Mints the first key of an organization, with all scopes, and records it in the audit log.
+/// Creates the first key of an organization, with all scopes, and records it in the audit log.
 pub async fn create_first_key(
     app: &App,
     tx: &mut PgConnection,
@@ -111,28 +111,28 @@ pub async fn create_first_key(
     actor: &str,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
-    let minted = mint_first_key(app, tx, (organization, owner), audit).await?;
+    let created_key = insert_first_key(app, tx, (organization, owner), audit).await?;
     let event = NewAuditEvent {
         organization,
         event_type: EventType::KeyCreated,
         actor,
-        target: &minted.key.id.to_string(),
+        target: &created_key.key.id.to_string(),
         key_display_id: None,
-        detail: json!({ "display_id": minted.key.display_id }),
+        detail: json!({ "display_id": created_key.key.display_id }),
         audit,
     };
     audit_events::insert(tx, &event).await?;
-    Ok(minted)
+    Ok(created_key)
 }
 
-/// Mints a key with all scopes.
-async fn mint_first_key(
+/// Creates a key with all scopes, without an audit event.
+async fn insert_first_key(
     app: &App,
     tx: &mut PgConnection,
     membership: (OrganizationId, MembershipId),
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
-    mint(app, tx, membership, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
+    insert_key(app, tx, membership, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
 }
 
 /// Revokes every live key of an organization, permanently, and the open invitations that any of its
@@ -157,12 +157,12 @@ pub struct ForceRotation {
     /// The organization's status.
     pub status: OrganizationStatus,
     /// Its new key.
-    pub minted: CreatedKey,
+    pub created_key: CreatedKey,
     /// The memberships from accepted invitations of its former keys.
     pub memberships: Vec<KeyInvitedMembership>,
 }
 
-/// Revokes every live key as [`force_revoke`] does, and mints a new one with all scopes.
+/// Revokes every live key as [`force_revoke`] does, and creates a new one with all scopes.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -176,13 +176,13 @@ pub async fn force_rotate(
     let status = lock_organization(tx, handle).await?;
     let memberships = revoke_all_keys(tx, &status, actor, audit).await?;
     let owner = find_or_add_owner(app, tx, &status, audit).await?;
-    let minted = mint_first_key(app, tx, (status.id, owner), audit).await?;
+    let created_key = insert_first_key(app, tx, (status.id, owner), audit).await?;
     let detail = json!({
-        "key_id": minted.key.id.to_string(),
-        "display_id": minted.key.display_id,
+        "key_id": created_key.key.id.to_string(),
+        "display_id": created_key.key.display_id,
     });
     record_operator_event(tx, &status, EventType::KeysForceRotated, actor, detail, audit).await?;
-    Ok(ForceRotation { status, minted, memberships })
+    Ok(ForceRotation { status, created_key, memberships })
 }
 
 /// Returns the first owner's membership of an organization that is locked, and adds an unclaimed
@@ -204,11 +204,11 @@ pub async fn find_or_add_owner(
 }
 
 /// Revokes every live key of an organization that is locked, the claim to its first key, and the
-/// open invitations of all its keys: of those that ended before, too, as any of them may have been
+/// open invitations of all its keys, including keys that ended before: any of them may have been
 /// stolen.
 ///
-/// Invariant: no credential mints a key meanwhile. A caller with a session or personal access token
-/// locks its membership, a caller with a key locks the key, and both locks are acquired here.
+/// Invariant: no credential creates a key meanwhile. A caller with a session or personal access
+/// token locks its membership, a caller with a key locks the key, and both locks are acquired here.
 async fn revoke_all_keys(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
@@ -219,7 +219,7 @@ async fn revoke_all_keys(
     memberships::lock_all(tx, status.id).await?;
     let reason = "Revoked by the operator";
     let mut revoked_keys = 0;
-    // A key that is being minted becomes visible only after the lock on its parent was acquired.
+    // A key that is being created becomes visible only after the lock on its parent was acquired.
     loop {
         match key_lifecycle::revoke_all(tx, status.id, reason, actor.as_str(), audit.at).await? {
             0 => break,

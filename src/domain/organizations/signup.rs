@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::config::signup::SignupSettings;
-use crate::domain::keys::{CreatedKey, KeySpec, mint};
+use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
@@ -18,7 +18,7 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::repo::{audit_events, memberships, organizations};
 
-/// How many attempts are made to generate an id that is not taken.
+/// The maximum number of attempts to generate an id that is not taken.
 const MAX_ATTEMPTS: usize = 3;
 
 /// The result of a signup.
@@ -28,7 +28,7 @@ pub struct SignedUpOrganization {
     /// The id of the owner's membership.
     pub user_handle: String,
     /// The first key.
-    pub minted: CreatedKey,
+    pub created_key: CreatedKey,
 }
 
 /// Checks that signup is allowed; `token` is the one that the client sent.
@@ -50,7 +50,7 @@ pub fn require_signup_allowed(settings: &SignupSettings, token: Option<&str>) ->
     }
 }
 
-/// Creates an organization, its owner's membership and its first key; `name` is the key's label.
+/// Creates an organization, its owner's membership and its first key; `name` is the key's name.
 ///
 /// # Errors
 /// Conflict if the chosen id is taken, or if every generated id was.
@@ -95,7 +95,8 @@ async fn create_organization(
             };
             memberships::insert(tx, &membership).await?;
             let spec = KeySpec::plain(name.cloned(), ScopeSet::all(), None);
-            let minted = mint(app, tx, (organization, membership_id), spec, audit.at).await?;
+            let created_key =
+                insert_key(app, tx, (organization, membership_id), spec, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
                 event_type: EventType::OrganizationSignedUp,
@@ -103,13 +104,13 @@ async fn create_organization(
                 target: handle.as_str(),
                 key_display_id: None,
                 detail: json!({
-                    "key_id": minted.key.id.to_string(),
-                    "key_display_id": minted.key.display_id,
+                    "key_id": created_key.key.id.to_string(),
+                    "key_display_id": created_key.key.display_id,
                 }),
                 audit,
             };
             audit_events::insert(tx, &event).await?;
-            Ok(SignedUpOrganization { organization_handle: handle, user_handle, minted })
+            Ok(SignedUpOrganization { organization_handle: handle, user_handle, created_key })
         })
         .await
 }

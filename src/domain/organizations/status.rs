@@ -1,6 +1,6 @@
 //! Changes of an organization's status by the operator: suspension, reactivation and plan.
 //!
-//! `actor` is who decided it, for the audit log: a master key's scope, a payment or a command.
+//! `actor` is the decider that the audit log records: a master key's scope, a payment or a command.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ use crate::model::plan::Plan;
 use crate::repo::{audit_events, organization_statuses};
 
 /// Suspends an organization: once this commits, every request in its name is rejected, whatever the
-/// credential. Its keys are not revoked. A suspended organization stays suspended. Returns the
-/// status before the change, and since when it is suspended.
+/// credential. Its keys are not revoked. Suspending a suspended organization is no error. Returns
+/// the status before the change, and the time of the suspension.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -31,8 +31,8 @@ pub async fn suspend(
     Ok((status, since))
 }
 
-/// Suspends an organization that is locked, as [`suspend`] does, and returns since when it is
-/// suspended.
+/// Suspends an organization that is locked, as [`suspend`] does, and returns the time of the
+/// suspension.
 ///
 /// Invariant: a suspension for another reason than billing replaces one for billing, so that no
 /// payment lifts a suspension that the operator decided.
@@ -57,8 +57,8 @@ pub async fn suspend_locked(
     Ok(since)
 }
 
-/// Reactivates an organization: its keys work again, except those that were revoked meanwhile. An
-/// active organization stays active. Returns the status before the change.
+/// Reactivates an organization: its keys work again, except those that were revoked meanwhile.
+/// Reactivating an active organization is no error. Returns the status before the change.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -95,7 +95,7 @@ pub async fn reactivate_locked(
     Ok(())
 }
 
-/// Moves an organization to a plan, whose limits apply from the next request on. Returns the status
+/// Sets an organization's plan, whose limits apply from the next request on. Returns the status
 /// before the change.
 ///
 /// # Errors

@@ -271,7 +271,7 @@ async fn settle_password_attempt<T>(
     if is_password_correct(&result) {
         app.rate_limits.refill(limit, subject).await;
     } else if !result.as_ref().is_err_and(|it| matches!(it.kind(), ErrorKind::Unauthenticated(_))) {
-        app.rate_limits.give_back(&app.config.rate_limits, limit, subject).await;
+        app.rate_limits.refund(&app.config.rate_limits, limit, subject).await;
     }
     result
 }

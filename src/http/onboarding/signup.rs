@@ -84,7 +84,7 @@ pub(super) async fn sign_up(
     let response = SignUpResponse {
         org_id: signed_up.organization_handle.as_str().to_owned(),
         user_id: signed_up.user_handle,
-        minted: signed_up.minted.into(),
+        minted: signed_up.created_key.into(),
     };
     Ok((StatusCode::CREATED, JsonWithSecrets(response)))
 }

@@ -49,7 +49,7 @@ pub struct ForceRotateResponse {
 impl ForceRotateResponse {
     /// Describes the result of a forced rotation.
     pub fn new(rotated: ForceRotation, context: &RequestContext) -> Self {
-        let CreatedKey { secret, key } = rotated.minted;
+        let CreatedKey { secret, key } = rotated.created_key;
         Self {
             rotated: true,
             org_id: rotated.status.handle,

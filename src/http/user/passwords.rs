@@ -95,7 +95,7 @@ pub(super) async fn show_page(
     let token = query.optional("token", |text| Ok(Secret::new(text.to_owned())));
     query.finish()?;
     let holdings = match token {
-        Some(token) => password_resets::holdings(&app, &token).await?,
+        Some(token) => password_resets::find_access(&app, &token).await?,
         None => None,
     };
     Ok(HtmlPage::ResetPassword(holdings))
