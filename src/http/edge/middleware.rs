@@ -206,7 +206,7 @@ impl AccessLog<'_> {
             caller = caller.as_deref().unwrap_or("-"),
             client = client.map(field::display),
             kind = error.map_or("-", |error| words(error.kind()).code),
-            "answered",
+            "request completed",
         );
         let route = context.route.clone();
         counter!("http_requests_total", "family" => family, "route" => route.clone(),

@@ -76,7 +76,7 @@ impl Modify for SecuritySchemes {
             .add_security_scheme("verifier", SecurityScheme::ApiKey(ApiKey::Header(verifier)));
         let stripe = ApiKeyValue::with_description(
             "Stripe-Signature",
-            "What Stripe signs the body with, by a secret of `STRIPE_WEBHOOK_SECRET`.",
+            "Stripe's signature of the body, with a secret of `STRIPE_WEBHOOK_SECRET`.",
         );
         let stripe = SecurityScheme::ApiKey(ApiKey::Header(stripe));
         components.add_security_scheme("stripe_signature", stripe);
@@ -97,9 +97,9 @@ impl Modify for RoleTable {
         for tag in tags.filter(|tag| tag.name == "user") {
             let description = tag.description.get_or_insert_default();
             *description = format!(
-                "{description}\n\nIn an organization, a credential needs the scope, and its person \
-                 the role. An organization's own key needs the scope alone, but for owners it must \
-                 have been minted by one.\n\n{}",
+                "{description}\n\nIn an organization, a credential needs the scope, and its account \
+                 the role. An organization's own key needs only the scope, but if the role is \
+                 owner, an owner must have created the key.\n\n{}",
                 role::markdown_table()
             );
         }

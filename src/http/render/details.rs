@@ -1,4 +1,4 @@
-//! The details of an error that every family reports beside its code and message, defined once.
+//! The details that every family reports in addition to an error's code and message, defined once.
 //!
 //! A new detail is a field of `DetailValues`, a line of its `from`, and a field of the macro
 //! `with_error_details`, which puts it into every family's wire struct.
@@ -57,14 +57,14 @@ impl From<&ErrorKind> for DetailValues {
     }
 }
 
-/// Whether an error has issues or other details.
+/// Returns whether an error has issues or other details.
 #[must_use]
 pub fn has_details(error: &Error) -> bool {
     !error.issues().is_empty() || DetailValues::from(error.kind()) != DetailValues::default()
 }
 
 /// Defines a wire struct: its own fields, then the details that every family shares, and
-/// `with_details_of(error)`, which has the details of an error and defaults for its own fields.
+/// `with_details_of(error)`, which returns the details of an error and defaults for its own fields.
 /// Attributes after the struct are those of its `required_role`.
 macro_rules! with_error_details {
     ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* } $(#[$role:meta])*) => {
@@ -157,7 +157,7 @@ impl From<&Issue> for WireIssue {
     }
 }
 
-/// Describes, for the API document, the error responses of a family's routes: one type for each
+/// Describes the error responses of a family's routes in the API description: one type for each
 /// status, all with the body `$body`.
 macro_rules! error_responses {
     ($body:ty, $($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(

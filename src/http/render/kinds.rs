@@ -1,4 +1,5 @@
-//! Every kind of error in the words of every family: the table of contract §1, one row per kind.
+//! The status, the codes and the suggestion of every kind of error, in every family: the table of
+//! contract §1, one row per kind.
 //!
 //! The match has no wildcard: a new kind does not compile until it has a row here.
 
@@ -7,7 +8,7 @@ use axum::http::StatusCode;
 use crate::app::meter::RequestOutcome;
 use crate::error::{AuthFailure, ErrorKind};
 
-/// What the families say of a kind of error.
+/// What the families report for a kind of error.
 #[derive(Clone, Copy)]
 pub struct KindWords {
     /// The status. Families differ only in that of [`ErrorKind::Invalid`] and
@@ -21,11 +22,11 @@ pub struct KindWords {
     pub operator: &'static str,
     /// The code in the user family.
     pub user: &'static str,
-    /// What the caller can do about it: the organization family's `suggestion`.
+    /// The organization family's `suggestion`: what the caller can do about the error.
     pub suggestion: &'static str,
     /// Whether the same request may succeed later.
     pub is_retryable: bool,
-    /// What the request counts as in the organization's usage.
+    /// The outcome of the request in the organization's usage.
     pub outcome: RequestOutcome,
 }
 
@@ -243,7 +244,7 @@ pub const fn words(kind: &ErrorKind) -> KindWords {
     }
 }
 
-/// Returns the status of a kind where invalid fields are 422, not 400.
+/// Returns the status of a kind in families that report invalid fields as 422, not 400.
 #[must_use]
 pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
     match kind {
@@ -252,7 +253,7 @@ pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
     }
 }
 
-/// The user family has a code for each credential that failed.
+/// Returns the code of the user family, which has one for each way to authenticate.
 const fn user_authentication_code(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",

@@ -1,5 +1,5 @@
 //! Errors of the organization family (contract §4): an object under `error`, with a suggestion and
-//! whether trying again may help.
+//! whether a retry may succeed.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -69,7 +69,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     (words.status, Json(ErrorBody { error, request_id: context.id.clone() })).into_response()
 }
 
-/// In this family, what cannot be read is a validation error too.
+/// Returns the error type. In this family, a malformed request is a validation error, too.
 const fn error_type(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Malformed => words(&ErrorKind::Invalid).code,

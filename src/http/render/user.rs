@@ -70,7 +70,7 @@ impl From<&Issue> for FieldError {
 pub fn render(error: &Error) -> Response {
     let words = words(error.kind());
     let status = match error.kind() {
-        // As on the page that this family follows.
+        // This family reports a taken address as 422 (contract §1, table of errors).
         ErrorKind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
         _ => words.status,
     };
