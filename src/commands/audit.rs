@@ -113,7 +113,7 @@ fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
         }
         FindingCounts { findings: 0, unchecked } => Err(Failure::Message(format!(
             "{summary}: no findings, but {unchecked} parts cannot be checked: add the pepper \
-             again index the end of KEY_PEPPERS"
+             again at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings, .. } => Err(Failure::Message(format!(
             "{summary}: {findings} findings. A user with access to the database made these changes \

@@ -206,7 +206,7 @@ async fn record(
     let Some(twice) = recordings.into_iter().next() else {
         return Err(Failure::Message("no organization was created".to_owned()));
     };
-    let key_creation = Recording { same_client: twice, each_client: each_client };
+    let key_creation = Recording { same_client: twice, each_client };
     Ok([
         Pgbench::prepare(environment, "signup", &sign_up_recording, FEW_CONNECTIONS)?,
         Pgbench::prepare(environment, "key", &key_creation, FEW_CONNECTIONS)?,

@@ -66,8 +66,8 @@ impl Report {
     }
 
     /// Adds the result of a round.
-    pub(crate) fn add(&mut self, case: BenchmarkCase, measurements: Measurement) {
-        self.measurements.entry(case).or_default().push(measurements);
+    pub(crate) fn add(&mut self, case: BenchmarkCase, measurement: Measurement) {
+        self.measurements.entry(case).or_default().push(measurement);
     }
 
     fn write_comparison(
@@ -81,7 +81,7 @@ impl Report {
         else {
             return writeln!(
                 f,
-                "| {title} | skipped: there is no `pgbench` reference the Postgres programs; \
+                "| {title} | skipped: there is no `pgbench` beside the Postgres programs; \
                  `apt-get install postgresql` installs it | | | | | |"
             );
         };
@@ -158,10 +158,10 @@ impl fmt::Display for Report {
 }
 
 const NOTES: &str = "
-Ratios are medians of the rounds (minimum–maximum). a : b is the server : the other.
-The server has logging, limits, metering, metrics and fsync on, as by default. The select is the
-statement of the key lookup, for one key. pgbench sends the recorded statements of the server, from
-as many clients as there are connections, prepared, to the same database and the same triggers.
+Ratios are medians of the rounds (minimum–maximum). a : b is the case : the reference. The server has
+logging, limits, metering, metrics and fsync on, as by default. The select is the statement of the
+key lookup, for one key. pgbench sends the recorded statements of the server, prepared, from as many
+clients as there are connections, to the same database and so through the same triggers.
 ";
 
 fn label(case: BenchmarkCase) -> String {

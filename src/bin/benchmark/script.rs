@@ -64,8 +64,8 @@ impl Substitutions {
         let (Some(one), Some(other)) = (one, other) else { return "null".to_owned() };
         if one != other {
             let number = self.generated.len();
-            let expected = self.generated.entry(one.to_owned());
-            return expected.or_insert_with(|| generated_expression(one, other, number)).clone();
+            let entry = self.generated.entry(one.to_owned());
+            return entry.or_insert_with(|| generated_expression(one, other, number)).clone();
         }
         let client_values = recording.client_values(statement, parameter);
         if client_values.iter().all(|value| *value == Some(one)) {
