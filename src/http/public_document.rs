@@ -20,7 +20,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 pub struct PublicDocument {
     content_type: HeaderValue,
     text: Bytes,
-    /// Weak, since it also applies to the compressed text.
+    /// Weak, because it also applies to the compressed text.
     etag: String,
     gzip: OnceLock<Option<Bytes>>,
 }

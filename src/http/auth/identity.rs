@@ -115,8 +115,8 @@ async fn look_up(
     Err(error)
 }
 
-/// The audit context of a rejected credential: with the route's pattern, since a path that matches
-/// no route could contain anything, even a key that was pasted by mistake.
+/// Returns the audit context of a rejected credential: with the route's pattern, because a path
+/// that matches no route could contain anything, even a key that was pasted by mistake.
 pub(super) fn rejection_audit_context(
     context: &RequestContext,
     status: StatusCode,

@@ -204,8 +204,8 @@ fn too_large(limit: usize) -> Error {
     Error::new(ErrorKind::TooLarge, format!("Request body must be at most {limit} bytes"))
 }
 
-/// Describes where the JSON is invalid. The parser's own message is not used, since it could quote
-/// the body.
+/// Describes where the JSON is invalid. The parser's own message is not used, because it could
+/// quote the body.
 #[must_use]
 pub fn invalid_json(json: &[u8], error: &serde_json::Error) -> Error {
     if std::str::from_utf8(json).is_err() {

@@ -32,7 +32,7 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// The parts of a request that CORS depends on.
 struct CrossOriginRequest {
     origin: Option<HeaderValue>,
-    /// The headers that a preflight asks for. All are allowed for an origin that may read
+    /// The headers that a preflight requests. All are allowed for an origin that may read
     /// responses, because tracing libraries add their own to every request.
     requested_headers: Option<HeaderValue>,
     is_preflight: bool,
@@ -114,7 +114,7 @@ fn is_on_organization_allowlist(context: &RequestContext) -> bool {
     })
 }
 
-/// Returns whether the response asks the client to retry later.
+/// Returns whether the response tells the client to retry later.
 fn is_retryable(response: &Response) -> bool {
     let failure = response.extensions().get::<ErrorExtension>();
     failure.is_some_and(|ErrorExtension(error)| {

@@ -135,7 +135,7 @@ pub struct WireIssue {
     pub path: Vec<String>,
     /// What is wrong with it and what is needed.
     pub message: String,
-    /// The accepted values, where they are a list.
+    /// The accepted values, if they are a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_values: Vec<&'static str>,
 }

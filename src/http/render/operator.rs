@@ -27,7 +27,7 @@ pub struct ErrorBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("tier"))]
     field: Option<String>,
-    /// The accepted values of that field, where they are a list.
+    /// The accepted values of that field, if they are a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_values: Vec<&'static str>,
     /// Every invalid field.
@@ -63,7 +63,7 @@ with_error_details! {
         /// The first invalid field.
         #[schema(required, examples("limit"))]
         field: Option<String>,
-        /// The accepted values of that field, where they are a list.
+        /// The accepted values of that field, if they are a list.
         #[schema(required)]
         allowed_values: Option<Vec<&'static str>>,
         /// Every invalid field.
