@@ -54,7 +54,7 @@ impl RateLimitSettings {
 
     /// Returns the setting of one limit.
     #[must_use]
-    pub fn find(&self, limit: RateLimit) -> RateLimitSetting {
+    pub fn of(&self, limit: RateLimit) -> RateLimitSetting {
         self.settings[limit as usize]
     }
 }
@@ -127,16 +127,16 @@ mod tests {
         let settings =
             read(&[("LIMITS", overrides), ("LIMITS_PROFILE", "strict")]).expect("settings");
         let strict = RateLimit::SignIn.strict_rate();
-        assert_eq!(settings.find(RateLimit::SignIn).rate, Rate { quota: 7, ..strict });
-        assert!(settings.find(RateLimit::KeyMint).only_observed);
+        assert_eq!(settings.of(RateLimit::SignIn).rate, Rate { quota: 7, ..strict });
+        assert!(settings.of(RateLimit::KeyMint).only_observed);
         assert_eq!(
-            settings.find(RateLimit::KeyMint).rate,
+            settings.of(RateLimit::KeyMint).rate,
             Rate::new(RateLimit::KeyMint.strict_rate().quota, 60)
         );
-        assert_eq!(settings.find(RateLimit::Address).rate, RateLimit::Address.strict_rate());
+        assert_eq!(settings.of(RateLimit::Address).rate, RateLimit::Address.strict_rate());
         let usual = read(&[]).expect("settings");
         assert!(
-            usual.is_on && usual.find(RateLimit::Address).rate == RateLimit::Address.default_rate()
+            usual.is_on && usual.of(RateLimit::Address).rate == RateLimit::Address.default_rate()
         );
         let off = [("LIMITS_PROFILE", "off"), ("LIMITS", "{}")];
         for (count, has_overrides) in [(1, false), (2, true)] {
