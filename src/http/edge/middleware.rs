@@ -23,7 +23,7 @@ use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
 use crate::http::family::{Family, RouteTable};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
 
@@ -183,7 +183,7 @@ impl AccessLog<'_> {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.identity.get() {
             let outcome =
-                error.map_or(RequestOutcome::Answered, |error| words(error.kind()).outcome);
+                error.map_or(RequestOutcome::Answered, |error| mapping(error.kind()).outcome);
             let was_admitted = context.quota_counted.get().is_some();
             let organization = context.path_organization.get().copied();
             app.meter.count(caller, organization, (outcome, was_admitted), context.received_at);
@@ -205,7 +205,7 @@ impl AccessLog<'_> {
             micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             caller = caller.as_deref().unwrap_or("-"),
             client = client.map(field::display),
-            kind = error.map_or("-", |error| words(error.kind()).code),
+            kind = error.map_or("-", |error| mapping(error.kind()).code),
             "request completed",
         );
         let route = context.route.clone();

@@ -6,7 +6,7 @@ use crate::app::meter::RequestOutcome;
 use crate::error::{AuthFailure, Error, ErrorKind};
 use crate::http::auth::rejected_caller::RejectedCaller;
 use crate::http::edge::context::RequestContext;
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 use crate::model::caller::KeyRejectionReason;
 use crate::model::ids::RejectionId;
 use crate::model::rejection::Rejection;
@@ -23,7 +23,7 @@ pub fn record(app: &App, context: &RequestContext, status: u16, error: &Error) {
         method: context.method.to_owned(),
         path: context.route.clone(),
         status,
-        code: words(error.kind()).code.to_owned(),
+        code: mapping(error.kind()).code.to_owned(),
         detail: detail(rejected.reason, error).chars().take(MAX_DETAIL_CHARS).collect(),
         address: context.client_address.map(|address| address.to_string()),
         request_id: context.id.clone(),
@@ -42,7 +42,7 @@ fn rejected_caller(context: &RequestContext, error: &Error) -> Option<RejectedCa
         }
         _ => false,
     };
-    if !is_invalid_credential && words(error.kind()).outcome == RequestOutcome::Answered {
+    if !is_invalid_credential && mapping(error.kind()).outcome == RequestOutcome::Answered {
         return None;
     }
     if let Some(rejected) = context.rejected_caller.get() {

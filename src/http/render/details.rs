@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Issue};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 
 /// The details of a kind of error.
 #[derive(Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ with_error_details! {
 
 impl From<&Error> for ErrorDetails {
     fn from(error: &Error) -> Self {
-        let (code, issues) = (words(error.kind()).code, WireIssue::all_of(error));
+        let (code, issues) = (mapping(error.kind()).code, WireIssue::all_of(error));
         Self { code, issues, ..Self::with_details_of(error) }
     }
 }

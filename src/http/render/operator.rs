@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::http::edge::context::RequestContext;
 use crate::http::family::AcceptedCredentials;
 use crate::http::render::details::{WireIssue, error_responses, with_error_details};
-use crate::http::render::kinds::{status_invalid_as_422, words};
+use crate::http::render::kinds::{mapping, status_invalid_as_422};
 use crate::http::wire::Timestamp;
 
 /// An error of the operator's routes.
@@ -79,7 +79,7 @@ with_error_details! {
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status_invalid_as_422(error.kind());
-    let (code, message) = (words(error.kind()).operator, error.message().to_owned());
+    let (code, message) = (mapping(error.kind()).operator, error.message().to_owned());
     let first = error.issues().first();
     let field = first.filter(|issue| !issue.path.is_empty()).map(|issue| issue.path.join("."));
     let allowed_values = first.map(|issue| issue.allowed.clone()).unwrap_or_default();
