@@ -24,7 +24,7 @@ const PAGE_SIZE: i64 = 1000;
 #[derive(Default)]
 struct VerificationInput {
     heads: Vec<ChainHead>,
-    /// The times since when events are signed, as the log states them.
+    /// The times at which the signing of events began, as the server log states them.
     signing_starts: Vec<DateTime<Utc>>,
 }
 
@@ -53,22 +53,22 @@ impl FindingCounts {
     }
 }
 
-/// Verifies the audit logs of all organizations, deleted ones and the deployment's own included,
-/// and prints the head of each intact chain and every finding. `heads` and those in `files` (logs,
-/// or lists of heads) are earlier ends of chains to compare with.
+/// Verifies the audit logs of all organizations, including deleted ones and the deployment's own,
+/// and prints the head of each intact chain and every finding. `heads`, and those in `files` (logs,
+/// or lists of heads), are earlier ends of chains to compare with.
 ///
 /// # Errors
-/// There are findings, or parts could not be checked because a pepper is not configured; a head is
+/// There are findings, or parts cannot be checked because a pepper is not configured; a head is
 /// malformed; the configuration is invalid, or the database does not respond.
 pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
-    let VerificationInput { heads, signing_starts: since } = read_input(heads, files)?;
+    let VerificationInput { heads, signing_starts } = read_input(heads, files)?;
     let config = load_config()?;
     with_app(config, async |app| {
         let count = heads.len();
         let mut verification = ChainVerifier::with_known_heads(app.audit_signer.clone(), heads);
         let mut counts = FindingCounts::default();
         let start = audit::signing_start(app).await?;
-        if let Some(fault) = signing_start_fault(start.as_ref(), &since) {
+        if let Some(fault) = signing_start_fault(start.as_ref(), &signing_starts) {
             let organization = "system".to_owned();
             counts.report(vec![ChainObservation::Faulty(AuditFinding { organization, fault })])?;
         }
@@ -78,7 +78,7 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
             format!("{links} events in {chains} chains, {count} heads to compare with");
         if let (older @ 1.., Some((start, _))) = (verification.unsigned, start) {
             let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-            let _ = write!(summary, ", {older} events from before events were signed ({since})");
+            let _ = write!(summary, ", {older} events from before the signing of events ({since})");
         }
         if verification.pruned > 0 {
             let _ = write!(summary, ", {} older ones removed by retention", verification.pruned);
@@ -87,11 +87,11 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
     })
 }
 
-/// Returns the fault of the database's record since when events are signed, if any: its MAC does
-/// not match, or it is later than the log states.
+/// Returns the fault of the stored start of signing, if any: its MAC does not match, or it is later
+/// than the server log states.
 fn signing_start_fault(
     start: Option<&(SigningStart, MacCheck)>,
-    since: &[DateTime<Utc>],
+    logged_starts: &[DateTime<Utc>],
 ) -> Option<AuditFault> {
     let is_later =
         |logged: &&DateTime<Utc>| start.is_none_or(|(start, _)| start.started_at > **logged);
@@ -101,7 +101,7 @@ fn signing_start_fault(
             Some(AuditFault::UnknownSigningStartPepper(pepper.clone()))
         }
         Some((_, MacCheck::Valid)) | None => {
-            since.iter().find(is_later).copied().map(AuditFault::SigningStartMismatch)
+            logged_starts.iter().find(is_later).copied().map(AuditFault::SigningStartMismatch)
         }
     }
 }
@@ -132,11 +132,13 @@ fn read_input(heads: &[String], files: &[PathBuf]) -> Result<VerificationInput, 
         VerificationInput { heads: heads.collect::<Result<_, _>>()?, signing_starts: Vec::new() };
     for file in files {
         let file_error = |why: String| Failure::Message(format!("{}: {why}", file.display()));
-        for (at, line) in lines(file).map_err(|error| file_error(error.to_string()))?.enumerate() {
+        for (index, line) in lines(file).map_err(|error| file_error(error.to_string()))?.enumerate()
+        {
             let line = line.map_err(|error| file_error(error.to_string()))?;
             let line = String::from_utf8_lossy(&line);
             let head = ChainHead::find_in_line(&line);
-            let head = head.map_err(|why| file_error(format!("line {}: a head {why}", at + 1)))?;
+            let head =
+                head.map_err(|why| file_error(format!("line {}: a head {why}", index + 1)))?;
             input.heads.extend(head);
             input.signing_starts.extend(parse_signing_since(&line));
         }

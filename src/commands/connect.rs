@@ -15,10 +15,10 @@ use crate::repo::{catalog, connection_settings};
 
 /// The timeout of one attempt to connect.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before the next attempt.
+/// The time between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long to wait for a session behind a pooler. If the pooler has none left while another
-/// connection is idle, it does not share sessions between clients.
+/// The maximum time to wait for a session behind a pooler. If the pooler has none left while
+/// another connection is idle, it does not share sessions between clients.
 const POOLER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest server version that supports what the migrations use: 14.
 pub(super) const MIN_SERVER_VERSION: i32 = 140_000;
@@ -101,7 +101,7 @@ fn is_startup_parameter_error(error: &sqlx::Error) -> bool {
 }
 
 /// Returns whether a pooler in statement mode rejected a transaction of several statements.
-fn is_of_pool_mode(error: &dyn DatabaseError) -> bool {
+fn is_statement_mode_error(error: &dyn DatabaseError) -> bool {
     error.message().contains("statement pooling mode")
 }
 
@@ -120,7 +120,7 @@ fn is_retryable(failure: &Failure) -> bool {
     }
 }
 
-/// Finds out which pooler is in front of the database, and whether its clients share sessions.
+/// Detects the pooler in front of the database, and whether its clients share sessions.
 async fn detect_pooler(
     options: &PgConnectOptions,
     db: &mut PgConnection,
@@ -146,7 +146,7 @@ async fn detect_pooler(
         is_shared = match timeout(POOLER_TIMEOUT, probe).await {
             Ok(Ok(is_shared)) => is_shared,
             // The pooler is in statement mode.
-            Ok(Err(sqlx::Error::Database(error))) if is_of_pool_mode(&*error) => true,
+            Ok(Err(sqlx::Error::Database(error))) if is_statement_mode_error(&*error) => true,
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => false,
         };

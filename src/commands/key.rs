@@ -11,7 +11,7 @@ use crate::repo::keys;
 /// Checks whether `text` (or, for `-`, standard input) is a well-formed key of this deployment.
 ///
 /// # Errors
-/// It is not, or `KEY_PREFIX` or `PAT_PREFIX` is invalid.
+/// The text is not a well-formed key, or `KEY_PREFIX` or `PAT_PREFIX` is invalid.
 pub fn check(text: &str) -> Result<(), Failure> {
     let mut input = String::new();
     if text == "-" {

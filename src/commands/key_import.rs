@@ -1,5 +1,5 @@
-//! `tenantry key import`: imports keys that another system created, so that clients need no new
-//! ones.
+//! `tenantry key import`: imports keys that another system created, so that clients can continue to
+//! use them.
 
 use hex::FromHex;
 use std::fmt::Display;
@@ -64,10 +64,10 @@ struct ImportLine {
 
 fn parse(text: &str, catalogue: &ScopeCatalogue) -> Result<Vec<ImportedKey>, Failure> {
     let (mut keys, mut problems) = (Vec::new(), Vec::new());
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match parse_line(at + 1, line, catalogue) {
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match parse_line(index + 1, line, catalogue) {
             Ok(key) => keys.push(key),
-            Err(ValidationError(why)) => problems.push(format!("line {}: {why}", at + 1)),
+            Err(ValidationError(why)) => problems.push(format!("line {}: {why}", index + 1)),
         }
     }
     if problems.is_empty() { Ok(keys) } else { Err(Failure::Message(problems.join("\n  "))) }

@@ -1,10 +1,10 @@
-//! `tenantry mail retry`: retries mail whose delivery was given up.
+//! `tenantry mail retry`: retries undeliverable mail.
 
 use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::repo::jobs;
 
-/// Queues mail again whose delivery was given up, of one kind or all, and prints how many. A
+/// Queues undeliverable mail again, of one kind or of all kinds, and prints the number of mails. A
 /// running server sends it within half a minute, with new links.
 pub fn retry(kind: Option<&str>) -> Result<(), Failure> {
     let count = with_app(load_config()?, async |app| {

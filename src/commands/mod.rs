@@ -103,7 +103,7 @@ fn database_message(error: &sqlx::Error) -> String {
 fn migration_message(error: &MigrateError) -> String {
     match error {
         MigrateError::VersionMissing(_) => {
-            "the schema of this database is of a newer version of Tenantry: run that version; to \
+            "the schema of this database is from a newer version of Tenantry: run that version; to \
              return to this version temporarily, set ALLOW_NEWER_SCHEMA=on (it works for one \
              version back)"
                 .to_owned()

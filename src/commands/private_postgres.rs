@@ -30,7 +30,8 @@ pub fn run(program: &str, arguments: &[OsString]) -> Result<(), Failure> {
 /// Upgrades the private database to the newest installed Postgres, or to the one in `to`.
 ///
 /// # Errors
-/// There is no private database, a server uses it, or it cannot be copied. It is then unchanged.
+/// There is no private database, a server uses it, or it cannot be copied. The database is then
+/// unchanged.
 pub fn upgrade(to: Option<&Path>) -> Result<(), Failure> {
     let settings = settings()?;
     let upgraded = upgrade_cluster(&cluster_settings(&settings)?, to, copy_database)?;

@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::commands::Failure;
 
-/// Signals that would by default end a process at once, and that have no meaning for the server:
-/// requests to rotate logs or reload settings, timers, a file that became too large.
+/// Signals that would by default end a process immediately, and that have no meaning for the
+/// server: requests to rotate logs or reload settings, timers, a file that became too large.
 const IGNORED: [SignalNumber; 8] = [
     SignalNumber::USR1,
     SignalNumber::USR2,
@@ -62,7 +62,7 @@ impl Signals {
     }
 }
 
-/// Ignores every signal that can be ignored, in a process that ends without one.
+/// Ignores these signals and those that would stop a server, in a process that ends by itself.
 pub(super) fn ignore_all() -> Result<(), Failure> {
     // A listener must be created within a runtime. Its effect lasts as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

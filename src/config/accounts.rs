@@ -22,7 +22,7 @@ impl AccountSettings {
     pub(super) fn read(env: &mut Env<'_>, key_format: &KeyFormat) -> Self {
         let required = env.optional("REQUIRE_EMAIL_VERIFICATION", parse_switch);
         let token_format = token_format(env);
-        // So that no text has both formats.
+        // No text may match both formats.
         let (one, other) = (token_format.prefix(), key_format.prefix());
         if one.starts_with(other) || other.starts_with(one) {
             let problem = "must not begin with the value of KEY_PREFIX, nor KEY_PREFIX with this";

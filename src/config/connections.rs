@@ -10,21 +10,22 @@ use crate::model::ValidationError;
 pub struct ConnectionSettings {
     /// The maximum number of open connections.
     pub max_connections: usize,
-    /// The maximum number of them from one client address.
+    /// The maximum number of open connections from one client address.
     pub max_per_address: usize,
-    /// How long a connection may be idle, before its first request and between requests.
+    /// The maximum time that a connection may be idle, before its first request and between
+    /// requests.
     pub keep_alive: Duration,
-    /// How long the head of a request may take to arrive.
+    /// The maximum time for the head of a request to arrive.
     pub header_timeout: Duration,
-    /// How long the body of a request may take to arrive.
+    /// The maximum time for the body of a request to arrive.
     pub body_timeout: Duration,
-    /// How long a request may take from its head to its response.
+    /// The maximum time from the head of a request to its response.
     pub request_timeout: Duration,
-    /// How long a client may leave a response unread.
+    /// The maximum time that a client may leave a response unread.
     pub send_timeout: Duration,
-    /// How long new connections are still accepted after the signal to stop.
+    /// The time during which new connections are still accepted after the signal to stop.
     pub shutdown_grace: Duration,
-    /// How long requests and idle connections may continue after that.
+    /// The maximum time that requests and idle connections may continue after `shutdown_grace`.
     pub shutdown_drain: Duration,
 }
 

@@ -22,11 +22,11 @@ pub struct DatabaseSettings {
     pub url: Option<PgConnectOptions>,
     /// The maximum number of connections, besides those for lookups.
     pub max_connections: u32,
-    /// How long to wait at start for a database that is not reachable yet.
+    /// The maximum time to wait at start for a database that is not reachable yet.
     pub wait: Duration,
     /// Whether the server reports that it is ready while its database is read-only.
     pub is_ready_when_read_only: bool,
-    /// Whether the server works with a schema of a newer version.
+    /// Whether the server runs on a schema from a newer version.
     pub allow_newer_schema: bool,
     /// The folder of a private database, generated secrets and mail files.
     pub data_dir: PathBuf,

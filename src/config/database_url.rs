@@ -244,8 +244,8 @@ mod tests {
         for (text, expected) in
             [("require", "VerifyCa"), ("verify-ca", "VerifyCa"), ("verify-full", "VerifyFull")]
         {
-            let of_url = mode(&format!("postgres://h/db?sslmode={text}"), None);
-            assert_eq!(of_url.expect("a mode"), expected);
+            let from_url = mode(&format!("postgres://h/db?sslmode={text}"), None);
+            assert_eq!(from_url.expect("a mode"), expected);
             assert_eq!(mode("postgres://h/db", Some(text)).expect("a mode"), expected);
         }
         for url in ["postgres://h/db", "postgres://h/db?sslmode=prefer"] {

@@ -19,7 +19,8 @@ impl<'a> Env<'a> {
     /// Reads variables from the environment of this process.
     #[must_use]
     pub fn from_process() -> Self {
-        // A value that is not UTF-8 counts as set. It becomes a text that no setting accepts.
+        // A value that is not UTF-8 counts as set. Its invalid bytes become U+FFFD, which no
+        // setting with a fixed format accepts.
         Self::from_source(|name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 

@@ -68,7 +68,7 @@ pub struct Config {
     pub stripe: StripeSettings,
     /// The rate limits.
     pub rate_limits: RateLimitSettings,
-    /// How long data is stored after it has ended.
+    /// The retention periods.
     pub retention: RetentionSettings,
     /// Logs, metrics and traces.
     pub telemetry: TelemetrySettings,

@@ -1,4 +1,4 @@
-//! The limits of each plan: the contract's table, and the operator's changes to it.
+//! The limits of each plan: the contract's table, and the operator's overrides.
 
 use serde_json::Value;
 
@@ -51,24 +51,27 @@ impl Plans {
     }
 }
 
-/// Parses changes such as `{"starter":{"keys":500,"seats":null}}`. Limits that are not named keep
+/// Parses overrides such as `{"starter":{"keys":500,"seats":null}}`. Limits that are not named keep
 /// their defaults, and null means unlimited.
 fn parse(text: &str) -> Result<Plans, ValidationError> {
     let expected = r#"must be JSON such as {"starter":{"keys":500,"seats":null}}"#;
     let overrides: UniqueObject<UniqueObject<Value>> =
         serde_json::from_str(text).map_err(|error| format!("{expected}: {error}"))?;
     let mut plans = Plans::default();
-    for (word, UniqueObject(limits)) in &overrides.0 {
-        let plan = Plan::parse(word).ok_or_else(|| {
-            let plans = Plan::ALL.map(|(_, word)| word).join(", ");
-            format!("must not name the unknown plan {word:?}; the plans are {plans}")
+    for (wire_name, UniqueObject(limits)) in &overrides.0 {
+        let plan = Plan::parse(wire_name).ok_or_else(|| {
+            let plans = Plan::ALL.map(|(_, wire_name)| wire_name).join(", ");
+            format!("must not name the unknown plan {wire_name:?}; the plans are {plans}")
         })?;
         for (name, limit) in limits {
             let limit_field = limit_mut(&mut plans.0[plan as usize], name).ok_or_else(|| {
-                format!("must not name the unknown limit {name:?} of {word}; {LIMIT_NAMES}")
+                format!("must not name the unknown limit {name:?} of {wire_name}; {LIMIT_NAMES}")
             })?;
-            let invalid =
-                || format!("must set {name} of {word} to null or a whole number up to {MAX_LIMIT}");
+            let invalid = || {
+                format!(
+                    "must set {name} of {wire_name} to null or a whole number up to {MAX_LIMIT}"
+                )
+            };
             *limit_field = match limit {
                 Value::Null => None,
                 limit => {
@@ -80,7 +83,7 @@ fn parse(text: &str) -> Result<Plans, ValidationError> {
         let per_minute = plans.of(plan).requests_per_minute;
         if per_minute.is_some_and(|limit| !(1..=MAX_PER_MINUTE).contains(&limit)) {
             return Err(format!(
-                "must set requests_per_minute of {word} to null or a number from 1 to \
+                "must set requests_per_minute of {wire_name} to null or a number from 1 to \
                  {MAX_PER_MINUTE}"
             )
             .into());
@@ -89,7 +92,7 @@ fn parse(text: &str) -> Result<Plans, ValidationError> {
     Ok(plans)
 }
 
-/// The maximum of requests per minute. The minimum is 1: to reject all requests, an operator
+/// The maximum number of requests per minute. The minimum is 1: to reject all requests, an operator
 /// suspends the organization.
 const MAX_PER_MINUTE: u64 = u32::MAX as u64;
 
@@ -114,15 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn named_limits_are_changed_and_the_others_stay() {
+    fn named_limits_are_overridden_and_the_others_keep_their_defaults() {
         let plans = parse(r#"{"starter":{"keys":500,"seats":null},"trial":{"projects":0}}"#);
-        let plans = plans.expect("changes");
+        let plans = plans.expect("overrides");
         let starter = plans.of(Plan::Starter);
         assert_eq!((starter.keys, starter.seats, starter.projects), (Some(500), None, Some(50)));
         assert_eq!(plans.of(Plan::Trial).projects, Some(0));
         assert_eq!(plans.of(Plan::Pro), plans.of(Plan::Standard));
         let max = parse(r#"{"trial":{"requests_per_minute":4294967295,"requests_per_month":0}}"#);
-        assert_eq!(max.expect("changes").of(Plan::Trial).requests_per_month, Some(0));
+        assert_eq!(max.expect("overrides").of(Plan::Trial).requests_per_month, Some(0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The rate limit settings: a profile, and the operator's changes to it.
+//! The rate limit settings: a profile, and the operator's overrides.
 
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ pub struct RateLimitSetting {
 pub struct RateLimitSettings {
     /// Whether rate limits apply at all.
     pub is_on: bool,
-    /// Whether the operator changed individual limits.
+    /// Whether the operator set `LIMITS`.
     pub has_overrides: bool,
     /// The settings, in the order of [`RateLimit::ALL`].
     settings: [RateLimitSetting; RateLimit::ALL.len()],
@@ -75,21 +75,21 @@ const MAX_WINDOW_SECONDS: u64 = 31 * 24 * 3_600;
 /// The largest quota.
 const MAX_QUOTA: u64 = 1_000_000_000;
 
-/// Returns the profile's settings with the operator's changes.
+/// Returns the profile's settings with the operator's overrides.
 fn apply_overrides(
     text: &str,
     mut settings: [RateLimitSetting; RateLimit::ALL.len()],
 ) -> Result<[RateLimitSetting; RateLimit::ALL.len()], ValidationError> {
-    let changes: UniqueObject<UniqueObject<Value>> =
+    let overrides: UniqueObject<UniqueObject<Value>> =
         serde_json::from_str(text).map_err(|error| format!("{FORMAT_MESSAGE}: {error}"))?;
-    for (name, UniqueObject(change)) in &changes.0 {
+    for (name, UniqueObject(fields)) in &overrides.0 {
         let limit = RateLimit::ALL.into_iter().find(|limit| limit.as_str() == name);
         let limit = limit.ok_or_else(|| {
             let names = RateLimit::ALL.map(RateLimit::as_str).join(", ");
             format!("must not name the unknown limit {name:?}; the limits are {names}")
         })?;
         let setting = &mut settings[limit as usize];
-        for (field, value) in change {
+        for (field, value) in fields {
             let whole = |max: u64| value.as_u64().filter(|number| (1..=max).contains(number));
             match field.as_str() {
                 "quota" => {
@@ -113,18 +113,19 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<RateLimitSettings, crate::config::ConfigError> {
-        let of =
+        let find =
             |name: &str| pairs.iter().find(|(it, _)| *it == name).map(|(_, it)| (*it).to_owned());
-        let mut env = Env::from_source(of);
+        let mut env = Env::from_source(find);
         let settings = RateLimitSettings::read(&mut env);
         env.check_problems().map(|()| settings)
     }
 
     #[test]
-    fn named_limits_are_changed_and_the_others_are_the_profile_s() {
-        let changes = r#"{"sign_in":{"quota":7},"key_mint":{"window_s":60,"only_observed":true}}"#;
+    fn named_limits_are_overridden_and_the_others_keep_the_profile_s_settings() {
+        let overrides =
+            r#"{"sign_in":{"quota":7},"key_mint":{"window_s":60,"only_observed":true}}"#;
         let settings =
-            read(&[("LIMITS", changes), ("LIMITS_PROFILE", "strict")]).expect("settings");
+            read(&[("LIMITS", overrides), ("LIMITS_PROFILE", "strict")]).expect("settings");
         let strict = RateLimit::SignIn.strict_rate();
         assert_eq!(settings.of(RateLimit::SignIn).rate, Rate { quota: 7, ..strict });
         assert!(settings.of(RateLimit::KeyMint).only_observed);
@@ -138,15 +139,15 @@ mod tests {
             usual.is_on && usual.of(RateLimit::Address).rate == RateLimit::Address.default_rate()
         );
         let off = [("LIMITS_PROFILE", "off"), ("LIMITS", "{}")];
-        for (count, is_changed) in [(1, false), (2, true)] {
+        for (count, has_overrides) in [(1, false), (2, true)] {
             let off = read(&off[..count]).expect("settings");
-            assert_eq!((off.is_on, off.has_overrides), (false, is_changed));
+            assert_eq!((off.is_on, off.has_overrides), (false, has_overrides));
         }
     }
 
     #[test]
     fn an_unknown_limit_or_setting_is_a_problem() {
-        for changes in [
+        for overrides in [
             "[]",
             r#"{"never":{}}"#,
             r#"{"sign_in":5}"#,
@@ -158,7 +159,7 @@ mod tests {
             r#"{"sign_in":{"quota":1},"sign_in":{"window_s":1}}"#,
             r#"{"sign_in":{"quota":1,"quota":2}}"#,
         ] {
-            assert!(read(&[("LIMITS", changes)]).is_err(), "{changes}");
+            assert!(read(&[("LIMITS", overrides)]).is_err(), "{overrides}");
         }
         assert!(read(&[("LIMITS_PROFILE", "lax")]).is_err());
     }

@@ -1,4 +1,4 @@
-//! How many days data is stored after it has ended.
+//! The retention periods: the number of days that data is stored after it has ended.
 
 use std::ops::RangeInclusive;
 
@@ -16,8 +16,8 @@ const _: () = assert!(
     "sessions are deleted while their networks must still be known"
 );
 
-/// How many days data is stored after it has ended. Data without a setting is deleted when it ends,
-/// or stored forever (README, *Retention*).
+/// The number of days that data is stored after it has ended. Data without a setting is deleted
+/// when it ends, or stored forever (README, *Retention*).
 #[derive(Clone, Copy, Debug)]
 pub struct RetentionSettings {
     /// The remaining data of a deleted organization.
@@ -55,7 +55,7 @@ impl RetentionSettings {
             sessions: days("RETENTION_SESSIONS_DAYS", MIN_SESSION_DAYS, 30),
             mail: days("RETENTION_MAIL_DAYS", 1, 30),
             rejections: days("RETENTION_DENIALS_DAYS", 1, 30),
-            // The minimum leaves time to investigate who did something.
+            // The minimum leaves time for an investigation.
             audit: self::days(env, "RETENTION_AUDIT_DAYS", 30..=MAX_DAYS),
         }
     }

@@ -146,9 +146,9 @@ fn parse_sampler(text: &str) -> Result<(), ValidationError> {
 
 /// Returns whether the propagators include the W3C trace context.
 fn parse_propagators(text: &str) -> Result<bool, ValidationError> {
-    let words: Vec<_> = text.split(',').map(str::trim).collect();
-    if words.iter().all(|word| matches!(*word, "tracecontext" | "baggage" | "none")) {
-        return Ok(words.contains(&"tracecontext"));
+    let names: Vec<_> = text.split(',').map(str::trim).collect();
+    if names.iter().all(|name| matches!(*name, "tracecontext" | "baggage" | "none")) {
+        return Ok(names.contains(&"tracecontext"));
     }
     Err("must be tracecontext, baggage, both separated by a comma, or none".into())
 }

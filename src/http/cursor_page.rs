@@ -34,7 +34,8 @@ impl CursorPage {
     }
 
     /// Reads this page and returns its items with the cursor of the next page, if there is one.
-    /// `list` gets the position of the last item before the page, and how many items to return.
+    /// `list` receives the position of the last item before the page, and the number of items to
+    /// return.
     ///
     /// # Errors
     /// The errors of `list`.

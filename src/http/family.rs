@@ -1,5 +1,6 @@
 //! The families of routes, and the facts of each route that middleware needs before its handler
-//! runs: which family it is, which credentials it accepts, what it costs and what it counts as.
+//! runs: its family, the credentials that it accepts, its cost, and the limits that it counts
+//! against.
 //!
 //! A family declares its routes with [`FamilyRoutes`], which takes these facts with every route.
 //! [`RouteTable`] finds them again through the route that a request matched.
@@ -19,7 +20,7 @@ use crate::model::caller::Credential;
 /// A family of routes, each for one audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// A stranger's script, later its key.
+    /// Scripts that sign up without an account, and then use their keys.
     Onboarding,
     /// A dashboard front end.
     Account,
@@ -63,7 +64,7 @@ impl Family {
         }
     }
 
-    /// The family's name in logs and metrics.
+    /// Returns the family's name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +99,7 @@ pub enum AcceptedCredentials {
 }
 
 impl AcceptedCredentials {
-    /// Whether the route accepts this credential.
+    /// Returns whether the route accepts this credential.
     #[must_use]
     pub const fn accepts(self, credential: &Credential) -> bool {
         match self {
@@ -111,16 +112,16 @@ impl AcceptedCredentials {
     }
 }
 
-/// What a request of a route costs, and what it counts as.
+/// The cost of a route's requests, and the limits that they count against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteKind {
     /// The order in which requests are shed under load.
     pub cost: Cost,
-    /// Whether it stays open to keys and tokens of an organization that has spent its monthly
-    /// quota: what shows the usage, and what ends a key.
+    /// Whether keys and tokens may call the route after their organization has used up its monthly
+    /// quota. They may show the usage and revoke keys.
     pub is_quota_exempt: bool,
     /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
-    /// not: ending a credential must not be delayed by what a colleague does.
+    /// not, because the changes of a colleague must not delay the revocation of a credential.
     pub is_change: bool,
 }
 
@@ -142,26 +143,26 @@ impl RouteKind {
         Self { cost, is_quota_exempt: false, is_change }
     }
 
-    /// The same kind, open after the monthly quota is spent.
+    /// Returns the same kind, without the monthly quota.
     #[must_use]
     pub const fn quota_exempt(self) -> Self {
         Self { is_quota_exempt: true, ..self }
     }
 
-    /// The kind of a request that matches no declared route.
+    /// Returns the kind of a request that matches no declared route.
     fn of_method(method: &Method) -> Self {
         if method.is_safe() { Self::READ } else { Self::WRITE }
     }
 }
 
-/// What middleware knows of a request's route.
+/// The facts of a request's route that middleware needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteFacts {
-    /// Its family.
+    /// The family of the route.
     pub family: Family,
     /// The credentials that it accepts.
     pub credentials: AcceptedCredentials,
-    /// What it costs and counts as.
+    /// The cost of the request, and the limits that it counts against.
     pub kind: RouteKind,
 }
 
@@ -178,8 +179,8 @@ struct DeclaredRoute {
 }
 
 impl RouteTable {
-    /// Returns the facts of a request: those of the route that it matched, or, for a method that
-    /// the path does not have, those of the path. Without a declared route, its path decides.
+    /// Returns the facts of a request: those of the route that it matched; for a method that the
+    /// path does not have, those of the path. Without a declared route, they follow from the path.
     #[must_use]
     pub fn facts(&self, route: &str, method: &Method, path: &str) -> RouteFacts {
         if let Some(declared) = self.find(route, method) {
@@ -215,7 +216,7 @@ impl RouteTable {
         self.0.get(route)?.iter().find(|declared| declared.method == method)
     }
 
-    /// Gives these facts to every method of the path that has none yet.
+    /// Sets these facts for every method of the path that has none yet.
     fn set_default(&mut self, path: &str, facts: RouteFacts) {
         let all = [
             Method::GET,
@@ -245,7 +246,7 @@ impl RouteTable {
     }
 }
 
-/// HEAD is answered by the route of GET.
+/// Returns GET for HEAD, because the route of GET handles HEAD.
 fn get_for_head(method: &Method) -> &Method {
     if *method == Method::HEAD { &Method::GET } else { method }
 }
@@ -258,7 +259,7 @@ pub struct FamilyRoutes {
 }
 
 impl FamilyRoutes {
-    /// No routes yet.
+    /// Creates a family without routes.
     #[must_use]
     pub fn new(family: Family, credentials: AcceptedCredentials) -> Self {
         Self { family, credentials, routes: Routes::default() }
@@ -278,8 +279,8 @@ impl FamilyRoutes {
         self
     }
 
-    /// Adds handlers of a path that the API description does not contain, because a described route
-    /// stands for them. They accept any query parameters.
+    /// Adds handlers of a path that the API description does not contain, because it describes
+    /// another route in their place. They accept any query parameters.
     #[must_use]
     pub fn undescribed(mut self, kind: RouteKind, path: &str, handlers: MethodRouter<App>) -> Self {
         let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
@@ -298,9 +299,9 @@ impl From<FamilyRoutes> for Routes {
 /// Routes with their descriptions and their facts.
 #[derive(Default)]
 pub struct Routes {
-    /// The routes, described.
+    /// The routes, with their descriptions.
     pub router: OpenApiRouter<App>,
-    /// Their facts.
+    /// The facts of the routes.
     pub table: RouteTable,
 }
 
@@ -314,7 +315,7 @@ impl Routes {
     }
 }
 
-/// The operations of a path item, by method.
+/// Returns the operations of a path item, by method.
 fn operations_of(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let operations = [
         (Method::GET, &item.get),

@@ -1,5 +1,6 @@
-//! What the families' endpoints for organization keys share: rate limits, idempotency, and what a
-//! replay requires of its caller. The families differ in their fields and in their responses.
+//! The shared part of the families' endpoints for organization keys: rate limits, idempotency, and
+//! the permissions that a replay requires of its caller. The families differ in their fields and in
+//! their responses.
 
 use std::sync::Arc;
 
@@ -25,16 +26,16 @@ use crate::model::member::KeyInvitedMembership;
 pub struct KeyChangeRequest<'a> {
     /// The state of the server.
     pub app: &'a App,
-    /// Who changes them.
+    /// The caller that makes the change.
     pub caller: &'a Arc<Caller>,
     /// The request.
     pub context: &'a RequestContext,
-    /// Its idempotency key.
+    /// The idempotency key of the request.
     pub idempotency: Idempotency,
 }
 
 impl KeyChangeRequest<'_> {
-    /// Creates a key. `spec` is what it may do, given the caller as they are in the transaction.
+    /// Creates a key. `spec` returns its settings, for the caller as read in the transaction.
     ///
     /// # Errors
     /// Rate limited; the errors of [`keys::create`].
@@ -104,7 +105,8 @@ impl KeyChangeRequest<'_> {
             .await
     }
 
-    /// Revokes a key. `respond` gets the memberships that its invitations led to.
+    /// Revokes a key. `respond` receives the memberships that were created by accepting its
+    /// invitations.
     ///
     /// # Errors
     /// The errors of [`keys::revoke`].

@@ -40,7 +40,7 @@ use self::verification::LocalVerifier;
 use crate::app::App;
 use crate::error::Error;
 
-/// Every route of every family, described, with its facts.
+/// Returns every route of every family, with its description and its facts.
 #[must_use]
 pub fn routes() -> Routes {
     Routes::default()
@@ -52,18 +52,19 @@ pub fn routes() -> Routes {
         .merge(verification::routes())
 }
 
-/// The whole server.
+/// Returns the router of the whole server.
 pub fn router(app: &App) -> Router {
     let ApiDescription { router, table, document } = openapi::describe(routes());
-    let product = router.method_not_allowed_fallback(method_not_allowed);
-    let product = product.layer(from_fn_with_state(app.clone(), auth::identify));
-    let others =
+    let family_routes = router.method_not_allowed_fallback(method_not_allowed);
+    let family_routes = family_routes.layer(from_fn_with_state(app.clone(), auth::identify));
+    let other_routes =
         jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
-    let others = others.fallback(not_found);
-    let others = others.method_not_allowed_fallback(method_not_allowed);
-    let others = others.layer(from_fn_with_state(app.clone(), rate_limits::limit_by_address));
+    let other_routes = other_routes.fallback(not_found);
+    let other_routes = other_routes.method_not_allowed_fallback(method_not_allowed);
+    let other_routes =
+        other_routes.layer(from_fn_with_state(app.clone(), rate_limits::limit_by_address));
     let health = health::routes().method_not_allowed_fallback(method_not_allowed);
-    with_middleware(app, table, product.merge(others).merge(health))
+    with_middleware(app, table, family_routes.merge(other_routes).merge(health))
 }
 
 /// The routes for verifiers alone, for a listener that only the operator's proxies reach: a caller
@@ -86,7 +87,7 @@ async fn not_found() -> Error {
     render::from_status(StatusCode::NOT_FOUND)
 }
 
-/// The router adds `Allow`.
+/// Renders a 405. The router adds `Allow`.
 async fn method_not_allowed(_: CountedRequest) -> Error {
     render::from_status(StatusCode::METHOD_NOT_ALLOWED)
 }

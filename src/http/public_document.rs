@@ -20,7 +20,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 pub struct PublicDocument {
     content_type: HeaderValue,
     text: Bytes,
-    /// Weak, since it also applies to the compressed text.
+    /// Weak, because it also applies to the compressed text.
     etag: String,
     gzip: OnceLock<Option<Bytes>>,
 }
@@ -71,7 +71,7 @@ impl PublicDocument {
         response
     }
 
-    /// Whether `If-None-Match` contains the `ETag` of the document, by weak comparison.
+    /// Returns whether `If-None-Match` contains the `ETag` of the document, by weak comparison.
     fn matches_if_none_match(&self, headers: &HeaderMap) -> bool {
         let strong = self.etag.trim_start_matches("W/");
         list_members(headers, &header::IF_NONE_MATCH)
@@ -85,7 +85,7 @@ fn list_members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether `Accept-Encoding` contains gzip with a weight above 0.
+/// Returns whether `Accept-Encoding` contains gzip with a weight above 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     list_members(headers, &header::ACCEPT_ENCODING).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);

@@ -1,8 +1,8 @@
 //! Parses the parameters of a query string, and collects all issues with them.
 //!
 //! The known parameters of a route are those of its API description. An unknown parameter is
-//! rejected after the request's credential was verified. It is not ignored, since the caller could
-//! rely on it, for example on a scope to check for.
+//! rejected after the request's credential was verified. It is not ignored, because the caller
+//! could rely on it, for example on a scope to check for.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use crate::model::ValidationError;
 /// The maximum length of the reason for a change.
 const MAX_REASON_CHARS: usize = 256;
 
-/// How many characters of an unknown parameter's name an issue contains.
+/// The maximum number of characters of an unknown parameter's name in an issue.
 const MAX_NAME_CHARS: usize = 64;
 
 /// The query parameters that a route knows: those of its API description.
@@ -28,7 +28,7 @@ pub struct KnownParameters(HashSet<String>);
 
 impl KnownParameters {
     /// Returns the parameters of a described route; `None` for one that responds with an HTML page,
-    /// since mail clients append parameters to the URLs of such pages.
+    /// because mail clients append parameters to the URLs of such pages.
     #[must_use]
     pub fn of(operation: &Operation) -> Option<Self> {
         (!is_html_page(operation)).then(|| Self(parameters_of(operation)))
@@ -52,7 +52,7 @@ impl KnownParameters {
     }
 }
 
-/// Whether the operation responds with an HTML page.
+/// Returns whether the operation responds with an HTML page.
 fn is_html_page(operation: &Operation) -> bool {
     let responses = operation.responses.responses.values().filter_map(inline);
     responses.flat_map(|response| response.content.keys()).any(|kind| kind.starts_with("text/html"))

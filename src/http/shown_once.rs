@@ -1,5 +1,5 @@
-//! Secrets in response bodies. A secret is a type there, so that a body can be stored for replays
-//! without any of them, wherever in it they are.
+//! Secrets in response bodies. There, a secret is a type, so that a body can be stored for replays
+//! without its secrets, wherever in the body they are.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::error::Error;
 use crate::model::secret::Secret;
 
 thread_local! {
-    /// What this thread serializes now. Serde passes no context to a field, and the serialization
+    /// What this thread is serializing. Serde passes no context to a field, and the serialization
     /// of a body never leaves its thread.
     static SERIALIZING: RefCell<Option<Serializing>> = const { RefCell::new(None) };
 }
 
-/// What a body with secrets is serialized for.
+/// The purpose for which a body with secrets is serialized.
 enum Serializing {
-    /// The response that shows the secrets; those that were written.
+    /// The response that contains the secrets, with those that were written so far.
     Response(Vec<Secret>),
-    /// The record that replays the response without them.
+    /// The stored body of a replay, which does not contain them.
     Record,
 }
 
 /// A secret in a response body, or nothing.
 ///
 /// Invariant: only [`JsonWithSecrets`] writes its text. For [`to_stored_value`] a member with
-/// `skip_serializing_if = "ShownOnce::is_hidden"` is left out, and another one is null. Any other
+/// `skip_serializing_if = "ShownOnce::is_hidden"` is omitted, and another one is null. Any other
 /// serialization is an error, so that no response lacks its secret unnoticed.
 #[derive(Default)]
 pub struct ShownOnce(Option<Secret>);
@@ -38,7 +38,8 @@ impl ShownOnce {
     /// No secret, for a response that has the same shape as one with a secret.
     pub const NOTHING: Self = Self(None);
 
-    /// Whether nothing is serialized in its place.
+    /// Returns whether it is serialized as nothing: it contains no secret, or the body is being
+    /// stored.
     #[must_use]
     pub fn is_hidden(&self) -> bool {
         let is_record = |mode: &Option<Serializing>| matches!(mode, Some(Serializing::Record));
@@ -66,16 +67,16 @@ impl Serialize for ShownOnce {
             Some(Serializing::Record) | None => false,
         });
         if !is_response {
-            return Err(S::Error::custom("a secret outside JsonWithSecrets"));
+            return Err(S::Error::custom("a secret was serialized outside JsonWithSecrets"));
         }
         serializer.serialize_str(text)
     }
 }
 
-/// Returns a body as it is stored for replays: without its secrets.
+/// Serializes a body for replays, without its secrets.
 ///
 /// # Errors
-/// The body has no form in JSON.
+/// The body cannot be serialized as JSON.
 pub fn to_stored_value<T: Serialize>(body: &T) -> serde_json::Result<serde_json::Value> {
     let _serialization = Serialization::start(Serializing::Record);
     serde_json::to_value(body)
@@ -103,11 +104,11 @@ impl<T: Serialize> IntoResponse for JsonWithSecrets<T> {
     }
 }
 
-/// The secrets in a response, in its extensions, for whoever checks that they are nowhere else.
+/// The secrets in a response, in its extensions, for checks that they appear nowhere else.
 #[derive(Clone)]
 pub struct ShownSecrets(pub Arc<[Secret]>);
 
-/// The serialization of one body. When it is dropped, by a panic, too, secrets can no longer be
+/// The serialization of one body. When it is dropped, even by a panic, secrets can no longer be
 /// serialized.
 struct Serialization;
 
@@ -189,12 +190,12 @@ mod tests {
         assert_eq!(shown, ["one", "two", "three", "four", "five", "six"]);
         let text = text_of(response).await;
         assert!(shown.iter().all(|secret| text.contains(&format!("\"{secret}\""))), "{text}");
-        assert_eq!(to_stored_value(&body()).expect("JSON"), expected, "and hidden again");
-        serde_json::to_value(body()).expect_err("neither of both");
+        assert_eq!(to_stored_value(&body()).expect("JSON"), expected, "omitted again");
+        serde_json::to_value(body()).expect_err("neither a response nor a record");
     }
 
     #[tokio::test]
-    async fn a_response_that_cannot_be_written_shows_no_secret_later() {
+    async fn after_a_panic_in_a_serialization_secrets_cannot_be_serialized() {
         struct Panics;
         impl Serialize for Panics {
             fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! How the wire structs of all families serialize times.
+//! The wire format of times in all families.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Serialize, Serializer};

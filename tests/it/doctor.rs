@@ -211,7 +211,7 @@ async fn changed_pending_and_newer_migrations_are_reported_and_not_run() {
                      select 9999, description, installed_on, success, checksum, execution_time
                      from _sqlx_migrations where version = 2";
         tamper(app, newer).await;
-        assert_problems(&settings, &[("migrations", "1 belong to a newer version of Tenantry")]);
+        assert_problems(&settings, &[("migrations", "1 are from a newer version of Tenantry")]);
         tamper(app, "drop table _sqlx_migrations").await;
         let (code, output) = run_doctor(&settings);
         assert_eq!(code, Some(0), "{output}");

@@ -22,7 +22,8 @@ fn each_request_is_one_structured_log_line_without_its_query_or_credential() {
     wait_until("both lines are there", || server.log().contains("validation_error"));
     let lines: Vec<Value> =
         server.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let requests: Vec<&Value> = lines.iter().filter(|line| line["message"] == "answered").collect();
+    let requests: Vec<&Value> =
+        lines.iter().filter(|line| line["message"] == "request completed").collect();
     assert_eq!(requests.len(), 3);
     let line = requests[1];
     assert_eq!(line["span"]["id"], id);

@@ -1,5 +1,5 @@
 //! `benchmark serve-bare`, hidden: serves bare handlers behind the product's accept loop, in a
-//! process of their own as the server is.
+//! separate process, as the server is.
 
 use hex::FromHex;
 use std::io::Read;
@@ -19,20 +19,20 @@ use tenantry::model::secret::Digest;
 use tenantry::repo::callers;
 use tenantry::server::{ConnectionLimits, ShutdownSignal, serve};
 
-/// As many connections as a server has by default.
+/// The default number of a server's database connections.
 const CONNECTIONS: u32 = 10;
 
 /// Prints the address that it listens on, and serves until standard input ends.
 ///
 /// # Errors
-/// An invalid database URL, or no address to listen on.
+/// The database URL is invalid, or the listener cannot be created.
 pub fn run(database: &str) -> Result<(), Failure> {
     let options = PgConnectOptions::from_str(database)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         print(&format!("http://{}\n", listener.local_addr()?))?;
-        // A bare handler does no more than it must: connections are not tested before use.
+        // Connections are not tested before use, so that a bare handler does only what it must.
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false);
         let stop = ShutdownSignal::default();
         let end = stop.close.clone();
@@ -46,7 +46,7 @@ pub fn run(database: &str) -> Result<(), Failure> {
     })
 }
 
-/// `/bare` returns a constant; `/select/{digest}` runs the statement of the hot path by itself.
+/// `/bare` returns a constant; `/select/{digest}` runs only the statement of the hot path.
 fn router(pool: PgPool) -> Router {
     Router::new()
         .route("/bare", get(async || "ok"))
@@ -54,7 +54,7 @@ fn router(pool: PgPool) -> Router {
         .with_state(pool)
 }
 
-/// Looks up the key with this digest: one statement for each request, on a pooled connection.
+/// Looks up the key with this digest: one statement per request, on a pooled connection.
 async fn select(State(pool): State<PgPool>, Path(digest): Path<String>) -> StatusCode {
     let Some(digest) = <[u8; 32]>::from_hex(&digest).ok() else { return StatusCode::BAD_REQUEST };
     let Ok(mut db) = pool.acquire().await else { return StatusCode::SERVICE_UNAVAILABLE };

@@ -1,4 +1,4 @@
-//! What is measured, and what has to be there for it.
+//! The cases that are measured, and their setup.
 
 use serde_json::Value;
 
@@ -14,36 +14,38 @@ use tenantry::commands::Failure;
 
 /// The smaller number of concurrent connections.
 pub(crate) const FEW_CONNECTIONS: usize = 32;
-/// Where it is many. There are as many organizations, and each connection has a key of its own.
+/// The larger number of concurrent connections. There are as many organizations, and each
+/// connection has its own key.
 pub(crate) const MANY_CONNECTIONS: usize = 256;
 /// The password of every account.
 const PASSWORD: &str = "a-long-secure-passphrase";
 
-/// Something that is measured.
+/// A case that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BenchmarkCase {
-    /// A bare handler that returns a constant, over so many connections.
+    /// A bare handler that returns a constant, over this number of connections.
     Bare(usize),
-    /// A request with a key, which no more is read for than whose key it is.
+    /// A request with a key, which reads only the key's caller, over this number of connections.
     Authenticated(usize),
-    /// A bare handler that runs one statement.
+    /// A bare handler that runs one statement, over this number of connections.
     Select(usize),
-    /// Signing up.
+    /// Sign-ups.
     SignUp,
-    /// The same statements by pgbench.
+    /// The statements of a sign-up, run by pgbench.
     SignUpByPgbench,
-    /// Making a key, in as many organizations as there are connections.
-    MintKey,
-    /// The same statements by pgbench.
-    MintKeyByPgbench,
-    /// Signing in.
+    /// Key creations, in as many organizations as there are connections.
+    CreateKey,
+    /// The statements of a key creation, run by pgbench.
+    CreateKeyByPgbench,
+    /// Sign-ins.
     SignIn,
     /// Argon2 alone.
     Argon2,
 }
 
 impl BenchmarkCase {
-    /// In the order in which they are measured: cases that are compared follow each other.
+    /// All cases, in the order in which they are measured: cases that are compared follow each
+    /// other.
     pub(crate) const ALL: [Self; 12] = [
         Self::Bare(FEW_CONNECTIONS),
         Self::Authenticated(FEW_CONNECTIONS),
@@ -53,33 +55,33 @@ impl BenchmarkCase {
         Self::Select(MANY_CONNECTIONS),
         Self::SignUp,
         Self::SignUpByPgbench,
-        Self::MintKey,
-        Self::MintKeyByPgbench,
+        Self::CreateKey,
+        Self::CreateKeyByPgbench,
         Self::SignIn,
         Self::Argon2,
     ];
 }
 
-/// What is there to be measured.
+/// The servers and data that the cases use.
 pub(crate) struct Setup {
-    /// The product.
+    /// The Tenantry server.
     pub(crate) server: Server,
     bare: Server,
-    /// A key of each of [`MANY_CONNECTIONS`] organizations.
+    /// One key for each of [`MANY_CONNECTIONS`] organizations.
     keys: Vec<String>,
-    /// The digests of the keys, as they are stored.
+    /// The stored digests of the keys.
     digests: Vec<String>,
-    /// The two cases that pgbench measures, where it is installed.
+    /// The two cases that pgbench runs; `None` if it is not installed.
     pgbench: Option<[Pgbench; 2]>,
 }
 
 impl Setup {
-    /// Creates organizations and accounts, and records which statements a server sends.
+    /// Creates organizations and accounts, and records the statements that a server sends.
     ///
     /// # Errors
-    /// What keeps servers from starting or answering.
+    /// A server does not start, a response is unexpected, or the statements cannot be recorded.
     pub(crate) async fn create(
-        place: &BenchmarkEnvironment,
+        environment: &BenchmarkEnvironment,
         server: Server,
     ) -> Result<Self, Failure> {
         let signed_up =
@@ -92,65 +94,68 @@ impl Setup {
             .map(|number| account_request("/auth/signup", number, 201))
             .collect();
         execute_all(server.address, requests, FEW_CONNECTIONS).await?;
-        let pgbench =
-            if Pgbench::is_installed(place) { Some(record(place, &keys).await?) } else { None };
-        let digests = keys.iter().map(|key| place.digest(key)).collect();
-        Ok(Self { server, bare: place.start_bare()?, keys, digests, pgbench })
+        let pgbench = if Pgbench::is_installed(environment) {
+            Some(record(environment, &keys).await?)
+        } else {
+            None
+        };
+        let digests = keys.iter().map(|key| environment.digest(key)).collect();
+        Ok(Self { server, bare: environment.start_bare()?, keys, digests, pgbench })
     }
 
-    /// Measures a case; `None` where it needs a program that is not installed.
+    /// Measures a case. Returns `None` if it needs a program that is not installed.
     ///
     /// # Errors
-    /// An unexpected response.
+    /// A response is unexpected, or a program fails.
     pub(crate) async fn measure(
         &self,
-        subject: BenchmarkCase,
+        case: BenchmarkCase,
         round: usize,
-        span: MeasurementWindow,
+        window: MeasurementWindow,
     ) -> Result<Option<Measurement>, Failure> {
         let (server, bare) = (self.server.address, self.bare.address);
         let keys = |count: usize| self.keys.iter().take(count);
-        let measured = match subject {
+        let measurement = match case {
             BenchmarkCase::Bare(count) => {
-                run_load(bare, vec![Request::bare("/bare"); count], span).await?
+                run_load(bare, vec![Request::bare("/bare"); count], window).await?
             }
             BenchmarkCase::Authenticated(count) => {
                 let requests = keys(count).map(|key| Request::get("/v1/organization/me", key));
-                run_load(server, requests.collect(), span).await?
+                run_load(server, requests.collect(), window).await?
             }
             BenchmarkCase::Select(count) => {
                 let digests = self.digests.iter().take(count);
                 let requests = digests.map(|digest| Request::bare(&format!("/select/{digest}")));
-                run_load(bare, requests.collect(), span).await?
+                run_load(bare, requests.collect(), window).await?
             }
             BenchmarkCase::SignUp => {
-                run_load(server, vec![sign_up(); FEW_CONNECTIONS], span).await?
+                run_load(server, vec![sign_up(); FEW_CONNECTIONS], window).await?
             }
-            BenchmarkCase::MintKey => {
-                run_load(server, keys(FEW_CONNECTIONS).map(|key| mint_key(key)).collect(), span)
+            BenchmarkCase::CreateKey => {
+                run_load(server, keys(FEW_CONNECTIONS).map(|key| create_key(key)).collect(), window)
                     .await?
             }
             BenchmarkCase::SignIn => {
                 let requests = (0..sign_in_connections())
                     .map(|number| account_request("/auth/login", number, 200));
-                run_load(server, requests.collect(), span).await?
+                run_load(server, requests.collect(), window).await?
             }
-            BenchmarkCase::SignUpByPgbench => return self.run_pgbench(0, round, span).await,
-            BenchmarkCase::MintKeyByPgbench => return self.run_pgbench(1, round, span).await,
-            BenchmarkCase::Argon2 => blocking(move || hashing::measure(PASSWORD, span)).await?,
+            BenchmarkCase::SignUpByPgbench => return self.run_pgbench(0, round, window).await,
+            BenchmarkCase::CreateKeyByPgbench => return self.run_pgbench(1, round, window).await,
+            BenchmarkCase::Argon2 => blocking(move || hashing::measure(PASSWORD, window)).await?,
         };
-        Ok(Some(measured))
+        Ok(Some(measurement))
     }
 
     async fn run_pgbench(
         &self,
-        which: usize,
+        index: usize,
         round: usize,
-        span: MeasurementWindow,
+        window: MeasurementWindow,
     ) -> Result<Option<Measurement>, Failure> {
         let Some(pgbench) = &self.pgbench else { return Ok(None) };
-        let pgbench = pgbench[which].clone();
-        blocking(move || pgbench.run(round, span)).await.map(Some)
+        let pgbench = pgbench[index].clone();
+        blocking(move || pgbench.run(round, window)).await.map(Some)
     }
 }
 
@@ -160,7 +165,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from)?
 }
 
-/// As many who sign in at once as keep all cores busy.
+/// Returns the number of concurrent sign-ins that keeps all cores busy.
 pub(crate) fn sign_in_connections() -> usize {
     (4 * cores()).min(FEW_CONNECTIONS)
 }
@@ -169,7 +174,7 @@ fn sign_up() -> Request {
     Request::post("/signup", None, r#"{"name":"first"}"#, 201)
 }
 
-fn mint_key(key: &str) -> Request {
+fn create_key(key: &str) -> Request {
     let body = r#"{"name":"key_{n}","scopes":["usage:read","billing:read"]}"#;
     Request::post("/v1/organization/api-keys", Some(key), body, 201)
 }
@@ -184,23 +189,26 @@ fn parse_key(body: &[u8]) -> Option<String> {
     Some(body.get("api_key")?.as_str()?.to_owned())
 }
 
-/// Records the statements of signing up and of creating a key, as scripts.
-async fn record(place: &BenchmarkEnvironment, keys: &[String]) -> Result<[Pgbench; 2], Failure> {
-    let mut recorder = Recorder::start(place).await?;
+/// Records the statements of a sign-up and of a key creation, as pgbench scripts.
+async fn record(
+    environment: &BenchmarkEnvironment,
+    keys: &[String],
+) -> Result<[Pgbench; 2], Failure> {
+    let mut recorder = Recorder::start(environment).await?;
     let twice = recorder.record(&sign_up()).await?;
-    let signing_up = Recording { same_client: twice, each_client: Vec::new() };
-    let mut minted = Vec::new();
+    let sign_up_recording = Recording { same_client: twice, each_client: Vec::new() };
+    let mut recordings = Vec::new();
     for key in keys.iter().take(FEW_CONNECTIONS) {
-        minted.push(recorder.record(&mint_key(key)).await?);
+        recordings.push(recorder.record(&create_key(key)).await?);
     }
     recorder.stop()?;
-    let clients = minted.iter().map(|[once, _]| once.clone()).collect();
-    let Some(twice) = minted.into_iter().next() else {
+    let each_client = recordings.iter().map(|[once, _]| once.clone()).collect();
+    let Some(twice) = recordings.into_iter().next() else {
         return Err(Failure::Message("no organization was created".to_owned()));
     };
-    let minting = Recording { same_client: twice, each_client: clients };
+    let key_creation = Recording { same_client: twice, each_client };
     Ok([
-        Pgbench::prepare(place, "signup", &signing_up, FEW_CONNECTIONS)?,
-        Pgbench::prepare(place, "key", &minting, FEW_CONNECTIONS)?,
+        Pgbench::prepare(environment, "signup", &sign_up_recording, FEW_CONNECTIONS)?,
+        Pgbench::prepare(environment, "key", &key_creation, FEW_CONNECTIONS)?,
     ])
 }

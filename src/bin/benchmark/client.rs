@@ -1,5 +1,5 @@
-//! A client that costs little, since it runs on the cores that it measures: HTTP/1.1 over one
-//! connection that is kept, one request after the other.
+//! A client that costs little, because it runs on the cores that it measures: HTTP/1.1 over one
+//! persistent connection, one request after the other.
 
 use std::fmt::Write;
 use std::io;
@@ -11,40 +11,40 @@ use tokio::net::TcpStream;
 
 use tenantry::commands::Failure;
 
-/// Numbers that no two requests of this process share.
+/// The number of the next request. Numbers are unique within this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-/// How many client addresses the simulated proxy reports: so many that no limit for one address is
-/// reached, and few enough that each comes again.
+/// The number of client addresses that the simulated proxy reports: enough that no limit for one
+/// address is reached, and few enough that every address repeats.
 const ADDRESS_COUNT: u64 = 4096;
 
-/// A request, to be sent any number of times.
+/// A request that can be sent repeatedly.
 #[derive(Clone)]
 pub(crate) struct Request {
-    /// The request line and fixed fields.
+    /// The request line and the constant header fields.
     head: String,
-    /// Whether it comes through a proxy, which reports a client's address.
+    /// Whether the request comes through a proxy, which reports a client address.
     is_forwarded: bool,
-    /// The body; `{n}` in it becomes another number each time.
+    /// The body. Each request replaces `{n}` in it by a new number.
     body: Option<String>,
-    /// The status of the answer that it has to get.
+    /// The expected status of the response.
     status: u16,
 }
 
 impl Request {
-    /// `GET`, with nothing that need not be there.
+    /// Returns a `GET` with the required header fields only.
     pub(crate) fn bare(path: &str) -> Self {
         let head = format!("GET {path} HTTP/1.1\r\nhost: benchmark\r\n");
         Self { head, is_forwarded: false, body: None, status: 200 }
     }
 
-    /// `GET` with a key, through a proxy.
+    /// Returns a `GET` with a key, through a proxy.
     pub(crate) fn get(path: &str, key: &str) -> Self {
         let bare = Self::bare(path);
         let head = format!("{}x-api-key: {key}\r\n", bare.head);
         Self { head, is_forwarded: true, ..bare }
     }
 
-    /// `POST` through a proxy.
+    /// Returns a `POST` through a proxy.
     pub(crate) fn post(path: &str, key: Option<&str>, body: &str, status: u16) -> Self {
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nhost: benchmark\r\ncontent-type: application/json\r\n"
@@ -55,7 +55,7 @@ impl Request {
         Self { head, is_forwarded: true, body: Some(body.to_owned()), status }
     }
 
-    /// The bytes of the next one.
+    /// Replaces `text` by the bytes of the next request.
     fn write(&self, text: &mut String) {
         text.clear();
         text.push_str(&self.head);
@@ -74,7 +74,7 @@ impl Request {
     }
 }
 
-/// One connection.
+/// A connection to a server.
 pub(crate) struct Client {
     stream: TcpStream,
     sent: String,
@@ -82,17 +82,17 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects to a server.
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, sent: String::new(), received: Vec::new() })
     }
 
-    /// Sends the request and reads the answer to its end; its body.
+    /// Sends the request, receives the complete response, and returns its body.
     ///
     /// # Errors
-    /// Those of the connection; an answer with another status than the request has to get.
+    /// The connection fails, or the response has another status than expected.
     pub(crate) async fn execute(&mut self, request: &Request) -> Result<&[u8], Failure> {
         request.write(&mut self.sent);
         self.send().await?;
@@ -103,7 +103,7 @@ impl Client {
         }
         let line = request.head.lines().next().unwrap_or_default();
         let text = String::from_utf8_lossy(body);
-        Err(Failure::Message(format!("{line} was answered {status}: {text}")))
+        Err(Failure::Message(format!("{line}: unexpected status {status}: {text}")))
     }
 
     async fn send(&self) -> io::Result<()> {
@@ -119,7 +119,7 @@ impl Client {
         Ok(())
     }
 
-    /// The status of the next answer, and where its body is.
+    /// Returns the status of the next response, and the range of its body.
     async fn receive(&mut self) -> io::Result<(u16, Range<usize>)> {
         self.received.clear();
         let mut part = [0; 4096];
@@ -140,7 +140,7 @@ impl Client {
     }
 }
 
-/// The status of an answer and where its body is, once its head is there.
+/// Returns the status of a response and the range of its body; `None` if its head is incomplete.
 fn parse_head(received: &[u8]) -> io::Result<Option<(u16, Range<usize>)>> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -153,7 +153,7 @@ fn parse_head(received: &[u8]) -> io::Result<Option<(u16, Range<usize>)>> {
         if name.eq_ignore_ascii_case("content-length") { value.trim().parse().ok() } else { None }
     });
     let (Some(status), Some(length)) = (status, length) else {
-        return Err(io::Error::other("an answer without a status or a length"));
+        return Err(io::Error::other("the response has no status or no Content-Length"));
     };
     let length: usize = length;
     Ok(Some((status, end + 4..end + 4 + length)))
@@ -164,16 +164,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_when_its_body_is() {
-        let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nx: y\r\n\r\nok";
-        let (status, body) = parse_head(answer).unwrap().unwrap();
-        assert_eq!((status, &answer[body]), (201, &b"ok"[..]));
-        assert!(parse_head(&answer[..30]).unwrap().is_none());
+    fn a_complete_head_with_a_length_gives_the_status_and_the_range_of_the_body() {
+        let response = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\nx: y\r\n\r\nok";
+        let (status, body) = parse_head(response).unwrap().unwrap();
+        assert_eq!((status, &response[body]), (201, &b"ok"[..]));
+        assert!(parse_head(&response[..30]).unwrap().is_none());
         assert!(parse_head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 
     #[test]
-    fn each_time_another_number_is_sent() {
+    fn each_request_has_a_new_number_and_a_matching_content_length() {
         let request = Request::post("/x", None, r#"{"name":"k{n}"}"#, 201);
         let (mut one, mut other) = (String::new(), String::new());
         request.write(&mut one);

@@ -1,4 +1,5 @@
-//! A throw-away folder with a private Postgres, run as a server's own is: durable, `fsync` on.
+//! A temporary folder with a private Postgres, which runs as that of a server: durable, with
+//! `fsync` on.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -32,20 +33,20 @@ const SETTINGS: [(&str, &str); 5] = [
     ),
 ];
 
-/// The folder, with its Postgres running and the schema up to date.
+/// A temporary folder with a running Postgres, whose schema is up to date.
 pub(crate) struct BenchmarkEnvironment {
     secrets: HashMap<String, String>,
     peppers: Peppers,
-    /// Its Postgres.
+    /// The private Postgres.
     pub(crate) cluster: Cluster,
     folder: TempFolder,
 }
 
 impl BenchmarkEnvironment {
-    /// Makes it.
+    /// Creates the folder and the database.
     ///
     /// # Errors
-    /// What keeps Postgres from running.
+    /// Postgres does not start, or the schema cannot be created.
     pub(crate) fn create() -> Result<Self, Failure> {
         let name = format!("tenantry-benchmark-{}", random_base62(&SystemEntropy, 10));
         let folder = TempFolder(temp_dir_on_disk().join(name));
@@ -60,13 +61,13 @@ impl BenchmarkEnvironment {
         env = env.with_defaults(secrets.clone());
         let config = Config::read(&mut env)?;
         let PreparedDatabase { cluster: Some(cluster), .. } = prepare_database(&config)? else {
-            return Err(Failure::Message("no Postgres of our own was started".to_owned()));
+            return Err(Failure::Message("no private Postgres was started".to_owned()));
         };
         let peppers = Peppers::new(&config.keys.peppers);
         Ok(Self { secrets, peppers, cluster, folder })
     }
 
-    /// Where files of the benchmark may be written.
+    /// Returns the folder for the files of the benchmark.
     pub(crate) fn path(&self) -> &Path {
         &self.folder.0
     }
@@ -76,29 +77,29 @@ impl BenchmarkEnvironment {
         hex::encode(self.peppers.digest(key).0.bytes())
     }
 
-    /// A server as a user starts it, with its log in a file.
+    /// Starts a server as a user does, with its log in a file.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// The server does not start.
     pub(crate) fn start_server(&self) -> Result<Server, Failure> {
-        let mut command = self.command(&product()?);
+        let mut command = self.command(&tenantry_binary()?);
         command.arg("serve").env("DATA_DIR", self.path());
         Server::start(command, &self.path().join("server.log"))
     }
 
-    /// The same, with every statement in Postgres's log.
+    /// Starts a server whose statements Postgres logs.
     ///
     /// # Errors
     /// As [`BenchmarkEnvironment::start_server`].
     pub(crate) fn start_recorded(&self) -> Result<Server, Failure> {
-        let mut command = self.command(&product()?);
+        let mut command = self.command(&tenantry_binary()?);
         let options = "options=-c%20log_statement%3Dall";
         command.arg("serve").env("DATA_DIR", self.path()).envs(&self.secrets);
         command.env("DATABASE_URL", format!("{}&{options}", self.cluster.url("tenantry")));
         Server::start(command, &self.path().join("recorded.log"))
     }
 
-    /// Starts the bare handlers that the product is compared with.
+    /// Starts the bare handlers that the server is compared with.
     ///
     /// # Errors
     /// As [`BenchmarkEnvironment::start_server`].
@@ -108,7 +109,7 @@ impl BenchmarkEnvironment {
         Server::start(command, &self.path().join("bare.log"))
     }
 
-    /// A program, with only the environment variables that it needs.
+    /// Returns a command with only the environment variables that it needs.
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.path()).env_clear().envs(SETTINGS);
@@ -118,18 +119,18 @@ impl BenchmarkEnvironment {
         command
     }
 
-    /// Stops Postgres and removes everything.
+    /// Stops Postgres and removes the folder.
     ///
     /// # Errors
-    /// What cannot be removed.
+    /// Postgres cannot be stopped, or its files cannot be removed.
     pub(crate) fn remove(self) -> Result<(), Failure> {
         self.cluster.remove()?;
         Ok(())
     }
 }
 
-/// The product's binary, beside this one.
-fn product() -> Result<PathBuf, Failure> {
+/// Returns the path of Tenantry's binary, in the folder of this one.
+fn tenantry_binary() -> Result<PathBuf, Failure> {
     let program = std::env::current_exe()?.with_file_name("tenantry");
     if program.exists() {
         return Ok(program);
@@ -137,7 +138,7 @@ fn product() -> Result<PathBuf, Failure> {
     Err(Failure::Message(format!("{} does not exist; build it first", program.display())))
 }
 
-/// Removed with all that is in it.
+/// A folder that is removed with its contents when dropped.
 struct TempFolder(PathBuf);
 
 impl Drop for TempFolder {
@@ -148,8 +149,8 @@ impl Drop for TempFolder {
     }
 }
 
-/// Returns `TMPDIR` where it is set, otherwise a folder on a disk: `/tmp` is often in memory, where
-/// no write has to be waited for.
+/// Returns `TMPDIR` if it is set, otherwise a folder on a disk: `/tmp` is often in memory, where
+/// writes do not wait for a disk.
 fn temp_dir_on_disk() -> PathBuf {
     if std::env::var_os("TMPDIR").is_some() {
         return std::env::temp_dir();

@@ -1,4 +1,5 @@
-//! What the cores can hash: Argon2 with today's parameters on all of them, and nothing else.
+//! Measures the rate at which the cores can hash passwords: Argon2 with the current parameters on
+//! all cores, and nothing else.
 
 use std::num::NonZero;
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
@@ -11,38 +12,39 @@ use tenantry::entropy::SystemEntropy;
 use tenantry::error::{Error, Result};
 use tenantry::model::secret::Secret;
 
-/// How many threads hash.
+/// Returns the number of cores, which is the number of hashing threads.
 pub(crate) fn cores() -> usize {
     available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Checks a password again and again, on a thread for each core. Blocks.
+/// Verifies a password repeatedly, on one thread per core. Blocks.
 ///
 /// # Errors
-/// Internal, should Argon2 not take its parameters.
-pub(crate) fn measure(password: &str, span: MeasurementWindow) -> Result<Measurement, Failure> {
+/// Internal if Argon2 fails.
+pub(crate) fn measure(password: &str, window: MeasurementWindow) -> Result<Measurement, Failure> {
     let stored = create(&mut new_blocks(), &secret(password), &SystemEntropy)?;
     let micros = thread::scope(|scope| {
-        let hash = || hash(password, &stored, span);
+        let hash = || hash(password, &stored, window);
         let threads: Vec<_> = (0..cores()).map(|_| scope.spawn(hash)).collect();
-        let done = threads.into_iter().map(ScopedJoinHandle::join);
-        let done = done.map(|it| it.map_err(|_| Error::internal("a hashing thread panicked"))?);
-        done.collect::<Result<Vec<_>>>()
+        let results = threads.into_iter().map(ScopedJoinHandle::join);
+        let results =
+            results.map(|it| it.map_err(|_| Error::internal("a hashing thread panicked"))?);
+        results.collect::<Result<Vec<_>>>()
     });
-    Ok(Measurement::new(micros?.concat(), span.duration))
+    Ok(Measurement::new(micros?.concat(), window.duration))
 }
 
-fn hash(password: &str, stored: &str, span: MeasurementWindow) -> Result<Vec<u32>> {
+fn hash(password: &str, stored: &str, window: MeasurementWindow) -> Result<Vec<u32>> {
     let (mut blocks, password) = (new_blocks(), secret(password));
     let stored = StoredHash::parse(stored)?;
-    let mut watch = LatencyRecorder::start(span);
+    let mut recorder = LatencyRecorder::start(window);
     loop {
-        let began = Instant::now();
+        let started = Instant::now();
         if !stored.matches(&mut blocks, &password)? {
-            return Err(Error::internal("a hash is not of its password"));
+            return Err(Error::internal("a hash does not match its password"));
         }
-        if !watch.record(began) {
-            return Ok(watch.micros());
+        if !recorder.record(started) {
+            return Ok(recorder.micros());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Load: so many connections for so long, and what came of it.
+//! Generates load over a number of connections for a time, and measures it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,37 +9,37 @@ use tokio::task::JoinSet;
 use crate::client::{Client, Request};
 use tenantry::commands::Failure;
 
-/// How long something is done.
+/// The duration of a measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct MeasurementWindow {
-    /// First, without being measured.
+    /// The time before the measurement, in which requests are sent but not measured.
     pub(crate) warm_up: Duration,
-    /// Then, measured.
+    /// The time that is measured.
     pub(crate) duration: Duration,
 }
 
-/// What came of one measurement.
+/// The result of a measurement.
 #[derive(Clone, Default)]
 pub(crate) struct Measurement {
-    /// How many were done a second.
+    /// The number of requests per second.
     pub(crate) per_second: f64,
-    /// The durations in microseconds, the shortest first.
+    /// The durations in microseconds, in ascending order.
     pub(crate) micros: Vec<u32>,
 }
 
 impl Measurement {
     /// Creates a measurement from the durations of requests that ended within the window.
-    pub(crate) fn new(mut micros: Vec<u32>, window: Duration) -> Self {
+    pub(crate) fn new(mut micros: Vec<u32>, duration: Duration) -> Self {
         micros.sort_unstable();
         #[expect(clippy::cast_precision_loss, reason = "there are less than 2^52")]
-        let per_second = micros.len() as f64 / window.as_secs_f64();
+        let per_second = micros.len() as f64 / duration.as_secs_f64();
         Self { per_second, micros }
     }
 
     /// Returns a percentile of the durations, in milliseconds.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let at = (self.micros.len() * percent / 100).min(self.micros.len().saturating_sub(1));
-        f64::from(self.micros.get(at).copied().unwrap_or_default()) / 1000.0
+        let index = (self.micros.len() * percent / 100).min(self.micros.len().saturating_sub(1));
+        f64::from(self.micros.get(index).copied().unwrap_or_default()) / 1000.0
     }
 }
 
@@ -51,17 +51,18 @@ pub(crate) struct LatencyRecorder {
 }
 
 impl LatencyRecorder {
-    /// A watch of a span that begins now.
-    pub(crate) fn start(span: MeasurementWindow) -> Self {
-        let begin = Instant::now() + span.warm_up;
-        Self { begin, end: begin + span.duration, micros: Vec::new() }
+    /// Starts a window now.
+    pub(crate) fn start(window: MeasurementWindow) -> Self {
+        let begin = Instant::now() + window.warm_up;
+        Self { begin, end: begin + window.duration, micros: Vec::new() }
     }
 
-    /// Records a request that ends now; returns whether the window goes on.
-    pub(crate) fn record(&mut self, began: Instant) -> bool {
+    /// Records a request that began at `started` and ends now. Returns whether the window
+    /// continues.
+    pub(crate) fn record(&mut self, started: Instant) -> bool {
         let ended = Instant::now();
         if ended >= self.begin && ended < self.end {
-            let took = ended.duration_since(began).as_micros();
+            let took = ended.duration_since(started).as_micros();
             self.micros.push(u32::try_from(took).unwrap_or(u32::MAX));
         }
         ended < self.end
@@ -73,14 +74,14 @@ impl LatencyRecorder {
     }
 }
 
-/// Sends each of the requests repeatedly on a connection of its own.
+/// Sends each of the requests repeatedly, on its own connection.
 ///
 /// # Errors
-/// The first unexpected response: then nothing was measured.
+/// A connection fails, or a response is unexpected. There is no result then.
 pub(crate) async fn run_load(
     address: SocketAddr,
     requests: Vec<Request>,
-    span: MeasurementWindow,
+    window: MeasurementWindow,
 ) -> Result<Measurement, Failure> {
     let mut clients = Vec::with_capacity(requests.len());
     for request in requests {
@@ -88,13 +89,13 @@ pub(crate) async fn run_load(
     }
     let mut tasks = JoinSet::new();
     for (mut client, request) in clients {
-        let mut watch = LatencyRecorder::start(span);
+        let mut recorder = LatencyRecorder::start(window);
         tasks.spawn(async move {
             loop {
-                let began = Instant::now();
+                let started = Instant::now();
                 client.execute(&request).await?;
-                if !watch.record(began) {
-                    return Ok::<_, Failure>(watch.micros());
+                if !recorder.record(started) {
+                    return Ok::<_, Failure>(recorder.micros());
                 }
             }
         });
@@ -103,13 +104,13 @@ pub(crate) async fn run_load(
     while let Some(done) = tasks.join_next().await {
         micros.extend(done.map_err(std::io::Error::from)??);
     }
-    Ok(Measurement::new(micros, span.duration))
+    Ok(Measurement::new(micros, window.duration))
 }
 
-/// Sends each request once, over so many connections, and returns the bodies in any order.
+/// Sends each request once, over this number of connections. Returns the bodies in any order.
 ///
 /// # Errors
-/// The first unexpected response.
+/// A connection fails, or a response is unexpected.
 pub(crate) async fn execute_all(
     address: SocketAddr,
     requests: Vec<Request>,
@@ -141,12 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_took_the_median_at_most_and_nearly_all_the_99th() {
-        let measured =
+    fn the_rate_and_the_percentiles_follow_from_the_durations() {
+        let measurement =
             Measurement::new((1..=200).map(|it| it * 1000).collect(), Duration::from_secs(2));
-        assert!((measured.per_second - 100.0).abs() < f64::EPSILON);
-        assert!((measured.percentile(50) - 101.0).abs() < f64::EPSILON);
-        assert!((measured.percentile(99) - 199.0).abs() < f64::EPSILON);
+        assert!((measurement.per_second - 100.0).abs() < f64::EPSILON);
+        assert!((measurement.percentile(50) - 101.0).abs() < f64::EPSILON);
+        assert!((measurement.percentile(99) - 199.0).abs() < f64::EPSILON);
         assert!(Measurement::default().percentile(99).abs() < f64::EPSILON);
     }
 }

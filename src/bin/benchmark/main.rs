@@ -1,18 +1,18 @@
-//! The benchmark: what the product costs beside its parts (a bare axum route, pgbench, Argon2),
-//! measured side by side in one run on one machine, since only ratios mean anything elsewhere.
+//! The benchmark: compares the server with its parts (a bare axum route, pgbench, Argon2) in one
+//! run on one machine, because only ratios are meaningful on other machines.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `environment` | a temporary Postgres, and the processes that use it |
-//! | `server`, `bare` | the product as a user runs it; bare handlers in a process of their own |
-//! | `client`, `load` | connections that send the next request when the last is answered |
+//! | `server`, `bare` | the server as a user runs it; bare handlers in a separate process |
+//! | `client`, `load` | connections that send the next request after each response |
 //! | `recorder`, `script`, `pgbench` | pgbench with recorded statements |
-//! | `hashing` | how many passwords the cores can hash |
+//! | `hashing` | the rate at which the cores hash passwords |
 //! | `cases` | the cases that are measured, and their setup |
 //! | `report` | the table |
 //!
-//! Cases that are compared are measured one after the other, several times over, and a ratio is of
-//! two neighbours: other load on the machine affects both.
+//! Cases that are compared are measured one after the other, in several rounds. A ratio compares
+//! two measurements of one round, because other load on the machine affects both.
 
 mod bare;
 mod cases;
@@ -42,17 +42,17 @@ use self::report::{Report, ServerStart};
 use self::server::Server;
 use tenantry::commands::{Failure, print};
 
-/// How often a server is started to see how long that takes.
+/// The number of server starts that are measured.
 const SERVER_STARTS: usize = 5;
 
-/// Measures what Tenantry costs on this machine beside its parts: a bare axum route, pgbench,
-/// Argon2. It takes some minutes, and a Postgres of its own in a temporary folder.
+/// Compares Tenantry on this machine with its parts: a bare axum route, pgbench, Argon2. Takes some
+/// minutes, and runs its own Postgres in a temporary folder.
 #[derive(Parser)]
 struct Arguments {
-    /// How many seconds each measurement takes, after a third of that to warm up.
+    /// The duration of each measurement in seconds, after a third of that to warm up.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How often each case is measured.
+    /// The number of times that each case is measured.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     #[command(subcommand)]
@@ -91,39 +91,40 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, and prints a table. No figure is a failure.
+/// Measures all cases, and prints the table. A figure outside its budget is not an error.
 ///
 /// # Errors
-/// What keeps it from measuring: no Postgres, an unexpected response, a signal.
+/// The cases cannot be measured: Postgres does not start, a response is unexpected, or a signal
+/// arrives.
 fn run(options: &Arguments) -> Result<(), Failure> {
-    let window = Duration::try_from_secs_f64(options.seconds).unwrap_or_default();
-    if window.is_zero() || options.rounds == 0 {
+    let duration = Duration::try_from_secs_f64(options.seconds).unwrap_or_default();
+    if duration.is_zero() || options.rounds == 0 {
         return Err(Failure::Message("--seconds and --rounds must be above zero".to_owned()));
     }
-    let span = MeasurementWindow { warm_up: window / 3, duration: window };
+    let window = MeasurementWindow { warm_up: duration / 3, duration };
     let load = report::load_average();
     let environment = BenchmarkEnvironment::create()?;
     let mut report = Report::new(load, environment.cluster.version());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let measured = runtime.block_on(async {
-        // Installed before anything is started that would be left behind.
+    let result = runtime.block_on(async {
+        // Installed before any process is started that would otherwise be left behind.
         let interrupt = signal(SignalKind::interrupt())?;
         let terminate = signal(SignalKind::terminate())?;
         tokio::select! {
-            measured = measure(&environment, span, options.rounds, &mut report) => measured,
+            result = measure(&environment, window, options.rounds, &mut report) => result,
             stopped = wait_for_signal(interrupt, terminate) => stopped,
         }
     });
     // Requests in progress still use the environment.
     drop(runtime);
     let removed = environment.remove();
-    measured?;
+    result?;
     removed
 }
 
 async fn measure(
     environment: &BenchmarkEnvironment,
-    span: MeasurementWindow,
+    window: MeasurementWindow,
     rounds: usize,
     report: &mut Report,
 ) -> Result<(), Failure> {
@@ -137,11 +138,11 @@ async fn measure(
     starts.push(last);
     report.starts = starts;
     let setup = Setup::create(environment, server).await?;
-    print(&estimate(span, rounds))?;
+    print(&estimate(window, rounds))?;
     for round in 0..rounds {
-        for subject in BenchmarkCase::ALL {
-            if let Some(measured) = setup.measure(subject, round, span).await? {
-                report.add(subject, measured);
+        for case in BenchmarkCase::ALL {
+            if let Some(result) = setup.measure(case, round, window).await? {
+                report.add(case, result);
             }
         }
     }
@@ -154,16 +155,16 @@ async fn measure(
 async fn start_server(
     environment: &BenchmarkEnvironment,
 ) -> Result<(Server, ServerStart), Failure> {
-    let began = Instant::now();
+    let started = Instant::now();
     let server = environment.start_server()?;
     let mut client = Client::connect(server.address).await?;
     client.execute(&Request::bare("/health/ready")).await?;
-    let start = ServerStart { duration: began.elapsed(), memory: server.memory() };
+    let start = ServerStart { duration: started.elapsed(), memory: server.memory() };
     Ok((server, start))
 }
 
-fn estimate(span: MeasurementWindow, rounds: usize) -> String {
-    let each = (span.warm_up + span.duration).as_secs_f64();
+fn estimate(window: MeasurementWindow, rounds: usize) -> String {
+    let each = (window.warm_up + window.duration).as_secs_f64();
     let times = f64::from(u32::try_from(rounds * BenchmarkCase::ALL.len()).unwrap_or(u32::MAX));
     format!("measuring for about {:.0} seconds\n\n", each * times)
 }
@@ -174,5 +175,5 @@ async fn wait_for_signal(mut interrupt: Signal, mut terminate: Signal) -> Result
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    Err(Failure::Message("stopped".to_owned()))
+    Err(Failure::Message("stopped by a signal".to_owned()))
 }

@@ -1,5 +1,5 @@
-//! Records the statements of a request from Postgres's own log, so that they are what the server
-//! really sends.
+//! Records the statements of a request from Postgres's log, so that they are what the server really
+//! sends.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,7 +10,7 @@ use crate::environment::BenchmarkEnvironment;
 use crate::server::Server;
 use tenantry::commands::Failure;
 
-/// How often a request is repeated until its statements are the same twice.
+/// The maximum number of times that a request is repeated until its statements are the same twice.
 const ATTEMPTS: usize = 10;
 
 /// A statement and its parameters.
@@ -22,7 +22,7 @@ pub(crate) struct Statement {
     pub(crate) values: Vec<Option<String>>,
 }
 
-/// A server of its own, whose every statement Postgres logs.
+/// A separate server, whose statements Postgres logs.
 pub(crate) struct Recorder {
     server: Server,
     client: Client,
@@ -33,11 +33,11 @@ impl Recorder {
     /// Starts the server.
     ///
     /// # Errors
-    /// What keeps it from starting.
-    pub(crate) async fn start(place: &BenchmarkEnvironment) -> Result<Self, Failure> {
-        let server = place.start_recorded()?;
+    /// The server does not start.
+    pub(crate) async fn start(environment: &BenchmarkEnvironment) -> Result<Self, Failure> {
+        let server = environment.start_recorded()?;
         let client = Client::connect(server.address).await?;
-        Ok(Self { server, client, log: place.cluster.log() })
+        Ok(Self { server, client, log: environment.cluster.log() })
     }
 
     /// Records the statements of the request. The first request of a kind sends more than later
@@ -45,7 +45,7 @@ impl Recorder {
     /// statements are the same twice.
     ///
     /// # Errors
-    /// An unexpected response; a request whose statements are never the same twice.
+    /// A response is unexpected, or the statements are never the same twice.
     pub(crate) async fn record(
         &mut self,
         request: &Request,
@@ -70,21 +70,21 @@ impl Recorder {
         Ok(parse_log(&String::from_utf8_lossy(&bytes)))
     }
 
-    /// Ends the server.
+    /// Stops the server.
     ///
     /// # Errors
-    /// The system's own.
+    /// The server cannot be stopped.
     pub(crate) fn stop(self) -> Result<(), Failure> {
         self.server.stop()
     }
 }
 
-/// Which statements they are, and with how many values each.
+/// Returns the statements, and the number of values of each.
 pub(crate) fn shape(sent: &[Statement]) -> Vec<(&str, usize)> {
     sent.iter().map(|it| (it.sql.as_str(), it.values.len())).collect()
 }
 
-/// Reads the log of `log_statement = all`. What an entry has more lines for begins with a tab.
+/// Parses the log of `log_statement = all`. Further lines of an entry begin with a tab.
 fn parse_log(log: &str) -> Vec<Statement> {
     let mut sent: Vec<Statement> = Vec::new();
     for entry in log.replace("\n\t", "\u{1}").lines() {
@@ -103,7 +103,7 @@ fn parse_log(log: &str) -> Vec<Statement> {
     sent
 }
 
-/// Reads `$1 = 'it''s', $2 = NULL`.
+/// Parses `$1 = 'it''s', $2 = NULL`.
 fn parse_values(text: &str) -> Vec<Option<String>> {
     let mut values = Vec::new();
     let mut rest = text;
@@ -120,7 +120,7 @@ fn parse_values(text: &str) -> Vec<Option<String>> {
     values
 }
 
-/// The value up to the quote that ends it, and what comes after that.
+/// Returns the value up to its closing quote, and the rest of the text.
 fn parse_quoted(text: &str) -> (String, &str) {
     let (mut value, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('\'') {
@@ -145,7 +145,7 @@ mod tests {
 ";
 
     #[test]
-    fn statements_are_read_with_their_values() {
+    fn statements_are_parsed_with_their_values() {
         let sent = parse_log(LOG);
         assert_eq!(sent.len(), 2);
         assert_eq!((sent[0].sql.as_str(), sent[0].values.len()), ("BEGIN", 0));

@@ -11,49 +11,49 @@ use crate::load::Measurement;
 use tenantry::clock::{Clock, SystemClock};
 use tenantry::model::timestamp;
 
-/// Which case is compared with which, and the lowest ratio of its budget.
+/// The cases that are compared, and the lowest ratio within the budget.
 const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 7] = [
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Select(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Select(MANY_CONNECTIONS), 0.90),
     (BenchmarkCase::SignUp, BenchmarkCase::SignUpByPgbench, 0.70),
-    (BenchmarkCase::MintKey, BenchmarkCase::MintKeyByPgbench, 0.70),
+    (BenchmarkCase::CreateKey, BenchmarkCase::CreateKeyByPgbench, 0.70),
     (BenchmarkCase::SignIn, BenchmarkCase::Argon2, 0.95),
 ];
-/// How long a start may take, in milliseconds.
+/// The budget for the start of a server, in milliseconds.
 const MAX_START_MS: f64 = 100.0;
-/// How much memory an idle server may have, in MiB.
+/// The budget for the memory of an idle server, in MiB.
 const MAX_MEMORY_MIB: f64 = 40.0;
 
 /// One start of a server.
 pub(crate) struct ServerStart {
-    /// Until its first answer.
+    /// The time until its first response.
     pub(crate) duration: Duration,
-    /// What it then had, in MiB.
+    /// Its memory after that response, in MiB.
     pub(crate) memory: Option<f64>,
 }
 
-/// Returns the load average of the last minute; `None` where the system does not report it.
+/// Returns the load average of the last minute; `None` if the system does not report it.
 pub(crate) fn load_average() -> Option<String> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     text.split(' ').next().map(ToOwned::to_owned)
 }
 
-/// What was measured so far; `Display` is the table.
+/// The results so far. `Display` writes the table.
 pub(crate) struct Report {
     date: String,
     load: Option<String>,
     postgres: String,
-    /// Servers that were started.
+    /// The starts of servers.
     pub(crate) starts: Vec<ServerStart>,
-    /// What a server had after all that, in MiB.
+    /// The memory of a server after all cases, in MiB.
     pub(crate) memory_after: Option<f64>,
-    measured: HashMap<BenchmarkCase, Vec<Measurement>>,
+    measurements: HashMap<BenchmarkCase, Vec<Measurement>>,
 }
 
 impl Report {
-    /// Nothing yet, on a machine that was so busy before.
+    /// Creates an empty report. `load` is the load average before the benchmark.
     pub(crate) fn new(load: Option<String>, postgres: &str) -> Self {
         Self {
             date: timestamp::format(SystemClock.now()),
@@ -61,27 +61,28 @@ impl Report {
             postgres: postgres.to_owned(),
             starts: Vec::new(),
             memory_after: None,
-            measured: HashMap::new(),
+            measurements: HashMap::new(),
         }
     }
 
-    /// Adds what a round came to.
-    pub(crate) fn add(&mut self, subject: BenchmarkCase, measured: Measurement) {
-        self.measured.entry(subject).or_default().push(measured);
+    /// Adds the result of a round.
+    pub(crate) fn add(&mut self, case: BenchmarkCase, measurement: Measurement) {
+        self.measurements.entry(case).or_default().push(measurement);
     }
 
     fn write_comparison(
         &self,
         f: &mut fmt::Formatter<'_>,
-        (subject, beside, budget): (BenchmarkCase, BenchmarkCase, f64),
+        (case, reference, budget): (BenchmarkCase, BenchmarkCase, f64),
     ) -> fmt::Result {
-        let what = format!("{}, beside {}", label(subject), label(beside));
-        let (Some(ours), Some(theirs)) = (self.measured.get(&subject), self.measured.get(&beside))
+        let title = format!("{}, compared with {}", label(case), label(reference));
+        let (Some(ours), Some(theirs)) =
+            (self.measurements.get(&case), self.measurements.get(&reference))
         else {
             return writeln!(
                 f,
-                "| {what} | skipped: there is no `pgbench` beside the Postgres programs; \
-                 `apt-get install postgresql` has it | | | | | |"
+                "| {title} | skipped: there is no `pgbench` beside the Postgres programs; \
+                 `apt-get install postgresql` installs it | | | | | |"
             );
         };
         let rates = |all: &[Measurement]| median(all.iter().map(|it| it.per_second).collect());
@@ -89,11 +90,11 @@ impl Report {
         let mut ratios: Vec<f64> = ratios.collect();
         ratios.sort_by(f64::total_cmp);
         let ratio = median(ratios.clone());
-        let (least, most) = (ratios.first().unwrap_or(&ratio), ratios.last().unwrap_or(&ratio));
+        let (min, max) = (ratios.first().unwrap_or(&ratio), ratios.last().unwrap_or(&ratio));
         let (ours_whole, theirs_whole) = (merge(ours), merge(theirs));
         writeln!(
             f,
-            "| {what} | {:.0} : {:.0} | **{ratio:.2}** ({least:.2}–{most:.2}) | {} | {} | \
+            "| {title} | {:.0} : {:.0} | **{ratio:.2}** ({min:.2}–{max:.2}) | {} | {} | \
              ≥ {budget:.2} | {} |",
             rates(ours),
             rates(theirs),
@@ -105,15 +106,18 @@ impl Report {
 
     fn write_value(
         f: &mut fmt::Formatter<'_>,
-        what: &str,
+        title: &str,
         value: Option<f64>,
         (unit, budget): (&str, Option<f64>),
     ) -> fmt::Result {
-        let value_text =
-            value.map_or("unknown here".to_owned(), |it| format!("**{it:.0}** {unit}"));
+        let value_text = value.map_or("unknown".to_owned(), |it| format!("**{it:.0}** {unit}"));
         let budget_text = budget.map(|it| format!("≤ {it:.0} {unit}")).unwrap_or_default();
         let met = value.zip(budget).map(|(value, budget)| met_label(value <= budget));
-        writeln!(f, "| {what} | | {value_text} | | | {budget_text} | {} |", met.unwrap_or_default())
+        writeln!(
+            f,
+            "| {title} | | {value_text} | | | {budget_text} | {} |",
+            met.unwrap_or_default()
+        )
     }
 }
 
@@ -123,14 +127,17 @@ impl fmt::Display for Report {
         let memory = memory.map_or(String::new(), |it| format!(", {it:.0} GiB"));
         let load = self.load.as_deref().unwrap_or("unknown");
         writeln!(f, "{}: {} cores{memory}, Postgres {}", self.date, cores(), self.postgres)?;
-        writeln!(f, "The load average before was {load}. All run on the same cores.")?;
+        writeln!(
+            f,
+            "The load average before the benchmark was {load}. All processes share the same cores."
+        )?;
         if cfg!(debug_assertions) {
             writeln!(
                 f,
-                "THIS IS A DEBUG BUILD, whose figures mean nothing: cargo build --release"
+                "THIS IS A DEBUG BUILD, whose figures are meaningless: run cargo build --release"
             )?;
         }
-        writeln!(f, "\n| what | a second | ratio | p50 ms | p99 ms | budget | met |")?;
+        writeln!(f, "\n| case | per second | ratio | p50 ms | p99 ms | budget | met |")?;
         writeln!(f, "|---|---|---|---|---|---|---|")?;
         for pair in COMPARISONS {
             self.write_comparison(f, pair)?;
@@ -139,39 +146,39 @@ impl fmt::Display for Report {
             self.starts.iter().map(|start| start.duration.as_secs_f64() * 1000.0).collect();
         Self::write_value(
             f,
-            "start to first answer",
+            "start to first response",
             Some(median(starts)),
             ("ms", Some(MAX_START_MS)),
         )?;
         let idle: Option<Vec<f64>> = self.starts.iter().map(|start| start.memory).collect();
         Self::write_value(f, "memory, idle", idle.map(median), ("MiB", Some(MAX_MEMORY_MIB)))?;
-        Self::write_value(f, "memory, after all of this", self.memory_after, ("MiB", None))?;
+        Self::write_value(f, "memory, after all cases", self.memory_after, ("MiB", None))?;
         f.write_str(NOTES)
     }
 }
 
 const NOTES: &str = "
-Ratios are medians of the rounds (least–most); a : b is ours : the other's. The server has logging,
-limits, metering and metrics on and fsync, as it comes. The select is the key lookup's own, for one
-key. pgbench sends the statements that the server was recorded to send, from as many clients as
-there are connections, prepared, to the same database and so through the same triggers.
+Ratios are medians of the rounds (minimum–maximum). a : b is the case : the reference. The server has
+logging, limits, metering, metrics and fsync on, as by default. The select is the statement of the
+key lookup, for one key. pgbench sends the recorded statements of the server, prepared, from as many
+clients as there are connections, to the same database and so through the same triggers.
 ";
 
-fn label(subject: BenchmarkCase) -> String {
-    match subject {
+fn label(case: BenchmarkCase) -> String {
+    match case {
         BenchmarkCase::Bare(_) => "a bare axum route".to_owned(),
         BenchmarkCase::Authenticated(count) => {
             format!("`GET /v1/organization/me` with a key, {count} connections")
         }
         BenchmarkCase::Select(_) => "one select from a bare handler".to_owned(),
         BenchmarkCase::SignUp => format!("`POST /signup`, {FEW_CONNECTIONS} connections"),
-        BenchmarkCase::MintKey => {
+        BenchmarkCase::CreateKey => {
             format!(
                 "`POST /v1/organization/api-keys`, {FEW_CONNECTIONS} connections, as many \
                  organizations"
             )
         }
-        BenchmarkCase::SignUpByPgbench | BenchmarkCase::MintKeyByPgbench => {
+        BenchmarkCase::SignUpByPgbench | BenchmarkCase::CreateKeyByPgbench => {
             format!("the same statements by `pgbench -c {FEW_CONNECTIONS}`")
         }
         BenchmarkCase::SignIn => {
@@ -189,7 +196,7 @@ const fn met_label(is_met: bool) -> &'static str {
     if is_met { "yes" } else { "**no**" }
 }
 
-/// All rounds as one.
+/// Merges all rounds into one measurement.
 fn merge(rounds: &[Measurement]) -> Measurement {
     let micros = rounds.iter().flat_map(|round| round.micros.iter().copied()).collect();
     Measurement::new(micros, Duration::from_secs(1))
@@ -212,13 +219,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_of_neighbours_and_the_middle_one_counts() {
+    fn the_ratio_is_the_median_of_the_ratios_of_the_rounds() {
         let mut report = Report::new(None, "15");
         for (ours, theirs) in [(10, 20), (30, 40), (10, 100)] {
-            for (subject, count) in
+            for (case, count) in
                 [(BenchmarkCase::SignUp, ours), (BenchmarkCase::SignUpByPgbench, theirs)]
             {
-                report.add(subject, Measurement::new(vec![1000; count], Duration::from_secs(1)));
+                report.add(case, Measurement::new(vec![1000; count], Duration::from_secs(1)));
             }
         }
         let table = report.to_string();

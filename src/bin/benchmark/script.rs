@@ -1,8 +1,8 @@
-//! Makes a pgbench script of recorded statements, with other values each time.
+//! Creates a pgbench script from recorded statements, with new values for each transaction.
 //!
-//! Which values change is found by comparing recordings: values that two requests of one client
-//! share and those of other clients do not belong to the client (its organization, its key); values
-//! that differ between two requests of one client are generated anew for each.
+//! Recordings are compared to find the values that change. Values that two requests of one client
+//! share, and that differ from those of other clients, belong to the client (its organization, its
+//! key). Values that differ between two requests of one client are generated anew for each.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,16 +14,16 @@ use tenantry::commands::Failure;
 pub(crate) struct Recording {
     /// Two requests of one client.
     pub(crate) same_client: [Vec<Statement>; 2],
-    /// One for each client, if they differ.
+    /// One request of each client, if they differ.
     pub(crate) each_client: Vec<Vec<Statement>>,
 }
 
 impl Recording {
-    /// The script. It wants the variables `n`, above which no number was used before, and
-    /// `started`, which is 0; and no more clients than were recorded, or 32.
+    /// Returns the script. It needs the variables `n`, above which no number was used before, and
+    /// `started`, which is 0. It supports as many clients as were recorded, or 32.
     ///
     /// # Errors
-    /// Recordings that do not go together.
+    /// The recordings have different statements.
     pub(crate) fn script(&self) -> Result<String, Failure> {
         let first = &self.same_client[0];
         if self.same_client.iter().chain(&self.each_client).any(|it| shape(it) != shape(first)) {
@@ -32,46 +32,47 @@ impl Recording {
         }
         let mut values = Substitutions::default();
         let mut statements = String::new();
-        for (at, sent) in first.iter().enumerate() {
-            let places = (0..sent.values.len()).map(|place| values.expression(self, at, place));
-            let sql = substitute(&sent.sql, &places.collect::<Vec<_>>());
+        for (statement, sent) in first.iter().enumerate() {
+            let parameters = (0..sent.values.len())
+                .map(|parameter| values.expression(self, statement, parameter));
+            let sql = substitute(&sent.sql, &parameters.collect::<Vec<_>>());
             let _ = writeln!(statements, "{sql};");
         }
-        let given = values.client_setup();
-        Ok(format!("{given}\\set n :n + 1\n\\set u :n * 32 + :client_id\n{statements}"))
+        let client_setup = values.client_setup();
+        Ok(format!("{client_setup}\\set n :n + 1\n\\set u :n * 32 + :client_id\n{statements}"))
     }
 
-    /// One value in every client's recording.
-    fn client_values(&self, at: usize, place: usize) -> Vec<Option<&str>> {
-        self.each_client.iter().map(|sent| sent[at].values[place].as_deref()).collect()
+    /// Returns one value in every client's recording.
+    fn client_values(&self, statement: usize, parameter: usize) -> Vec<Option<&str>> {
+        self.each_client.iter().map(|sent| sent[statement].values[parameter].as_deref()).collect()
     }
 }
 
-/// What stands for the values that differ.
+/// The expressions that replace the values that differ.
 #[derive(Default)]
 struct Substitutions {
     /// The expressions that generate values, by the value of the first recording.
     generated: HashMap<String, String>,
-    /// Those that clients were given, each for all clients.
+    /// The values that belong to clients: for each such value, one text per client.
     per_client: Vec<Vec<String>>,
 }
 
 impl Substitutions {
-    fn expression(&mut self, recording: &Recording, at: usize, place: usize) -> String {
-        let [one, other] =
-            [0, 1].map(|which| recording.same_client[which][at].values[place].as_deref());
+    fn expression(&mut self, recording: &Recording, statement: usize, parameter: usize) -> String {
+        let [one, other] = [0, 1]
+            .map(|index| recording.same_client[index][statement].values[parameter].as_deref());
         let (Some(one), Some(other)) = (one, other) else { return "null".to_owned() };
         if one != other {
             let number = self.generated.len();
-            let made = self.generated.entry(one.to_owned());
-            return made.or_insert_with(|| generated_expression(one, other, number)).clone();
+            let entry = self.generated.entry(one.to_owned());
+            return entry.or_insert_with(|| generated_expression(one, other, number)).clone();
         }
-        let of_clients = recording.client_values(at, place);
-        if of_clients.iter().all(|value| *value == Some(one)) {
+        let client_values = recording.client_values(statement, parameter);
+        if client_values.iter().all(|value| *value == Some(one)) {
             return literal(one);
         }
         let texts: Vec<String> =
-            of_clients.into_iter().map(|it| it.unwrap_or_default().to_owned()).collect();
+            client_values.into_iter().map(|it| it.unwrap_or_default().to_owned()).collect();
         let known = self.per_client.iter().position(|it| *it == texts);
         let number = known.unwrap_or_else(|| {
             self.per_client.push(texts);
@@ -80,7 +81,8 @@ impl Substitutions {
         format!(":given_{number}")
     }
 
-    /// Each client selects its own values once, at no cost for later transactions.
+    /// Returns commands with which each client selects its own values once, at no cost for later
+    /// transactions.
     fn client_setup(&self) -> String {
         if self.per_client.is_empty() {
             return String::new();
@@ -94,12 +96,12 @@ impl Substitutions {
     }
 }
 
-/// What makes another value of the kind each time, where it has to be another: `:u` is a number
-/// that was never there. Times, addresses and JSON may be the same again.
+/// Returns an expression that generates a new value of the same kind each time, if it must be
+/// unique: `:u` is a number that was not used before. Times, addresses and JSON are repeated.
 fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let digits = one.replace('-', "");
     if one.len() == 36 && digits.len() == 32 {
-        // As ids begin with the time, the newest lie together in an index.
+        // Ids begin with the time, so the newest are adjacent in an index.
         let time = &digits[..12];
         return format!("('{time}' || lpad(to_hex(:u::bigint), 18, '0') || '{number:02x}')::uuid");
     }
@@ -117,11 +119,11 @@ fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let prefix = one[..common].rfind('_').map_or("", |end| &one[..=end]);
     let width = (one.len() - prefix.len()).clamp(8, 16);
     let prefix = literal(prefix);
-    // Reversed, consecutive numbers are far apart in an index, as random ones would be.
+    // Reversed, consecutive numbers are far apart in an index, as random values are.
     format!("({prefix} || reverse(lpad(to_hex(:u::bigint), {width}, '0')))")
 }
 
-/// A text in quotes. pgbench would take `:a` for a variable, in quotes too.
+/// Returns a text as a literal. Colons are escaped, because pgbench replaces `:a` even in quotes.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if !text.contains(':') {
@@ -130,14 +132,14 @@ fn literal(text: &str) -> String {
     format!("U&'{}'", quoted.replace('\\', "\\\\").replace(':', "\\003a"))
 }
 
-/// The statement with expressions in the places of `$1`, `$2`, …
+/// Returns the statement with expressions in place of `$1`, `$2`, …
 fn substitute(sql: &str, expressions: &[String]) -> String {
     let mut parts = sql.split('$');
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-        let place = part[..end].parse::<usize>().ok().and_then(|it| it.checked_sub(1));
-        if let Some(expression) = place.and_then(|place| expressions.get(place)) {
+        let parameter = part[..end].parse::<usize>().ok().and_then(|it| it.checked_sub(1));
+        if let Some(expression) = parameter.and_then(|parameter| expressions.get(parameter)) {
             filled.push_str(expression);
         } else {
             filled.push('$');
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_made_anew_what_was_given_is_asked_once_and_the_rest_stays() {
+    fn differing_values_are_generated_client_values_are_selected_once_and_others_are_constant() {
         let of = |id: &str, organization: &str| {
             let select = sent("select $1::text, $2", &[Some("a:b'c"), None]);
             let values = [Some(organization), Some(id)];
@@ -179,8 +181,8 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_value_is_made_as_what_it_is() {
-        for (one, other, made) in [
+    fn unique_values_are_generated_by_kind_and_the_others_are_constant() {
+        for (one, other, expected) in [
             ("\\x00ff", "\\x00fe", "sha256(int8send(:u::bigint * 256 + 3))"),
             ("17", "18", "(:u::bigint * 256 + 3)"),
             ("org_a1b2c3d4e5", "org_a9", "('org_' || reverse(lpad(to_hex(:u::bigint), 10, '0')))"),
@@ -192,12 +194,12 @@ mod tests {
             ),
             ("{\"a\": 1}", "{\"a\": 2}", r#"U&'{"a"\003a 1}'"#),
         ] {
-            assert_eq!(generated_expression(one, other, 3), made);
+            assert_eq!(generated_expression(one, other, 3), expected);
         }
     }
 
     #[test]
-    fn recordings_of_other_statements_are_refused() {
+    fn recordings_of_different_statements_are_an_error() {
         let [one, other] = ["select 1", "select 2"].map(|sql| vec![sent(sql, &[])]);
         assert!(Recording { same_client: [one, other], each_client: Vec::new() }.script().is_err());
     }

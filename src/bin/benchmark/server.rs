@@ -1,4 +1,4 @@
-//! A server to measure: a process of its own, as a user runs it.
+//! A server to measure: a separate process, as a user runs it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,24 +13,25 @@ use tenantry::commands::Failure;
 /// A running server whose address is known. It is killed when dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) address: SocketAddr,
-    /// Kept open, so that it can write, and sees the end of input when this process ends.
+    /// Kept open, so that the server can write its output, and its input ends when this process
+    /// ends.
     _pipes: (Option<ChildStdin>, BufReader<ChildStdout>),
 }
 
 impl Server {
-    /// Starts it, with its log in a file, and waits for its address.
+    /// Starts the server with its log in a file, and waits for its address.
     ///
     /// # Errors
-    /// Its output, where it did not start.
+    /// The server does not start. The error contains its log.
     pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self, Failure> {
         let file = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
         let mut child = command.spawn()?;
         let stdin = child.stdin.take();
         let Some(stdout) = child.stdout.take() else {
-            return Err(Failure::Message("a server without its output".to_owned()));
+            return Err(Failure::Message("the server has no standard output".to_owned()));
         };
         let mut lines = BufReader::new(stdout);
         let mut line = String::new();
@@ -40,7 +41,7 @@ impl Server {
                 let _ = child.kill();
                 let _ = child.wait();
                 let log_text = fs::read_to_string(log).unwrap_or_default();
-                return Err(Failure::Message(format!("a server did not start: {log_text}")));
+                return Err(Failure::Message(format!("the server did not start: {log_text}")));
             }
             if let Some(address) = parse_address(&line) {
                 return Ok(Self { child, address, _pipes: (stdin, lines) });
@@ -48,7 +49,7 @@ impl Server {
         }
     }
 
-    /// Returns its memory, in MiB; `None` where the system does not report it.
+    /// Returns the memory of the server, in MiB; `None` if the system does not report it.
     pub(crate) fn memory(&self) -> Option<f64> {
         let status = PathBuf::from(format!("/proc/{}/status", self.child.id()));
         let status = fs::read_to_string(status).ok()?;
@@ -57,10 +58,10 @@ impl Server {
         Some(kibibytes / 1024.0)
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Stops the server with SIGINT, as Ctrl-C does.
     ///
     /// # Errors
-    /// The system's own.
+    /// The server cannot be signalled.
     pub(crate) fn stop(mut self) -> Result<(), Failure> {
         let signalled = kill_process(Pid::from_child(&self.child), Signal::INT);
         signalled.map_err(std::io::Error::from)?;

@@ -16,13 +16,13 @@ use crate::commands::{Failure, print};
 /// The result of one check. `Display` is its line of the output.
 pub(super) struct Check {
     subject: &'static str,
-    verdict: Verdict,
-    /// The result in words, and for warnings and problems, what to do.
+    status: CheckStatus,
+    /// The result as text, and for warnings and problems, what to do.
     text: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum CheckStatus {
     Ok,
     /// It works, but less reliably or safely than it could.
     Warning,
@@ -32,26 +32,26 @@ enum Verdict {
 
 impl Check {
     fn ok(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Ok, text: text.into() }
+        Self { subject, status: CheckStatus::Ok, text: text.into() }
     }
 
     fn warning(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Warning, text: text.into() }
+        Self { subject, status: CheckStatus::Warning, text: text.into() }
     }
 
     fn problem(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { subject, verdict: Verdict::Problem, text: text.into() }
+        Self { subject, status: CheckStatus::Problem, text: text.into() }
     }
 }
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Problem => "problem",
+        let status = match self.status {
+            CheckStatus::Ok => "ok",
+            CheckStatus::Warning => "warning",
+            CheckStatus::Problem => "problem",
         };
-        write!(f, "{verdict:<8}  {:<18}  {}", self.subject, self.text)
+        write!(f, "{status:<8}  {:<18}  {}", self.subject, self.text)
     }
 }
 
@@ -85,8 +85,8 @@ struct CheckSummary {
 impl CheckSummary {
     fn report(&mut self, checks: impl IntoIterator<Item = Check>) -> Result<(), Failure> {
         for check in checks {
-            self.warnings += usize::from(check.verdict == Verdict::Warning);
-            self.problems += usize::from(check.verdict == Verdict::Problem);
+            self.warnings += usize::from(check.status == CheckStatus::Warning);
+            self.problems += usize::from(check.status == CheckStatus::Problem);
             print(&format!("{check}\n"))?;
         }
         Ok(())

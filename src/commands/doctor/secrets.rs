@@ -13,15 +13,20 @@ const WEAK_DISTINCT_BYTES: usize = 10;
 /// Checks the peppers, and the secrets that sign access tokens.
 pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let (keys, tokens) = (&settings.config.keys, &settings.config.tokens);
-    let of_tokens = match tokens.private_keys.first() {
+    let token_description = match tokens.private_keys.first() {
         Some(newest) => format!("the Ed25519 key {} signs access tokens", newest.id),
         None => describe_signing_secret(&tokens.secrets),
     };
     let newest = keys.peppers.first().map_or("", |newest| &newest.id);
-    let of_keys = format!("{} in the list; {newest} digests new keys", keys.peppers.len());
+    let key_description = format!("{} in the list; {newest} digests new keys", keys.peppers.len());
     let lists = [
-        ("KEY_PEPPERS", &keys.peppers, of_keys, "rotate to it as the README describes"),
-        ("JWT_SECRETS", &tokens.secrets, of_tokens, "put it first, then remove the old one"),
+        ("KEY_PEPPERS", &keys.peppers, key_description, "rotate to it as the README describes"),
+        (
+            "JWT_SECRETS",
+            &tokens.secrets,
+            token_description,
+            "put it first, then remove the old one",
+        ),
     ];
     let mut checks = Vec::new();
     for (variable, secrets, description, how_to_rotate) in lists {
@@ -72,8 +77,8 @@ mod tests {
     use crate::entropy::{Entropy, SystemEntropy};
 
     #[test]
-    fn invented_secrets_are_weak_and_random_ones_are_not() {
-        let counting: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
+    fn predictable_secrets_are_weak_and_random_ones_are_not() {
+        let counting: [u8; 32] = std::array::from_fn(|index| u8::try_from(index).unwrap());
         let weak: [&[u8]; 4] = [
             &[0; 64],
             b"changemechangemechangemechangeme",

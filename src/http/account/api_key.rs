@@ -56,10 +56,11 @@ pub(super) async fn regenerate(
     idempotency
         .run_checked(&app, &caller, RequestFingerprint::NOTHING, check, async |tx| {
             let actor = (&*person, &*caller);
-            let minted = default_key::regenerate(&app, tx, actor, &context.audit_context()).await?;
+            let created =
+                default_key::regenerate(&app, tx, actor, &context.audit_context()).await?;
             let message = "The key was replaced; its text is shown once";
             let body =
-                DataEnvelope { data: RegeneratedKey { api_key: minted.secret.into(), message } };
+                DataEnvelope { data: RegeneratedKey { api_key: created.secret.into(), message } };
             Ok(ChangeResponse::ok(body))
         })
         .await

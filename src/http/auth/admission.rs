@@ -12,9 +12,9 @@ use crate::http::query;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::rate_limit::LimitSubject;
 
-/// Whose limits a request counts against, and whose state has to allow it.
+/// The limits that a request counts against, and the state that it requires.
 pub enum AdmissionPolicy<'a> {
-    /// A request in an organization, which has to be active.
+    /// A request in an organization, which must be active.
     Organization(&'a Caller),
     /// A request about an account. One with a pinned token is also metered in the organization that
     /// the token acts in.
@@ -57,7 +57,7 @@ pub async fn admit(
 /// Counts a request whose identity its guard does not accept, and rejects it with `error`.
 ///
 /// # Errors
-/// `error`, or rate limited in its place.
+/// `error`, or rate limited instead.
 pub fn reject<T>(
     app: &App,
     context: &RequestContext,

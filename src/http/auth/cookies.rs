@@ -1,5 +1,6 @@
-//! The session cookie as a credential. A browser may send several cookies of its name, since a
-//! sibling host can set one for both hosts (RFC 6265 §8.6). They must never lock an account out.
+//! The session cookie as a credential. A browser may send several cookies of its name, because a
+//! sibling host can set one for both hosts (RFC 6265 §8.6). Such cookies must never lock an account
+//! out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,15 +23,15 @@ use crate::model::caller::{Identity, Person};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
 
-/// How many cookie values of a request are looked up.
+/// The maximum number of a request's cookie values that are looked up.
 const MAX_LOOKUPS: usize = 16;
 
-/// Identifies the account of a request's session cookies; `None` without one. Of several cookies,
-/// those that are no live session are ignored.
+/// Identifies the account of a request's session cookies. Returns `None` if there is no cookie. Of
+/// several cookies, those without a live session are ignored.
 ///
 /// # Errors
-/// Unauthenticated where none is live, or where they belong to several accounts. Forbidden where
-/// they do, and an origin that is not trusted asks for a change.
+/// Unauthenticated if no session is live, or if the sessions belong to several accounts. Forbidden
+/// if they belong to several accounts, and a change comes from an origin that is not trusted.
 pub async fn identify_cookies(
     app: &App,
     context: &RequestContext,
@@ -67,7 +68,7 @@ pub async fn identify_cookies(
 }
 
 /// Returns the live sessions of several cookie values. Of more than [`MAX_LOOKUPS`] values the last
-/// are looked up, since a browser sends the cookies of longer paths first.
+/// are looked up, because a browser sends the cookies of longer paths first.
 async fn live_identities<'a>(
     app: &App,
     context: &RequestContext,
@@ -90,8 +91,8 @@ async fn live_identities<'a>(
     live.collect()
 }
 
-/// Ends the sessions of other accounts whose cookies came with a sign-in to `account`: the browser
-/// may go on sending them beside the new one.
+/// Ends the sessions of other accounts whose cookies were sent with a sign-in to `account`, because
+/// the browser may continue to send them beside the new cookie.
 pub async fn end_sessions_of_other_accounts(
     app: &App,
     context: &RequestContext,
@@ -108,7 +109,7 @@ fn cookie_sessions(context: &RequestContext) -> Vec<(Arc<Person>, SessionId)> {
     sessions.map(|InSession { person, session, .. }| (person, session)).collect()
 }
 
-/// Guard: every session of a request that signs out. Without a live one, the rejection still clears
+/// Guard: every session of a request that signs out. If none is live, the rejection still clears
 /// the cookie.
 pub struct SignOutSessions(Vec<(Arc<Person>, SessionId)>);
 

@@ -8,7 +8,7 @@ use crate::model::key_format::KeyFormat;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The message for a key that is presented in another way than these.
+/// The message for a credential that is presented in another way.
 pub const SEND_KEY_MESSAGE: &str = "Send the key as `Authorization: Bearer …` or `X-Api-Key`";
 
 /// A presented credential.
@@ -26,7 +26,7 @@ impl<'a> PresentedCredential<'a> {
     /// Returns the credential in a request's headers.
     ///
     /// # Errors
-    /// Malformed where there are two that differ.
+    /// Malformed if a header is repeated, or if the headers contain two different credentials.
     pub fn from_headers(headers: &'a HeaderMap) -> Result<Option<Self>> {
         let key = single_header(headers, &API_KEY)?.map(|value| Self::parse(value, Self::Key));
         let bearer = single_header(headers, &header::AUTHORIZATION)?.map(Self::bearer);
@@ -39,7 +39,7 @@ impl<'a> PresentedCredential<'a> {
         }
     }
 
-    /// Replaces the message of an error where the credential's form shows what to change.
+    /// Returns the error with a more specific message if the credential's form shows the mistake.
     #[must_use]
     pub fn explain(self, error: Error) -> Error {
         let (ErrorKind::Unauthenticated(failure), Self::Key(text) | Self::Bearer(text)) =
@@ -63,7 +63,7 @@ impl<'a> PresentedCredential<'a> {
         value.to_str().map_or(Self::Unreadable, |text| as_credential(text.trim()))
     }
 
-    /// RFC 6750 §2.1; the scheme's case does not matter (RFC 9110 §11.1).
+    /// Parses `Authorization` (RFC 6750 §2.1). The scheme's case does not matter (RFC 9110 §11.1).
     fn bearer(value: &'a HeaderValue) -> Self {
         let split = value.to_str().ok().and_then(|text| text.split_once(' '));
         match split {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn two_credentials_that_differ_are_rejected_and_one_sent_twice_is_accepted() {
+    fn only_one_credential_is_accepted_which_both_headers_may_contain() {
         let differing = headers(&[("x-api-key", "a"), ("authorization", "Bearer b")]);
         assert!(PresentedCredential::from_headers(&differing).is_err());
         let twice = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer a")]);

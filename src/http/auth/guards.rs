@@ -1,5 +1,5 @@
-//! The guards: extractors by which a handler's signature requires a caller. Each counts and admits
-//! its request ([`admit`]).
+//! The guards: extractors with which a handler's signature requires a caller. Each counts and
+//! admits its request ([`admit`]).
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
 use crate::repo::account_callers;
 
-/// Takes the middleware's outcome; `None` where no credential was presented.
+/// Takes the middleware's result. Returns `None` if no credential was presented.
 fn take_identity(parts: &mut Parts) -> Result<Option<Identity>> {
     let result = parts.extensions.remove::<IdentityResult>();
     let IdentityResult(identity) =
-        result.ok_or_else(|| Error::internal("a guard outside its middleware"))?;
-    // The middleware has handed its only reference over.
-    let shared = || Error::internal("a guard's error has another owner");
+        result.ok_or_else(|| Error::internal("a guard ran without the identity middleware"))?;
+    // The middleware keeps no reference to the error.
+    let shared = || Error::internal("the identity error is still shared");
     identity.map_err(|error| Arc::into_inner(error).unwrap_or_else(shared))
 }
 
@@ -61,8 +61,8 @@ impl FromRequestParts<App> for Authenticated {
 pub trait RequiredScope {
     /// The scope.
     const SCOPE: BuiltInScope;
-    /// The permission that is required beside the scope, where it is not the scope's usual one.
-    const RIGHT: Option<Permission> = None;
+    /// The permission that is required beside the scope, if it is not the scope's usual one.
+    const PERMISSION: Option<Permission> = None;
 }
 
 /// Guard: [`Authenticated`], with the scope `S`.
@@ -78,8 +78,8 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
     }
 }
 
-/// Guard: a caller in the organization that the path names, whatever their role. An organization
-/// that does not exist and one that the caller is not a member of give the same 403.
+/// Guard: a caller in the organization that the path names, with any role. An organization that
+/// does not exist and one that the caller is not a member of give the same 403.
 pub struct InOrganization(pub Arc<Caller>);
 
 impl FromRequestParts<App> for InOrganization {
@@ -109,8 +109,9 @@ impl<S: RequiredScope> FromRequestParts<App> for OrganizationScoped<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let InOrganization(caller) = InOrganization::from_request_parts(parts, app).await?;
-        let role = S::RIGHT.map_or_else(|| Role::required_for(S::SCOPE), |it| it.minimum_role());
-        if S::RIGHT.is_some_and(|it| it.session_only)
+        let role =
+            S::PERMISSION.map_or_else(|| Role::required_for(S::SCOPE), |it| it.minimum_role());
+        if S::PERMISSION.is_some_and(|it| it.session_only)
             && !matches!(caller.credential, Credential::Session(..))
         {
             return Err(session_required());
@@ -122,7 +123,7 @@ impl<S: RequiredScope> FromRequestParts<App> for OrganizationScoped<S> {
 }
 
 /// Returns the caller in the organization with this handle. Requests for organizations that the
-/// caller is not a member of are counted; beyond the limit, the database is not asked.
+/// caller is not a member of are counted; beyond the limit, the database is not queried.
 async fn find_caller(
     app: &App,
     context: &RequestContext,
@@ -190,7 +191,7 @@ pub struct InSession {
     pub person: Arc<Person>,
     /// The session.
     pub session: SessionId,
-    /// The caller in the account's home organization; `None` where it is deleted.
+    /// The caller in the account's home organization; `None` if it is deleted.
     pub caller: Option<Arc<Caller>>,
 }
 
@@ -224,13 +225,13 @@ impl FromRequestParts<App> for InSession {
     }
 }
 
-/// Whether a request presents a credential in a header.
+/// Returns whether a request presents a credential in a header.
 pub(super) fn has_explicit_credential(parts: &Parts) -> bool {
     parts.headers.contains_key("authorization") || parts.headers.contains_key("x-api-key")
 }
 
 /// Guard: an account in a session, or `None` without a live one. An invalid credential in a header
-/// is rejected all the same.
+/// is still rejected.
 pub struct MaybeInSession(pub Option<InSession>);
 
 impl FromRequestParts<App> for MaybeInSession {
@@ -255,7 +256,7 @@ impl FromRequestParts<App> for MaybeInSession {
     }
 }
 
-/// Guard: any request, whatever its credential. Counts it once.
+/// Guard: any request, with any credential or none. Counts it once.
 pub struct CountedRequest;
 
 impl FromRequestParts<App> for CountedRequest {
@@ -272,12 +273,12 @@ impl FromRequestParts<App> for CountedRequest {
     }
 }
 
-/// `organization:write`, for what only an owner may do, and only in a session.
+/// `organization:write`, for operations that only an owner may perform, and only in a session.
 pub struct OwnerInSession;
 
 impl RequiredScope for OwnerInSession {
     const SCOPE: BuiltInScope = BuiltInScope::OrganizationWrite;
-    const RIGHT: Option<Permission> = Some(Permission::DELETE_ORGANIZATION);
+    const PERMISSION: Option<Permission> = Some(Permission::DELETE_ORGANIZATION);
 }
 
 /// `members:read`, for the list of invitations.
@@ -285,15 +286,15 @@ pub struct InvitesRead;
 
 impl RequiredScope for InvitesRead {
     const SCOPE: BuiltInScope = BuiltInScope::MembersRead;
-    const RIGHT: Option<Permission> = Some(Permission::READ_INVITES);
+    const PERMISSION: Option<Permission> = Some(Permission::READ_INVITES);
 }
 
-/// `members:write`, for what members may do to their own membership.
+/// `members:write`, for operations of members on their own membership.
 pub struct OwnMembership;
 
 impl RequiredScope for OwnMembership {
     const SCOPE: BuiltInScope = BuiltInScope::MembersWrite;
-    const RIGHT: Option<Permission> = Some(Permission::LEAVE);
+    const PERMISSION: Option<Permission> = Some(Permission::LEAVE);
 }
 
 macro_rules! scopes {

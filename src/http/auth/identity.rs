@@ -1,4 +1,4 @@
-//! Identifies the owner of a credential, and whether it may be used from this client.
+//! Identifies the owner of a credential, and checks whether it may be used from this client.
 
 use axum::http::StatusCode;
 
@@ -22,8 +22,8 @@ use crate::model::verification::CredentialKind;
 ///
 /// # Errors
 /// Unauthenticated, with the same message whether the text is malformed, unknown, expired or
-/// revoked; malformed text does not reach the database. Forbidden where the key's allowed addresses
-/// or origins exclude the client.
+/// revoked; malformed text does not reach the database. Forbidden if the key's allowed addresses or
+/// origins exclude the client.
 pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
     let query = match possible_digests(app, text) {
         Some((CredentialKind::PersonalToken, candidates)) => {
@@ -66,13 +66,13 @@ pub async fn identify_cookie(app: &App, context: &RequestContext, text: &str) ->
     look_up(app, context, query, AuthFailure::InvalidToken).await
 }
 
-/// The error of every invalid credential.
+/// Returns the error of every invalid credential.
 pub fn invalid_credential(failure: AuthFailure) -> Error {
     Error::unauthenticated(failure, "This credential is not valid")
 }
 
-/// Looks up a credential and checks where it may be used from. The rejection of a known key is
-/// recorded in its organization's audit log.
+/// Looks up a credential, and checks whether it may be used from this client. The rejection of a
+/// known key is recorded in its organization's audit log.
 async fn look_up(
     app: &App,
     context: &RequestContext,
@@ -115,8 +115,8 @@ async fn look_up(
     Err(error)
 }
 
-/// The audit context of a rejected credential: with the route's pattern, since a path that matches
-/// no route could contain anything, even a key that was pasted by mistake.
+/// Returns the audit context of a rejected credential: with the route's pattern, because a path
+/// that matches no route could contain anything, even a key that was pasted by mistake.
 pub(super) fn rejection_audit_context(
     context: &RequestContext,
     status: StatusCode,
@@ -124,7 +124,7 @@ pub(super) fn rejection_audit_context(
     AuditContext { path: context.route.clone(), ..context.audit_context_for(status) }
 }
 
-/// Rehashes a key with the newest pepper, where it is stored with an older one.
+/// Rehashes a key with the newest pepper, if it is stored with an older one.
 async fn rehash_key(app: &App, identity: &Identity, text: &str) {
     let Some(credential) = identity.credential() else { return };
     let owner = match (credential, &identity.caller) {

@@ -50,19 +50,20 @@ use crate::http::family::AcceptedCredentials;
 use crate::model::caller::Identity;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
-/// The outcome of identifying a request, for its guard to take.
+/// The result of identifying a request, which its guard takes.
 #[derive(Clone)]
 struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 
-/// The middleware of the hot path: identifies the owner of the request's credential, and leaves the
-/// outcome for a guard. Routes for master keys and for verifiers skip this: their guards verify them.
+/// Middleware on the hot path: identifies the owner of the request's credential, and stores the
+/// result for a guard. Routes for master keys and for verifiers skip this: their guards verify
+/// them.
 ///
 /// While the server works on it, the request has a permit among all requests and one among those of
 /// its caller.
 ///
 /// # Errors
-/// Rate limited, or unavailable where no permit is left. An invalid credential is the guard's to
-/// reject.
+/// Rate limited, or unavailable if no permit is left. An invalid credential is rejected by the
+/// guard.
 pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
     if context.facts.credentials == AcceptedCredentials::Verifiers {
@@ -92,8 +93,8 @@ pub async fn identify(State(app): State<App>, request: Request, next: Next) -> R
     })
 }
 
-/// Counts a request without a valid credential by its address. Guards count the others, since they
-/// know in whose name a request is made.
+/// Counts a request without a valid credential by its address. Guards count the others, because
+/// they know whose limits a request counts against.
 fn count_unidentified(
     app: &App,
     context: &RequestContext,
@@ -110,7 +111,7 @@ fn count_unidentified(
 }
 
 /// Identifies the owner of the request's credential. One in a header takes precedence over a
-/// session cookie, which browsers add by themselves, even where the one in the header is invalid.
+/// session cookie, which browsers add by themselves, even if the one in the header is invalid.
 async fn find_identity(
     app: &App,
     context: &RequestContext,

@@ -10,19 +10,19 @@ pub struct RejectedCaller {
     pub organization: OrganizationId,
     /// The display id of the key or personal token; `None` for a session.
     pub key_display_id: Option<String>,
-    /// What is wrong with the key. The organization sees it; the caller does not.
+    /// The problem with the key. The organization sees it; the caller does not.
     pub reason: Option<KeyRejectionReason>,
 }
 
 impl RejectedCaller {
-    /// The owner of a valid credential; `None` where no organization is selected for it.
+    /// Returns the owner of a valid credential; `None` if no organization is selected for it.
     #[must_use]
     pub fn from_identity(identity: &Identity) -> Option<Self> {
         let organization = identity.caller.as_ref().map(|caller| caller.organization)?;
         Some(Self::in_organization(organization, identity))
     }
 
-    /// The owner of a valid credential, in an organization.
+    /// Returns the owner of a valid credential, in an organization.
     #[must_use]
     pub fn in_organization(organization: OrganizationId, identity: &Identity) -> Self {
         let key = identity.credential().and_then(Credential::key);

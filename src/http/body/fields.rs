@@ -77,8 +77,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Parses the optional time `name`, which must be in the future. A time in the past is a
-    /// deferred issue: the time may have passed when the request is repeated, which must still be
-    /// answered with the stored response.
+    /// deferred issue: the time may have passed when the request is repeated, and the repetition
+    /// must still receive the stored response.
     pub fn future_time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
         let time = self.optional(name, text(timestamp::parse));
         self.defer_if_past(name, time);
@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether all members were taken.
+    /// Returns whether all members were taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -151,7 +151,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Parses the required field `name`, which is a list of objects; `length` is how many.
+    /// Parses the required field `name`, which is a list of objects; `length` is the allowed number
+    /// of items.
     pub fn required_objects<T: FromFields>(
         &mut self,
         name: &'static str,
@@ -166,9 +167,10 @@ impl<'a> Fields<'a> {
             self.add_issue(name, message.into());
             return None;
         }
-        let item =
-            |(at, node): (usize, JsonNode)| self.object(&[name.to_owned(), at.to_string()], node);
-        // All items are parsed before one that is invalid is noticed.
+        let item = |(index, node): (usize, JsonNode)| {
+            self.object(&[name.to_owned(), index.to_string()], node)
+        };
+        // All items are parsed before returning, so that the issues of all are recorded.
         let items: Vec<Option<T>> = items.into_iter().enumerate().map(item).collect();
         items.into_iter().collect()
     }
@@ -204,7 +206,7 @@ impl<'a> Fields<'a> {
         Err(Error::invalid(issues))
     }
 
-    /// Returns all issues, those of members that no field took among them, and the deferred ones.
+    /// Returns all issues, including those of members that no field took, and the deferred issues.
     fn into_issues(mut self) -> (Vec<Issue>, Vec<Issue>) {
         for (name, _) in self.members {
             let name: String = name.chars().take(64).collect();
@@ -224,8 +226,8 @@ impl<'a> Fields<'a> {
 
     /// Removes the member `name` and returns it. A repeated member is an issue.
     fn take(&mut self, name: &'static str) -> Option<JsonNode> {
-        let at = self.members.iter().position(|(member, _)| member == name)?;
-        let (_, node) = self.members.remove(at);
+        let index = self.members.iter().position(|(member, _)| member == name)?;
+        let (_, node) = self.members.remove(index);
         let remaining = self.members.len();
         self.members.retain(|(member, _)| member != name);
         if self.members.len() < remaining {

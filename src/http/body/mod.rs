@@ -35,7 +35,7 @@ use crate::http::edge::shedding;
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The maximum depth of nested arrays and objects.
 const MAX_DEPTH: usize = 32;
-/// How long a body may take in addition to the time at [`MIN_BYTES_PER_SECOND`].
+/// The time that a body may take in addition to the time at [`MIN_BYTES_PER_SECOND`].
 const GRACE: Duration = Duration::from_secs(5);
 /// The minimum average rate of a body, in bytes per second.
 const MIN_BYTES_PER_SECOND: u64 = 240;
@@ -109,8 +109,9 @@ pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Byte
     }
 }
 
-/// Returns the body if it has already arrived, without waiting for the client. The first poll asks
-/// the connection for the body, and the second one receives what arrived together with the head.
+/// Returns the body if it has already arrived, without waiting for the client. The first poll
+/// requests the body from the connection, and the second one receives what arrived together with
+/// the head.
 async fn poll_available<T>(mut body: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let mut was_polled = false;
     poll_fn(|cx| match body.as_mut().poll(cx) {
@@ -194,7 +195,7 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
     Ok(bytes.into())
 }
 
-/// Returns how long so many bytes take at the minimum rate.
+/// Returns the time that this number of bytes takes at the minimum rate.
 fn time_at_min_rate(bytes: usize) -> Duration {
     Duration::from_millis(bytes as u64 * 1_000 / MIN_BYTES_PER_SECOND)
 }
@@ -203,8 +204,8 @@ fn too_large(limit: usize) -> Error {
     Error::new(ErrorKind::TooLarge, format!("Request body must be at most {limit} bytes"))
 }
 
-/// Describes where the JSON is invalid. The parser's own message is not used, since it could quote
-/// the body.
+/// Describes where the JSON is invalid. The parser's own message is not used, because it could
+/// quote the body.
 #[must_use]
 pub fn invalid_json(json: &[u8], error: &serde_json::Error) -> Error {
     if std::str::from_utf8(json).is_err() {

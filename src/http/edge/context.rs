@@ -36,31 +36,31 @@ pub struct RequestInfo {
     pub id: String,
     /// The header that the client sent the id in, if not `X-Request-Id`.
     pub echo_header: Option<HeaderName>,
-    /// The client's address; `None` where the trusted proxies do not report one.
+    /// The client's address; `None` if the trusted proxies do not report one.
     pub client_address: Option<IpAddr>,
-    /// The `Origin` header; `None` where it was not sent.
+    /// The `Origin` header; `None` if it was not sent.
     pub origin: Option<String>,
     /// When the request arrived.
     pub received_at: DateTime<Utc>,
     /// Signs the audit events that the request causes.
     pub audit_signer: AuditSigner,
-    /// The method; `other` for one that is not standard, since it could contain anything.
+    /// The method; `other` for one that is not standard, because it could contain anything.
     pub method: &'static str,
     /// The path, without the query.
     pub path: String,
-    /// The path pattern of the matched route; `-` where no route matched.
+    /// The path pattern of the matched route; `-` if no route matched.
     pub route: String,
     /// The facts of the matched route.
     pub facts: RouteFacts,
     /// The owner of the request's credential.
     pub identity: OnceLock<Identity>,
-    /// The organization that the path names, where the caller is a member of it.
+    /// The organization that the path names, if the caller is a member of it.
     pub path_organization: OnceLock<OrganizationId>,
     /// The decisions of the rate limits that the request was counted against.
     rate_limit_decisions: Mutex<Vec<RateLimitDecision>>,
-    /// The owner of a credential that is known and was rejected.
+    /// The owner of a known credential that was rejected.
     pub rejected_caller: OnceLock<RejectedCaller>,
-    /// Set when the request was counted within its organization's monthly quota.
+    /// Set if the request was counted against its organization's monthly quota.
     pub quota_counted: OnceLock<()>,
     /// The permits that the request has while the server works on it.
     pub permits: OnceLock<Permits>,
@@ -117,7 +117,7 @@ impl RequestContext {
     /// Internal for a route outside the middleware.
     pub fn from_extensions(extensions: &Extensions) -> Result<Self> {
         let context = extensions.get::<Self>();
-        context.cloned().ok_or_else(|| Error::internal("a route outside the middleware"))
+        context.cloned().ok_or_else(|| Error::internal("the route is outside the middleware"))
     }
 
     /// Adds the decision of a rate limit.
@@ -125,7 +125,7 @@ impl RequestContext {
         self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).push(decision);
     }
 
-    /// Whether the request was counted against any rate limit.
+    /// Returns whether the request was counted against any rate limit.
     #[must_use]
     pub fn has_rate_limit_decision(&self) -> bool {
         !self.rate_limit_decisions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -139,13 +139,13 @@ impl RequestContext {
         )
     }
 
-    /// The audit context of a request that is answered with 200.
+    /// Returns the audit context of a request whose response has status 200.
     #[must_use]
     pub fn audit_context(&self) -> AuditContext {
         self.audit_context_for(StatusCode::OK)
     }
 
-    /// The audit context of a request that is answered with this status.
+    /// Returns the audit context of a request whose response has this status.
     #[must_use]
     pub fn audit_context_for(&self, status: StatusCode) -> AuditContext {
         AuditContext {
@@ -176,7 +176,7 @@ impl FromRequestParts<App> for RequestContext {
     }
 }
 
-/// How much of `User-Agent` is stored.
+/// The maximum number of characters of `User-Agent` that are stored.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
 /// The client that signs in, as the account's list of sessions shows it.
@@ -194,7 +194,7 @@ impl FromRequestParts<App> for SignInClient {
     }
 }
 
-/// The value of `Origin`; `null` for two of them, or for one that is not text.
+/// Returns the value of `Origin`; `null` if the header is repeated or is not text.
 fn parse_origin(headers: &HeaderMap) -> Option<String> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = origins.next()?.to_str().ok().filter(|_| origins.next().is_none());
@@ -206,8 +206,8 @@ fn known_method(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-/// Whether a client's request id is used: 16 to 128 of `[A-Za-z0-9_-]` (contract §1, *Request
-/// ids*).
+/// Returns whether a client's request id is used: 16 to 128 of `[A-Za-z0-9_-]` (contract §1,
+/// *Request ids*).
 fn is_valid_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (16..=128).contains(&text.len()) && text.bytes().all(allowed)
@@ -219,9 +219,10 @@ pub fn last_forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
     forwarded_address(headers, 1)
 }
 
-/// Returns the peer's address, or behind `hops` trusted proxies the one that the outermost of them
-/// saw: each appends the address that called it, and only the last `hops` entries are trusted. An
-/// entry that cannot be read gives `None`: the proxy's own address would let clients pass for it.
+/// Returns the peer's address or, behind `hops` trusted proxies, the address that called the
+/// outermost of them. Each proxy appends the address that called it, and only the last `hops`
+/// entries are trusted. An entry that cannot be parsed gives `None`: with the proxy's own address
+/// instead, clients could impersonate the proxy.
 fn client_address(peer: IpAddr, headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     if hops == 0 {
         return Some(peer.to_canonical());
@@ -234,8 +235,8 @@ fn forwarded_address(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
     let forwarded = headers.get_all(FORWARDED_FOR).into_iter();
     let listed: Vec<&[u8]> =
         forwarded.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).collect();
-    let seen = parse_forwarded_address(listed[listed.len().checked_sub(hops)?])?;
-    Some(seen.to_canonical())
+    let address = parse_forwarded_address(listed[listed.len().checked_sub(hops)?])?;
+    Some(address.to_canonical())
 }
 
 /// Parses an entry of `X-Forwarded-For`: an address, perhaps with a port, IPv6 perhaps in brackets
@@ -255,15 +256,15 @@ fn parse_forwarded_address(listed: &[u8]) -> Option<IpAddr> {
     address.parse().ok().filter(|_| is_whole).map(|address: Ipv6Addr| address.into())
 }
 
-/// Warns the operator that clients cannot be distinguished. The entry is not logged: clients
-/// choose its content where there are fewer proxies than `TRUSTED_PROXY_HOPS`.
+/// Warns the operator that clients cannot be distinguished. The entry is not logged, because
+/// clients choose its content if there are fewer proxies than `TRUSTED_PROXY_HOPS`.
 fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
     tracing::warn!(
         request_id,
         trusted_proxy_hops = hops,
-        "X-Forwarded-For names no client address that can be read: such requests share one rate \
-         limit, and keys with allowed_ips refuse them; check TRUSTED_PROXY_HOPS and what the \
-         proxies write",
+        "X-Forwarded-For contains no valid client address: such requests share one rate \
+         limit, and keys with allowed_ips reject them; check TRUSTED_PROXY_HOPS and the \
+         header that the proxies send",
     );
 }
 
@@ -271,49 +272,49 @@ fn warn_unreadable_forwarded_for(request_id: &str, hops: usize) {
 mod tests {
     use super::*;
 
-    /// The client address of a request from 127.0.0.1 with this header; `-` for none.
-    fn seen(forwarded: &str, hops: usize) -> String {
+    /// Returns the client address of a request from 127.0.0.1 with this header; `-` for none.
+    fn client(forwarded: &str, hops: usize) -> String {
         let mut headers = HeaderMap::new();
         let forwarded = forwarded.as_bytes().try_into().expect("a header");
         headers.insert(FORWARDED_FOR, forwarded);
-        let seen = client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops);
-        seen.map_or("-".to_owned(), |address| address.to_string())
+        let address = client_address(IpAddr::from([127, 0, 0, 1]), &headers, hops);
+        address.map_or("-".to_owned(), |it| it.to_string())
     }
 
     #[test]
-    fn without_trusted_proxies_nothing_forwarded_is_believed() {
-        assert_eq!(seen("203.0.113.9", 0), "127.0.0.1");
+    fn without_trusted_proxies_the_header_is_ignored() {
+        assert_eq!(client("203.0.113.9", 0), "127.0.0.1");
     }
 
     #[test]
-    fn only_the_ends_that_trusted_proxies_added_are_believed() {
-        assert_eq!(seen("6.6.6.6, 203.0.113.9", 1), "203.0.113.9");
-        assert_eq!(seen("6.6.6.6, 203.0.113.9, 10.0.0.2", 2), "203.0.113.9");
-        assert_eq!(seen("203.0.113.9", 2), "-");
-        assert_eq!(seen("203.0.113.9, garbage", 1), "-");
-        assert_eq!(seen("é, 203.0.113.9", 1), "203.0.113.9");
+    fn only_entries_that_trusted_proxies_added_are_used() {
+        assert_eq!(client("6.6.6.6, 203.0.113.9", 1), "203.0.113.9");
+        assert_eq!(client("6.6.6.6, 203.0.113.9, 10.0.0.2", 2), "203.0.113.9");
+        assert_eq!(client("203.0.113.9", 2), "-");
+        assert_eq!(client("203.0.113.9, garbage", 1), "-");
+        assert_eq!(client("é, 203.0.113.9", 1), "203.0.113.9");
     }
 
     #[test]
-    fn ports_and_brackets_are_no_part_of_an_address() {
+    fn ports_and_brackets_are_removed_and_other_texts_give_no_address() {
         for listed in ["203.0.113.9:51234", "[::ffff:203.0.113.9]:1", " 203.0.113.9:0\t"] {
-            assert_eq!(seen(listed, 1), "203.0.113.9", "{listed}");
+            assert_eq!(client(listed, 1), "203.0.113.9", "{listed}");
         }
         for listed in ["2001:db8::7", "[2001:db8::7]", "[2001:db8::7]:443"] {
-            assert_eq!(seen(listed, 1), "2001:db8::7", "{listed}");
+            assert_eq!(client(listed, 1), "2001:db8::7", "{listed}");
         }
         for listed in ["[2001:db8::7]:+4", "[2001:db8::7]:", "203.0.113.9:", "_hidden", "unknown"] {
-            assert_eq!(seen(listed, 1), "-", "{listed}");
+            assert_eq!(client(listed, 1), "-", "{listed}");
         }
     }
 
     #[test]
-    fn an_ipv4_address_in_ipv6_clothes_is_the_same_address() {
-        assert_eq!(seen("::ffff:203.0.113.9", 1), "203.0.113.9");
+    fn an_ipv4_mapped_ipv6_address_is_the_ipv4_address() {
+        assert_eq!(client("::ffff:203.0.113.9", 1), "203.0.113.9");
     }
 
     #[test]
-    fn a_request_id_is_kept_only_in_its_form() {
+    fn a_request_id_has_16_to_128_of_the_allowed_characters() {
         assert!(is_valid_request_id("abcdefghijklmnop"));
         for text in ["abcdefghijklmno", "abcdefghijklmno\"", &"a".repeat(129), "äbcdefghijklmnop"]
         {

@@ -1,7 +1,8 @@
-//! CORS (contract §1, *CORS*): which origins may read responses. The product's own and the trusted
-//! ones may, with credentials; those on the list of an organization may, without.
+//! CORS (contract §1, *CORS*): which origins may read responses. The server's own origin and the
+//! trusted origins may, with credentials. The origins on an organization's list may, without
+//! credentials.
 //!
-//! A preflight carries no key, so the organization is not known yet: the request that follows is
+//! A preflight contains no key, so the organization is not known yet. The request that follows is
 //! checked against the list of its key's organization.
 
 use axum::extract::Request;
@@ -19,7 +20,7 @@ use crate::model::origin::Origin;
 
 /// The methods of a preflight's response.
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,PUT,PATCH,DELETE");
-/// How long a browser may cache a preflight, in seconds.
+/// The time that a browser may cache a preflight, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 /// The headers that scripts may read.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -28,14 +29,14 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
 const VARY: HeaderValue = HeaderValue::from_static("origin, access-control-request-headers");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
 
-/// What the request says about its origin.
+/// The parts of a request that CORS depends on.
 struct CrossOriginRequest {
     origin: Option<HeaderValue>,
-    /// The headers that a preflight asks for. All are allowed to an origin that may read:
-    /// tracing libraries add their own to every request.
+    /// The headers that a preflight requests. All are allowed for an origin that may read
+    /// responses, because tracing libraries add their own to every request.
     requested_headers: Option<HeaderValue>,
     is_preflight: bool,
-    /// Whether API keys are accepted at its path.
+    /// Whether its path accepts API keys.
     accepts_keys: bool,
 }
 
@@ -51,8 +52,8 @@ impl CrossOriginRequest {
     }
 }
 
-/// Responds to a preflight, or runs the request, and adds the headers that let the origin read the
-/// response. For requests with an `Origin`.
+/// Handles a request with an `Origin`: responds to a preflight, or runs the request, and adds the
+/// headers that let the origin read the response.
 pub async fn handle<F: Future<Output = Response>>(
     app: &App,
     context: &RequestContext,
@@ -61,7 +62,7 @@ pub async fn handle<F: Future<Output = Response>>(
 ) -> Response {
     let cross_origin = CrossOriginRequest::new(&request);
     let (mut response, must_retry) = if cross_origin.is_preflight {
-        // It is counted nowhere else.
+        // A preflight is counted here only.
         let is_limited = count_anonymous(app, context, request.headers()).is_err();
         (Response::default(), is_limited)
     } else {
@@ -74,8 +75,8 @@ pub async fn handle<F: Future<Output = Response>>(
     let is_trusted = origin
         .and_then(|origin| origin.to_str().ok())
         .is_some_and(|origin| trusted.contains(origin));
-    // Which organizations list the origin is looked up last, since it costs a query: not where the
-    // key shows it, nor where the caller is unknown and has to retry.
+    // The query for organizations that list the origin comes last, because it is expensive. It is
+    // skipped if the key's organization lists origins, or if the caller is unknown and must retry.
     let is_allowed = is_trusted
         || cross_origin.accepts_keys
             && (is_on_organization_allowlist(context)
@@ -104,8 +105,8 @@ fn add_preflight_headers(headers: &mut HeaderMap, allowed_headers: Option<Header
     }
 }
 
-/// Whether the request was made with a key of an active organization that has a list: then the
-/// origin is on it, or the key would have been rejected.
+/// Returns whether the request was made with a key of an active organization that lists origins.
+/// The origin is then on the list, because the key would otherwise have been rejected.
 fn is_on_organization_allowlist(context: &RequestContext) -> bool {
     let caller = context.identity.get().and_then(|identity| identity.caller.as_ref());
     caller.filter(|caller| !caller.is_suspended).is_some_and(|caller| {
@@ -113,7 +114,7 @@ fn is_on_organization_allowlist(context: &RequestContext) -> bool {
     })
 }
 
-/// Whether the response asks the client to retry later.
+/// Returns whether the response tells the client to retry later.
 fn is_retryable(response: &Response) -> bool {
     let failure = response.extensions().get::<ErrorExtension>();
     failure.is_some_and(|ErrorExtension(error)| {
@@ -124,7 +125,7 @@ fn is_retryable(response: &Response) -> bool {
     })
 }
 
-/// Whether an active organization lists the origin; false if the database does not respond.
+/// Returns whether an active organization lists the origin; false if the database does not respond.
 async fn is_allowed_by_any_organization(app: &App, origin: Option<&HeaderValue>) -> bool {
     let origin = origin.and_then(|origin| Origin::parse(origin.to_str().ok()?).ok());
     let Some(origin) = origin else {

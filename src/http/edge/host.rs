@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Requires exactly one valid `Host` header; it may be missing before HTTP/1.1.
 ///
 /// # Errors
-/// Malformed otherwise.
+/// Malformed if the header is missing, repeated or invalid.
 pub fn require(request: &Request) -> Result<()> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -34,7 +34,8 @@ pub async fn middleware(request: Request, next: Next) -> Response {
     }
 }
 
-/// Whether the value contains only the characters that RFC 3986 §3.2 allows in a host and a port.
+/// Returns whether the value contains only the characters that RFC 3986 §3.2 allows in a host and a
+/// port.
 fn is_host(host: &HeaderValue) -> bool {
     let is_allowed =
         |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);

@@ -85,13 +85,13 @@ impl FromRequestParts<App> for Idempotency {
 }
 
 impl Idempotency {
-    /// Whether the request has an idempotency key.
+    /// Returns whether the request has an idempotency key.
     #[must_use]
     pub const fn has_key(&self) -> bool {
         self.key.is_some()
     }
 
-    /// Whether the idempotency key of the request is `text`.
+    /// Returns whether the idempotency key of the request is `text`.
     #[must_use]
     pub fn key_equals(&self, text: &str) -> bool {
         self.key.as_ref().is_some_and(|key| key.as_str() == text)
@@ -116,8 +116,8 @@ impl Idempotency {
     }
 
     /// Like [`Self::run`], for a change that requires more of its caller than the route's guard
-    /// checks. `work` checks these requirements for the first request, and `check` does before a
-    /// replay, since the caller may have lost them.
+    /// checks. `work` checks these requirements for the first request. `check` checks them before a
+    /// replay, because the caller may have lost them.
     ///
     /// # Errors
     /// The errors of `check` and of [`Self::run`].
@@ -179,7 +179,7 @@ impl Idempotency {
         self.run(app, caller, fingerprint, work).await
     }
 
-    /// Awaits `count`, unless the request will be answered with a stored response.
+    /// Awaits `count`, unless the response will be a replay.
     ///
     /// # Errors
     /// The errors of `count`.
@@ -193,7 +193,7 @@ impl Idempotency {
         if self.is_replay(app, caller, fingerprint).await? { Ok(()) } else { count.await }
     }
 
-    /// Whether there is a stored response to the request, which is then read only once.
+    /// Returns whether there is a stored response to the request, and keeps it for [`Self::run`].
     ///
     /// # Errors
     /// Idempotency key reused if the key was sent with another request.
@@ -241,7 +241,7 @@ pub struct IdempotencyOwner {
     /// those of the operator.
     in_organization: bool,
     principal: String,
-    /// How long responses are stored.
+    /// The time that responses are stored.
     lifetime: TimeDelta,
 }
 

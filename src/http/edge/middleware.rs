@@ -1,5 +1,5 @@
-//! The middleware that every request passes on its way in and every response on its way out: it
-//! renders errors for the request's family, sets headers, and writes the access log.
+//! The middleware that handles every request and every response: it renders errors for the
+//! request's family, sets headers, and writes the access log.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
 use crate::http::family::{Family, RouteTable};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
 
-/// The status that the access log records for a request whose client went away, as nginx does. It
-/// is never sent.
+/// The status that the access log records for a request whose client closed the connection, as
+/// nginx does. It is never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The middleware's state; cheap to clone.
@@ -36,7 +36,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub struct MiddlewareState(Arc<(App, RouteTable)>);
 
 impl MiddlewareState {
-    /// The state of a server with these routes.
+    /// Returns the state of a server with these routes.
     #[must_use]
     pub fn new(app: &App, table: RouteTable) -> Self {
         Self(Arc::new((app.clone(), table)))
@@ -45,8 +45,8 @@ impl MiddlewareState {
 
 /// Handles a request: creates its context, runs the routes, and completes the response.
 ///
-/// The steps are called one after the other and not stacked as layers: each layer would clone the
-/// routes behind it for each request.
+/// The steps are called one after the other and not stacked as layers, because each layer would
+/// clone the routes behind it for each request.
 pub async fn handle_request(
     State(MiddlewareState(shared)): State<MiddlewareState>,
     mut request: Request,
@@ -72,7 +72,7 @@ pub async fn handle_request(
         known.record_unknown(&mut request);
     }
     let response = async {
-        // A check carries the origin and the method of another request.
+        // The origin and the method in a check are those of another request.
         let is_check = context.facts.family == Family::Verification;
         if context.origin.is_some() && !is_check {
             let run = |request| run_with_timeout(app, request, next);
@@ -95,8 +95,8 @@ pub async fn handle_request(
     response
 }
 
-/// Takes the error out of a response. A response that the framework made has none: its status
-/// stands for one.
+/// Takes the error out of a response. An error response that the framework created contains none;
+/// for that, returns the error of its status.
 fn take_error(response: &mut Response) -> Option<Arc<Error>> {
     let extension = response.extensions_mut().remove::<ErrorExtension>();
     let Some(ErrorExtension(error)) = extension else {
@@ -107,8 +107,8 @@ fn take_error(response: &mut Response) -> Option<Arc<Error>> {
     Some(error)
 }
 
-/// Runs the routes. A request that takes longer than its deadline, or panics, gets an error; the
-/// database connection that it was using is closed.
+/// Runs the routes. A request that exceeds its deadline, or panics, gets an error; the database
+/// connection that it was using is closed.
 async fn run_with_timeout(app: &App, request: Request, next: Next) -> Response {
     if let Err(error) = host::require(&request) {
         return error.into_response();
@@ -135,9 +135,9 @@ fn with_headers_of(bare: &Response, mut rendered: Response) -> Response {
 
 /// Logs an error of the server once, with its causes.
 fn log_cause(error: &Error) {
-    let is_ours =
+    let is_server_error =
         matches!(error.kind(), ErrorKind::Internal | ErrorKind::Upstream | ErrorKind::Unavailable);
-    if is_ours && std::error::Error::source(error).is_some() {
+    if is_server_error && std::error::Error::source(error).is_some() {
         tracing::error!(cause = %error.cause(), "request failed");
     }
 }
@@ -162,7 +162,7 @@ fn add_headers(response: &mut Response, context: &RequestContext, app: &App) {
     }
 }
 
-/// Counts and logs a request once, whether it is answered or its client goes away.
+/// Counts and logs a request once, whether it gets a response or its client closes the connection.
 struct AccessLog<'a> {
     app: &'a App,
     context: &'a RequestContext,
@@ -183,7 +183,7 @@ impl AccessLog<'_> {
         let Self { app, context, .. } = self;
         if let Some(caller) = context.identity.get() {
             let outcome =
-                error.map_or(RequestOutcome::Answered, |error| words(error.kind()).outcome);
+                error.map_or(RequestOutcome::Answered, |error| mapping(error.kind()).outcome);
             let was_admitted = context.quota_counted.get().is_some();
             let organization = context.path_organization.get().copied();
             app.meter.count(caller, organization, (outcome, was_admitted), context.received_at);
@@ -205,8 +205,8 @@ impl AccessLog<'_> {
             micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             caller = caller.as_deref().unwrap_or("-"),
             client = client.map(field::display),
-            kind = error.map_or("-", |error| words(error.kind()).code),
-            "answered",
+            kind = error.map_or("-", |error| mapping(error.kind()).code),
+            "request completed",
         );
         let route = context.route.clone();
         counter!("http_requests_total", "family" => family, "route" => route.clone(),
@@ -218,7 +218,7 @@ impl AccessLog<'_> {
 }
 
 impl Drop for AccessLog<'_> {
-    /// The client went away. What the request changed may be committed.
+    /// Records that the client closed the connection. Changes of the request may be committed.
     fn drop(&mut self) {
         self.record(CLIENT_CLOSED_REQUEST, None);
     }

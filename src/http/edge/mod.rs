@@ -1,5 +1,5 @@
-//! What every request passes on its way in and every response on its way out: the request context,
-//! the middleware, load shedding, rate limits, CORS and idempotency.
+//! The parts that handle every request and every response: the request context, the middleware,
+//! load shedding, rate limits, CORS and idempotency.
 
 pub mod context;
 pub mod cors;

@@ -5,23 +5,23 @@ use std::sync::{Mutex, PoisonError};
 use crate::app::in_flight::{Cost, RequestPermit, SubjectPermit};
 use crate::model::rate_limit::LimitSubject;
 
-/// The permits of one request. They are given back while its body is awaited.
+/// The permits of one request. They are released while its body is awaited.
 pub struct Permits {
-    /// What the request costs.
+    /// The cost of the request.
     pub cost: Cost,
-    /// Whose requests it is counted among.
+    /// The subject whose concurrent requests are limited.
     pub subject: LimitSubject,
     current: Mutex<Option<(RequestPermit, SubjectPermit)>>,
 }
 
 impl Permits {
-    /// The permits that a request has now.
+    /// Creates the state of a request that has these permits.
     #[must_use]
     pub fn new(cost: Cost, subject: LimitSubject, permits: (RequestPermit, SubjectPermit)) -> Self {
         Self { cost, subject, current: Mutex::new(Some(permits)) }
     }
 
-    /// Replaces the permits that the request has; `None` gives them back.
+    /// Replaces the permits that the request has; `None` releases them.
     pub fn set(&self, permits: Option<(RequestPermit, SubjectPermit)>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = permits;
     }

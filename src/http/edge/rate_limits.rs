@@ -26,7 +26,7 @@ use crate::repo::sessions;
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Records a decision for the headers of the response, where the caller may see the limit.
+/// Records a decision for the headers of the response, if the caller may see the limit.
 fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>) -> Result<()> {
     let Some(decision) = decision else { return Ok(()) };
     if decision.is_reported || decision.outcome.is_rejected() {
@@ -35,7 +35,7 @@ fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>
     decision.require()
 }
 
-/// Counts a request by its address, against a limit that this server keeps by itself.
+/// Counts a request by its address, against a limit that this server tracks by itself.
 ///
 /// # Errors
 /// Rate limited.
@@ -45,7 +45,7 @@ pub fn count_address(app: &App, context: &RequestContext, limit: RateLimit) -> R
 }
 
 /// Counts a request without a known caller by its address. Requests from origins that are not
-/// trusted are counted apart: a web page must not use up its visitor's limit.
+/// trusted are counted separately, because an HTML page must not use up its visitor's limit.
 ///
 /// # Errors
 /// Rate limited.
@@ -62,7 +62,7 @@ pub fn count_anonymous(app: &App, context: &RequestContext, headers: &HeaderMap)
 /// Counts an invalid credential in a body like one in a header.
 ///
 /// # Errors
-/// `error`, or rate limited in its place.
+/// `error`, or rate limited instead.
 pub fn count_invalid_credential<T>(app: &App, context: &RequestContext, error: Error) -> Result<T> {
     if matches!(error.kind(), ErrorKind::Unauthenticated(_)) {
         count_address(app, context, RateLimit::UnknownKeys)?;
@@ -79,7 +79,7 @@ pub fn count_request(app: &App, context: &RequestContext, caller: &Caller) -> Re
     record_decision(context, app.rate_limits.count_request(caller.organization, quota))
 }
 
-/// Counts a request by its organization, or by its account where no organization is selected.
+/// Counts a request by its organization, or by its account if no organization is selected.
 ///
 /// # Errors
 /// Rate limited.
@@ -91,7 +91,7 @@ pub fn count_identity(app: &App, context: &RequestContext, identity: &Identity) 
     }
 }
 
-/// Counts a request by its account, or by its organization where it has no account.
+/// Counts a request by its account, or by its organization if it has no account.
 ///
 /// # Errors
 /// Rate limited.
@@ -114,7 +114,7 @@ pub fn count_account(app: &App, context: &RequestContext, account: AccountId) ->
     )
 }
 
-/// Checks the limit of an account, and counts nothing.
+/// Checks the limit of an account without counting.
 ///
 /// # Errors
 /// Rate limited.
@@ -150,7 +150,7 @@ pub async fn count_token_creation(
     count(app, context, RateLimit::KeyMint, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Counts the token of a mailed link that is one part of a request.
+/// Counts a check of the token of a mailed link that is one part of a request.
 ///
 /// # Errors
 /// Rate limited.
@@ -187,11 +187,11 @@ pub async fn count_organization_creation(
     count(app, context, RateLimit::Organizations, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Runs `work`, which sends a mail of a kind to an address, and counts the mail; without an
-/// address, `work` alone.
+/// Runs `work`, which sends a mail of a kind to an address, and counts the mail. Without an
+/// address, it only runs `work`.
 ///
 /// # Errors
-/// Rate limited; those of `work`.
+/// Rate limited; the errors of `work`.
 pub async fn with_mail_limit<T>(
     app: &App,
     context: &RequestContext,
@@ -203,12 +203,12 @@ pub async fn with_mail_limit<T>(
     mail::with_rate_limits(app, context.client_address, (kind, to), pass, work).await
 }
 
-/// Runs an attempt to sign in to an account. Failures are counted for the account, from wherever
-/// they come. When that limit is reached, a network from which the account has signed in before has
-/// a bucket of its own, so that attempts from elsewhere cannot lock its owner out.
+/// Runs an attempt to sign in to an account. Failures are counted for the account, wherever they
+/// come from. When that limit is reached, a network from which the account has signed in before has
+/// a separate bucket, so that attempts from elsewhere cannot lock its owner out.
 ///
 /// # Errors
-/// Rate limited; those of `work`.
+/// Rate limited; the errors of `work`.
 pub async fn with_sign_in_limit<T>(
     app: &App,
     context: &RequestContext,
@@ -248,7 +248,7 @@ async fn known_network_subject(
 /// Runs a check of the account's own password in a session.
 ///
 /// # Errors
-/// Rate limited; those of `work`.
+/// Rate limited; the errors of `work`.
 pub async fn with_password_limit<T>(
     app: &App,
     context: &RequestContext,
@@ -260,9 +260,9 @@ pub async fn with_password_limit<T>(
     settle_password_attempt(app, (limit, subject), work.await).await
 }
 
-/// Settles an attempt, which was counted before it was made so that many at once cannot exceed the
-/// limit: a correct password resets the count, a wrong one leaves it, and any other error gives
-/// the attempt back.
+/// Completes an attempt, which was counted before it was made so that many concurrent ones cannot
+/// exceed the limit: a correct password resets the count, a wrong one leaves it, and any other
+/// error returns the attempt to the bucket.
 async fn settle_password_attempt<T>(
     app: &App,
     (limit, subject): (RateLimit, LimitSubject),
@@ -276,7 +276,7 @@ async fn settle_password_attempt<T>(
     result
 }
 
-/// Whether the password was correct. An unverified address is reported after the password.
+/// Returns whether the password was correct. An unverified address is reported after the password.
 fn is_password_correct<T>(result: &Result<T>) -> bool {
     result.as_ref().map_or_else(|error| *error.kind() == ErrorKind::EmailNotVerified, |_| true)
 }
@@ -296,7 +296,7 @@ pub trait AddressLimit {
     const LIMIT: RateLimit;
 }
 
-/// Guard: counts a request against the limit `L` of its address, whatever its credential.
+/// Guard: counts a request against the limit `L` of its address, with any credential or none.
 pub struct RateLimitByAddress<L>(PhantomData<L>);
 
 impl<L: AddressLimit> FromRequestParts<App> for RateLimitByAddress<L> {
@@ -310,14 +310,14 @@ impl<L: AddressLimit> FromRequestParts<App> for RateLimitByAddress<L> {
     }
 }
 
-/// Signing up and in.
+/// Signing up and signing in.
 pub struct SignInLimit;
 
 impl AddressLimit for SignInLimit {
     const LIMIT: RateLimit = RateLimit::SignIn;
 }
 
-/// Using the token of a mailed link.
+/// Presenting the token of a mailed link.
 pub struct TokenCheckLimit;
 
 impl AddressLimit for TokenCheckLimit {
@@ -327,7 +327,7 @@ impl AddressLimit for TokenCheckLimit {
 /// The middleware of routes outside the families, which identify no caller.
 ///
 /// # Errors
-/// Rate limited, or unavailable where no permit is left.
+/// Rate limited, or unavailable if no permit is left.
 pub async fn limit_by_address(
     State(app): State<App>,
     context: RequestContext,

@@ -1,5 +1,5 @@
-//! Load shedding: a server with too much to do rejects password hashing and mails first, then
-//! writes, then reads, and last the checks of credentials. Health checks are always answered.
+//! Load shedding: an overloaded server rejects password hashing and mails first, then writes, then
+//! reads, and last the checks of credentials. Health checks are always answered.
 //!
 //! Invariant: a request has its permits only while the server works on it, never while it waits
 //! for its client.
@@ -18,21 +18,21 @@ use crate::model::rate_limit::LimitSubject;
 /// Acquires a permit for a request.
 ///
 /// # Errors
-/// Unavailable where no permit is left for what the request's route costs.
+/// Unavailable if no permit is left for the cost of the request's route.
 pub fn acquire_permit(app: &App, context: &RequestContext) -> Result<RequestPermit> {
     app.in_flight.acquire(context.facts.kind.cost).ok_or_else(no_permit_left)
 }
 
-/// Acquires a permit for a check by a verifier. These have a share of their own: neither do other
-/// requests delay the operator's API, nor its checks other requests.
+/// Acquires a permit for a check by a verifier. Checks have their own limit, so that they and the
+/// other requests do not delay each other.
 ///
 /// # Errors
-/// Unavailable where no permit is left.
+/// Unavailable if no permit is left.
 pub fn acquire_check_permit(app: &App) -> Result<RequestPermit> {
     app.checks_in_flight.acquire(Cost::Check).ok_or_else(no_permit_left)
 }
 
-/// Gives the permits of a request back when it is dropped.
+/// Releases the permits of a request when it is dropped.
 #[must_use]
 pub struct PermitGuard(RequestContext);
 
@@ -44,43 +44,45 @@ impl Drop for PermitGuard {
     }
 }
 
-/// Acquires a permit for a request among those of its caller, and keeps both.
+/// Acquires a permit among the requests of the same caller, and stores it together with `permit`.
 ///
 /// # Errors
-/// Rate limited where too many requests of the caller are in progress.
+/// Rate limited if too many requests of the caller are in progress.
 pub fn acquire_caller_permit(
     app: &App,
     context: &RequestContext,
     permit: RequestPermit,
     subject: LimitSubject,
 ) -> Result<PermitGuard> {
-    let own = app.in_flight.acquire_for(subject).ok_or_else(too_many_concurrent)?;
-    let permits = Permits::new(context.facts.kind.cost, subject, (permit, own));
+    let caller_permit = app.in_flight.acquire_for(subject).ok_or_else(too_many_concurrent)?;
+    let permits = Permits::new(context.facts.kind.cost, subject, (permit, caller_permit));
     let _ = context.permits.set(permits);
     Ok(PermitGuard(context.clone()))
 }
 
-/// Awaits the body of a request, which gives its permits back meanwhile and acquires them again
-/// once the body is complete: a client that sends slowly, or nothing, blocks no other client.
+/// Awaits the body of a request. The request releases its permits meanwhile and acquires them again
+/// once the body is complete, so that a client that sends slowly, or nothing, blocks no other
+/// client.
 ///
 /// # Errors
-/// Rate limited where too many bodies of the same caller are awaited, or too many of its requests
-/// are in progress when this body is complete; unavailable where no permit is left then; the errors
-/// of `body`.
+/// Rate limited if too many bodies of the same caller are awaited, or if too many of its requests
+/// are in progress when this body is complete; unavailable if no permit is left then; the errors of
+/// `body`.
 pub async fn await_body<T>(
     app: &App,
     context: &RequestContext,
     body: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(permits) = context.permits.get() else { return body.await };
-    let arriving =
+    let body_permit =
         app.in_flight.acquire_body_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(None);
     let body = body.await?;
-    drop(arriving);
+    drop(body_permit);
     let permit = app.in_flight.acquire(permits.cost).ok_or_else(no_permit_left)?;
-    let own = app.in_flight.acquire_for(permits.subject).ok_or_else(too_many_concurrent)?;
-    permits.set(Some((permit, own)));
+    let caller_permit =
+        app.in_flight.acquire_for(permits.subject).ok_or_else(too_many_concurrent)?;
+    permits.set(Some((permit, caller_permit)));
     Ok(body)
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether the method is safe, that is, changes nothing (RFC 9110 §9.2.1).
+/// Returns whether the method is safe, that is, changes nothing (RFC 9110 §9.2.1).
 #[must_use]
 pub fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
@@ -19,7 +19,7 @@ pub fn is_safe(method: &Method) -> bool {
 /// Accepts a request from a trusted origin, and a request that does not come from a web page.
 ///
 /// # Errors
-/// Forbidden otherwise.
+/// Forbidden for any other request.
 pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let (origin, another) = (origins.next(), origins.next());
@@ -30,13 +30,13 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     // The opaque origin `null`, which browsers send from sandboxed frames for example, is never
     // trusted, whatever the other headers are.
     let is_opaque = headers.get_all(header::ORIGIN).iter().any(|origin| origin == "null");
-    let passes = match (origin, headers.get(FETCH_SITE)) {
+    let is_allowed = match (origin, headers.get(FETCH_SITE)) {
         _ if is_opaque => false,
         (Some(origin), _) if is_trusted(origin) => true,
         (_, Some(site)) => site == "same-origin" || site == "none",
         (origin, None) => origin.is_none(),
     };
-    if passes {
+    if is_allowed {
         Ok(())
     } else {
         Err(Error::forbidden("Cross-site request rejected: origin is not trusted"))

@@ -1,4 +1,4 @@
-//! `/usage/…`: how many requests the organization has made.
+//! `/usage/…`: the number of requests of the organization.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! The API's own description (`OpenAPI` 3.1), generated from the handlers.
+//! The API description (`OpenAPI` 3.1), generated from the handlers.
 
 use axum::Router;
 use axum::http::Method;
@@ -76,7 +76,7 @@ impl Modify for SecuritySchemes {
             .add_security_scheme("verifier", SecurityScheme::ApiKey(ApiKey::Header(verifier)));
         let stripe = ApiKeyValue::with_description(
             "Stripe-Signature",
-            "What Stripe signs the body with, by a secret of `STRIPE_WEBHOOK_SECRET`.",
+            "Stripe's signature of the body, with a secret of `STRIPE_WEBHOOK_SECRET`.",
         );
         let stripe = SecurityScheme::ApiKey(ApiKey::Header(stripe));
         components.add_security_scheme("stripe_signature", stripe);
@@ -97,26 +97,26 @@ impl Modify for RoleTable {
         for tag in tags.filter(|tag| tag.name == "user") {
             let description = tag.description.get_or_insert_default();
             *description = format!(
-                "{description}\n\nIn an organization, a credential needs the scope, and its person \
-                 the role. An organization's own key needs the scope alone, but for owners it must \
-                 have been minted by one.\n\n{}",
+                "{description}\n\nIn an organization, a credential needs the scope, and its account \
+                 the role. An organization's own key needs only the scope, but if the role is \
+                 owner, an owner must have created the key.\n\n{}",
                 role::markdown_table()
             );
         }
     }
 }
 
-/// The routes with their facts and their description.
+/// A router, with the facts and the description of its routes.
 pub struct ApiDescription {
     /// The routes.
     pub router: Router<App>,
-    /// Their facts.
+    /// The facts of the routes.
     pub table: RouteTable,
-    /// Their description.
+    /// The description of the routes.
     pub document: Document,
 }
 
-/// Describes routes.
+/// Splits declared routes into their router, facts and description.
 #[must_use]
 pub fn describe(declared: Routes) -> ApiDescription {
     let (router, operations) = declared.router.split_for_parts();
@@ -126,8 +126,8 @@ pub fn describe(declared: Routes) -> ApiDescription {
     ApiDescription { router, table: declared.table, document }
 }
 
-/// Every route is rate limited except the health checks: describes its 429 in the shape of its
-/// family.
+/// Describes the 429 response of every route except the health checks, which are not rate limited,
+/// in the shape of the route's family.
 fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
     for (path, item) in &mut document.paths.paths {
         if path.starts_with("/health/") {
@@ -165,13 +165,13 @@ fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
 /// Returns the description as `openapi.yaml` contains it.
 ///
 /// # Errors
-/// Where it cannot be written as YAML.
+/// The description cannot be written as YAML.
 pub fn yaml() -> Result<String, impl std::error::Error> {
     describe(routes()).document.to_yaml()
 }
 
-/// `/openapi.yaml`, `/openapi.json`, and `/docs` to read it in a browser, without a network. `/`
-/// leads there.
+/// Returns the routes of the description: `/openapi.yaml`, `/openapi.json`, and `/docs`, which
+/// shows it in a browser without a network. `/` redirects to `/docs`.
 pub fn document_routes(document: &Document) -> Router<App> {
     let yaml = document.to_yaml().unwrap_or_default();
     let json = document.to_json().unwrap_or_default();

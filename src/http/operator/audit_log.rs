@@ -33,7 +33,7 @@ use crate::repo::audit_events;
 /// The default and the maximum number of events in a response.
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 500;
-/// How many events of an export are read at a time.
+/// The number of events of an export that are read at a time.
 const EXPORT_BATCH: i64 = 500;
 
 /// An event of the audit log.
@@ -178,7 +178,7 @@ pub(super) async fn export(
     Ok((content_type, Body::from_stream(batches)).into_response())
 }
 
-/// Reads the batch after `batch`; `None` if that was the last one. Confirms the caller again, so
+/// Returns the batch after `batch`; `None` if that was the last one. Checks the caller again, so
 /// that an export does not outlive its key, however slowly the client reads it.
 async fn next_batch(
     (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, AuditEventFilter),

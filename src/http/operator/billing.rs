@@ -1,4 +1,4 @@
-//! `POST /v1/admin/billing/org/{id}/suspend`, `/rotate` and `/plan`: what the billing worker does.
+//! `POST /v1/admin/billing/org/{id}/suspend`, `/rotate` and `/plan`: changes by the billing worker.
 
 use axum::extract::State;
 use axum::response::Response;

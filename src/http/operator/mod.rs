@@ -1,4 +1,4 @@
-//! The `operator` family (contract §5): the operator creates, changes and suspends organizations,
+//! The `operator` family (contract §5): the operator creates, updates and suspends organizations,
 //! with a separate master key for each kind of change; and an organization key manages itself.
 //! Responses are bare objects with `request_id` and `timestamp`.
 

@@ -147,7 +147,7 @@ pub(super) async fn rotate(
     let id = parse_key_id(&id)?;
     let grace = value.grace_period.unwrap_or(0);
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
-    let respond = |created| KeyResponse::minted(created, &context);
+    let respond = |created| KeyResponse::created(created, &context);
     request.rotate(fingerprint, id, grace, respond).await
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/organization/usage`: how much of the plan's limits is used.
+//! `GET /v1/organization/usage`: the usage of the month, and the plan's limits.
 
 use axum::Json;
 use axum::extract::State;

@@ -114,7 +114,7 @@ impl From<ApiKey> for Key {
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::ApiKeyAnswer)]
 pub struct KeyResponse {
-    /// The key's text. Only the response that mints the key contains it.
+    /// The key's text. Only the response that creates the key contains it.
     #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
     #[schema(value_type = Option<String>)]
     key: ShownOnce,
@@ -129,8 +129,8 @@ impl KeyResponse {
         Self { key: ShownOnce::NOTHING, api_key: key.into(), request_id: context.id.clone() }
     }
 
-    /// Describes a key that was just minted, with its text.
-    pub fn minted(CreatedKey { secret, key }: CreatedKey, context: &RequestContext) -> Self {
+    /// Describes a key that was just created, with its text.
+    pub fn created(CreatedKey { secret, key }: CreatedKey, context: &RequestContext) -> Self {
         Self { key: secret.into(), ..Self::new(key, context) }
     }
 }

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::error::Error;
 use crate::http::render::details::{WireIssue, error_responses, has_details, with_error_details};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 
 /// An error of this family.
 #[derive(Serialize, ToSchema)]
@@ -44,13 +44,13 @@ with_error_details! {
 /// Renders an error.
 #[must_use]
 pub fn render(error: &Error) -> Response {
-    let words = words(error.kind());
+    let mapping = mapping(error.kind());
     let details = has_details(error).then(|| ErrorObjectDetails {
         issues: WireIssue::all_of(error),
         ..ErrorObjectDetails::with_details_of(error)
     });
-    let error = ErrorObject { code: words.account, message: error.message().to_owned(), details };
-    (words.status, Json(ErrorBody { error })).into_response()
+    let error = ErrorObject { code: mapping.account, message: error.message().to_owned(), details };
+    (mapping.status, Json(ErrorBody { error })).into_response()
 }
 
 error_responses! { ErrorBody,

@@ -1,4 +1,4 @@
-//! The details of an error that every family reports beside its code and message, defined once.
+//! The details that every family reports in addition to an error's code and message, defined once.
 //!
 //! A new detail is a field of `DetailValues`, a line of its `from`, and a field of the macro
 //! `with_error_details`, which puts it into every family's wire struct.
@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Issue};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 
 /// The details of a kind of error.
 #[derive(Default, PartialEq, Eq)]
@@ -57,14 +57,14 @@ impl From<&ErrorKind> for DetailValues {
     }
 }
 
-/// Whether an error has issues or other details.
+/// Returns whether an error has issues or other details.
 #[must_use]
 pub fn has_details(error: &Error) -> bool {
     !error.issues().is_empty() || DetailValues::from(error.kind()) != DetailValues::default()
 }
 
 /// Defines a wire struct: its own fields, then the details that every family shares, and
-/// `with_details_of(error)`, which has the details of an error and defaults for its own fields.
+/// `with_details_of(error)`, which returns the details of an error and defaults for its own fields.
 /// Attributes after the struct are those of its `required_role`.
 macro_rules! with_error_details {
     ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* } $(#[$role:meta])*) => {
@@ -122,7 +122,7 @@ with_error_details! {
 
 impl From<&Error> for ErrorDetails {
     fn from(error: &Error) -> Self {
-        let (code, issues) = (words(error.kind()).code, WireIssue::all_of(error));
+        let (code, issues) = (mapping(error.kind()).code, WireIssue::all_of(error));
         Self { code, issues, ..Self::with_details_of(error) }
     }
 }
@@ -135,7 +135,7 @@ pub struct WireIssue {
     pub path: Vec<String>,
     /// What is wrong with it and what is needed.
     pub message: String,
-    /// The accepted values, where they are a list.
+    /// The accepted values, if they are a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_values: Vec<&'static str>,
 }
@@ -157,7 +157,7 @@ impl From<&Issue> for WireIssue {
     }
 }
 
-/// Describes, for the API document, the error responses of a family's routes: one type for each
+/// Describes the error responses of a family's routes in the API description: one type for each
 /// status, all with the body `$body`.
 macro_rules! error_responses {
     ($body:ty, $($(#[$doc:meta])* $name:ident = $status:literal, $description:literal;)*) => {$(

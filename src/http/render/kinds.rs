@@ -1,4 +1,5 @@
-//! Every kind of error in the words of every family: the table of contract §1, one row per kind.
+//! The status, the codes and the suggestion of every kind of error, in every family: the table of
+//! contract §1, one row per kind.
 //!
 //! The match has no wildcard: a new kind does not compile until it has a row here.
 
@@ -7,9 +8,9 @@ use axum::http::StatusCode;
 use crate::app::meter::RequestOutcome;
 use crate::error::{AuthFailure, ErrorKind};
 
-/// What the families say of a kind of error.
+/// The row of the table for a kind of error: what the families report for it.
 #[derive(Clone, Copy)]
-pub struct KindWords {
+pub struct ErrorMapping {
     /// The status. Families differ only in that of [`ErrorKind::Invalid`] and
     /// [`ErrorKind::EmailTaken`].
     pub status: StatusCode,
@@ -21,15 +22,15 @@ pub struct KindWords {
     pub operator: &'static str,
     /// The code in the user family.
     pub user: &'static str,
-    /// What the caller can do about it: the organization family's `suggestion`.
+    /// The organization family's `suggestion`: what the caller can do about the error.
     pub suggestion: &'static str,
     /// Whether the same request may succeed later.
     pub is_retryable: bool,
-    /// What the request counts as in the organization's usage.
+    /// The outcome of the request in the organization's usage.
     pub outcome: RequestOutcome,
 }
 
-const INVALID: KindWords = KindWords {
+const INVALID: ErrorMapping = ErrorMapping {
     status: StatusCode::BAD_REQUEST,
     code: "validation_error",
     account: "VALIDATION_ERROR",
@@ -40,7 +41,7 @@ const INVALID: KindWords = KindWords {
     outcome: RequestOutcome::Answered,
 };
 
-const FORBIDDEN: KindWords = KindWords {
+const FORBIDDEN: ErrorMapping = ErrorMapping {
     status: StatusCode::FORBIDDEN,
     code: "forbidden",
     account: "AUTHORIZATION_ERROR",
@@ -51,7 +52,7 @@ const FORBIDDEN: KindWords = KindWords {
     ..INVALID
 };
 
-const CONFLICT: KindWords = KindWords {
+const CONFLICT: ErrorMapping = ErrorMapping {
     status: StatusCode::CONFLICT,
     code: "conflict",
     account: "CONFLICT",
@@ -61,7 +62,7 @@ const CONFLICT: KindWords = KindWords {
     ..INVALID
 };
 
-const UNAVAILABLE: KindWords = KindWords {
+const UNAVAILABLE: ErrorMapping = ErrorMapping {
     status: StatusCode::SERVICE_UNAVAILABLE,
     code: "service_unavailable",
     account: "INTERNAL_ERROR",
@@ -72,7 +73,7 @@ const UNAVAILABLE: KindWords = KindWords {
     ..INVALID
 };
 
-const RATE_LIMITED: KindWords = KindWords {
+const RATE_LIMITED: ErrorMapping = ErrorMapping {
     status: StatusCode::TOO_MANY_REQUESTS,
     code: "rate_limited",
     account: "RATE_LIMIT_EXCEEDED",
@@ -82,13 +83,13 @@ const RATE_LIMITED: KindWords = KindWords {
     ..UNAVAILABLE
 };
 
-const MALFORMED: KindWords = KindWords {
+const MALFORMED: ErrorMapping = ErrorMapping {
     code: "malformed",
     suggestion: "Send one credential and a well-formed JSON object.",
     ..INVALID
 };
 
-const UNAUTHENTICATED: KindWords = KindWords {
+const UNAUTHENTICATED: ErrorMapping = ErrorMapping {
     status: StatusCode::UNAUTHORIZED,
     code: "unauthorized",
     account: "AUTHENTICATION_ERROR",
@@ -97,32 +98,32 @@ const UNAUTHENTICATED: KindWords = KindWords {
     ..INVALID
 };
 
-const MISSING_SCOPES: KindWords = KindWords {
+const MISSING_SCOPES: ErrorMapping = ErrorMapping {
     user: "API_KEY_MISSING_SCOPES",
     suggestion: "Use a key that has the missing scopes.",
     ..FORBIDDEN
 };
 
-const MISSING_ROLE: KindWords = KindWords {
+const MISSING_ROLE: ErrorMapping = ErrorMapping {
     user: "INSUFFICIENT_PERMISSIONS",
     suggestion: "Ask a member who has the role.",
     ..FORBIDDEN
 };
 
-const EMAIL_NOT_VERIFIED: KindWords = KindWords {
+const EMAIL_NOT_VERIFIED: ErrorMapping = ErrorMapping {
     user: "EMAIL_NOT_VERIFIED",
     suggestion: "Follow the link in the mail to that address.",
     ..FORBIDDEN
 };
 
-const ORGANIZATION_SUSPENDED: KindWords = KindWords {
+const ORGANIZATION_SUSPENDED: ErrorMapping = ErrorMapping {
     code: "organization_suspended",
     user: "ORGANIZATION_SUSPENDED",
     suggestion: "Ask the operator why the organization is suspended.",
     ..FORBIDDEN
 };
 
-const PLAN_LIMIT: KindWords = KindWords {
+const PLAN_LIMIT: ErrorMapping = ErrorMapping {
     code: "plan_limit_reached",
     account: "USAGE_LIMIT_EXCEEDED",
     user: "PLAN_LIMIT_REACHED",
@@ -130,7 +131,7 @@ const PLAN_LIMIT: KindWords = KindWords {
     ..FORBIDDEN
 };
 
-const NOT_FOUND: KindWords = KindWords {
+const NOT_FOUND: ErrorMapping = ErrorMapping {
     status: StatusCode::NOT_FOUND,
     code: "not_found",
     account: "NOT_FOUND",
@@ -140,7 +141,7 @@ const NOT_FOUND: KindWords = KindWords {
     ..INVALID
 };
 
-const METHOD_NOT_ALLOWED: KindWords = KindWords {
+const METHOD_NOT_ALLOWED: ErrorMapping = ErrorMapping {
     status: StatusCode::METHOD_NOT_ALLOWED,
     code: "method_not_allowed",
     operator: "METHOD_NOT_ALLOWED",
@@ -149,9 +150,9 @@ const METHOD_NOT_ALLOWED: KindWords = KindWords {
     ..INVALID
 };
 
-const EMAIL_TAKEN: KindWords = KindWords { user: "USER_ALREADY_EXISTS", ..CONFLICT };
+const EMAIL_TAKEN: ErrorMapping = ErrorMapping { user: "USER_ALREADY_EXISTS", ..CONFLICT };
 
-const IDEMPOTENCY_KEY_REUSED: KindWords = KindWords {
+const IDEMPOTENCY_KEY_REUSED: ErrorMapping = ErrorMapping {
     status: StatusCode::UNPROCESSABLE_ENTITY,
     code: "idempotency_key_reused",
     operator: "IDEMPOTENCY_KEY_REUSED",
@@ -160,7 +161,7 @@ const IDEMPOTENCY_KEY_REUSED: KindWords = KindWords {
     ..CONFLICT
 };
 
-const IDEMPOTENCY_KEY_IN_USE: KindWords = KindWords {
+const IDEMPOTENCY_KEY_IN_USE: ErrorMapping = ErrorMapping {
     code: "idempotency_processing",
     operator: "IDEMPOTENCY_PROCESSING",
     user: "IDEMPOTENCY_PROCESSING",
@@ -169,7 +170,7 @@ const IDEMPOTENCY_KEY_IN_USE: KindWords = KindWords {
     ..CONFLICT
 };
 
-const TOO_LARGE: KindWords = KindWords {
+const TOO_LARGE: ErrorMapping = ErrorMapping {
     status: StatusCode::PAYLOAD_TOO_LARGE,
     code: "entity_too_large",
     user: "PAYLOAD_TOO_LARGE",
@@ -177,7 +178,7 @@ const TOO_LARGE: KindWords = KindWords {
     ..INVALID
 };
 
-const UNSUPPORTED_MEDIA_TYPE: KindWords = KindWords {
+const UNSUPPORTED_MEDIA_TYPE: ErrorMapping = ErrorMapping {
     status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
     code: "unsupported_media_type",
     user: "UNSUPPORTED_MEDIA_TYPE",
@@ -185,7 +186,7 @@ const UNSUPPORTED_MEDIA_TYPE: KindWords = KindWords {
     ..INVALID
 };
 
-const QUOTA_EXCEEDED: KindWords = KindWords {
+const QUOTA_EXCEEDED: ErrorMapping = ErrorMapping {
     code: "quota_exceeded",
     account: "USAGE_LIMIT_EXCEEDED",
     operator: "QUOTA_EXCEEDED",
@@ -194,7 +195,7 @@ const QUOTA_EXCEEDED: KindWords = KindWords {
     ..RATE_LIMITED
 };
 
-const INTERNAL: KindWords = KindWords {
+const INTERNAL: ErrorMapping = ErrorMapping {
     status: StatusCode::INTERNAL_SERVER_ERROR,
     code: "internal_error",
     operator: "INTERNAL_ERROR",
@@ -203,7 +204,7 @@ const INTERNAL: KindWords = KindWords {
     ..UNAVAILABLE
 };
 
-const UPSTREAM: KindWords = KindWords {
+const UPSTREAM: ErrorMapping = ErrorMapping {
     status: StatusCode::BAD_GATEWAY,
     code: "upstream_error",
     account: "EXTERNAL_SERVICE_ERROR",
@@ -212,14 +213,14 @@ const UPSTREAM: KindWords = KindWords {
     ..UNAVAILABLE
 };
 
-/// Returns the row of a kind.
+/// Returns the row of the table for a kind.
 #[must_use]
-pub const fn words(kind: &ErrorKind) -> KindWords {
+pub const fn mapping(kind: &ErrorKind) -> ErrorMapping {
     match kind {
         ErrorKind::Malformed => MALFORMED,
         ErrorKind::Invalid => INVALID,
         ErrorKind::Unauthenticated(failure) => {
-            KindWords { user: user_authentication_code(*failure), ..UNAUTHENTICATED }
+            ErrorMapping { user: user_authentication_code(*failure), ..UNAUTHENTICATED }
         }
         ErrorKind::MissingScopes(_) => MISSING_SCOPES,
         ErrorKind::MissingRole(_) => MISSING_ROLE,
@@ -243,16 +244,16 @@ pub const fn words(kind: &ErrorKind) -> KindWords {
     }
 }
 
-/// Returns the status of a kind where invalid fields are 422, not 400.
+/// Returns the status of a kind in families that report invalid fields as 422, not 400.
 #[must_use]
 pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-        kind => words(kind).status,
+        kind => mapping(kind).status,
     }
 }
 
-/// The user family has a code for each credential that failed.
+/// Returns the code of the user family, which has one for each way to authenticate.
 const fn user_authentication_code(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",

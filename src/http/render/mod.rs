@@ -1,7 +1,7 @@
-//! How an error becomes a response: one [`Error`], rendered in the shape and the words of the
-//! request's family. One file per family holds the shape; [`kinds`] holds the words.
+//! Renders errors: one [`Error`], in the shape and with the codes of the request's family. One file
+//! per family defines the shape; [`kinds`] defines the codes.
 //!
-//! An error travels to the middleware in the extensions of a response without a body
+//! An error reaches the middleware in the extensions of a response without a body
 //! ([`ErrorExtension`]), whatever produced it, and is rendered there.
 
 pub mod account;
@@ -42,7 +42,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     response
 }
 
-/// The headers of an error in every family: `WWW-Authenticate` (RFC 9110 §11.6.1) and
+/// Returns the headers of an error in every family: `WWW-Authenticate` (RFC 9110 §11.6.1) and
 /// `Retry-After`.
 fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
@@ -52,7 +52,7 @@ fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue
     challenge.into_iter().chain(seconds.map(|it| (header::RETRY_AFTER, HeaderValue::from(it))))
 }
 
-/// An error on its way to the middleware.
+/// An error in the extensions of a response, for the middleware to render.
 #[derive(Clone)]
 pub struct ErrorExtension(pub Arc<Error>);
 
@@ -70,8 +70,7 @@ pub fn from_panic(_: Box<dyn Any + Send>) -> Response {
     Error::internal("a handler panicked").into_response()
 }
 
-/// Returns the error that a response without one stands for: the framework rejects requests by
-/// status alone.
+/// Returns the error for a response without one: the framework rejects requests with a status only.
 #[must_use]
 pub fn from_status(status: StatusCode) -> Error {
     match status {

@@ -1,5 +1,5 @@
 //! Errors of the operator family (contract §5): flat for the operator, and with an object under
-//! `error` for an organization's own key, as the published client reads it.
+//! `error` for an organization's own key, as the published client parses it.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::http::edge::context::RequestContext;
 use crate::http::family::AcceptedCredentials;
 use crate::http::render::details::{WireIssue, error_responses, with_error_details};
-use crate::http::render::kinds::{status_invalid_as_422, words};
+use crate::http::render::kinds::{mapping, status_invalid_as_422};
 use crate::http::wire::Timestamp;
 
 /// An error of the operator's routes.
@@ -27,7 +27,7 @@ pub struct ErrorBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("tier"))]
     field: Option<String>,
-    /// The accepted values of that field, where they are a list.
+    /// The accepted values of that field, if they are a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_values: Vec<&'static str>,
     /// Every invalid field.
@@ -63,7 +63,7 @@ with_error_details! {
         /// The first invalid field.
         #[schema(required, examples("limit"))]
         field: Option<String>,
-        /// The accepted values of that field, where they are a list.
+        /// The accepted values of that field, if they are a list.
         #[schema(required)]
         allowed_values: Option<Vec<&'static str>>,
         /// Every invalid field.
@@ -79,7 +79,7 @@ with_error_details! {
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let status = status_invalid_as_422(error.kind());
-    let (code, message) = (words(error.kind()).operator, error.message().to_owned());
+    let (code, message) = (mapping(error.kind()).operator, error.message().to_owned());
     let first = error.issues().first();
     let field = first.filter(|issue| !issue.path.is_empty()).map(|issue| issue.path.join("."));
     let allowed_values = first.map(|issue| issue.allowed.clone()).unwrap_or_default();

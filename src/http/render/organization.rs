@@ -1,5 +1,5 @@
 //! Errors of the organization family (contract §4): an object under `error`, with a suggestion and
-//! whether trying again may help.
+//! whether a retry may succeed.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::error::{Error, ErrorKind};
 use crate::http::edge::context::RequestContext;
 use crate::http::render::details::{WireIssue, error_responses, with_error_details};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 
 /// An error of this family.
 #[derive(Serialize, ToSchema)]
@@ -54,26 +54,26 @@ with_error_details! {
 /// Renders an error.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
-    let words = words(error.kind());
+    let mapping = mapping(error.kind());
     let error = ErrorObject {
         r#type: error_type(error.kind()),
-        title: words.status.canonical_reason().unwrap_or_default(),
-        status: words.status.as_u16(),
+        title: mapping.status.canonical_reason().unwrap_or_default(),
+        status: mapping.status.as_u16(),
         detail: error.message().to_owned(),
         suggestion: suggestion(error),
-        retryable: words.is_retryable,
+        retryable: mapping.is_retryable,
         retry_after: error.retry_after_seconds(),
         issues: WireIssue::all_of(error),
         ..ErrorObject::with_details_of(error)
     };
-    (words.status, Json(ErrorBody { error, request_id: context.id.clone() })).into_response()
+    (mapping.status, Json(ErrorBody { error, request_id: context.id.clone() })).into_response()
 }
 
-/// In this family, what cannot be read is a validation error too.
+/// Returns the error type. In this family, a malformed request is a validation error, too.
 const fn error_type(kind: &ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Malformed => words(&ErrorKind::Invalid).code,
-        kind => words(kind).code,
+        ErrorKind::Malformed => mapping(&ErrorKind::Invalid).code,
+        kind => mapping(kind).code,
     }
 }
 
@@ -82,7 +82,7 @@ fn suggestion(error: &Error) -> &'static str {
         ErrorKind::Malformed if !error.issues().is_empty() => {
             "Correct or leave out what issues names."
         }
-        kind => words(kind).suggestion,
+        kind => mapping(kind).suggestion,
     }
 }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Issue, Location};
 use crate::http::render::details::{error_responses, has_details, with_error_details};
-use crate::http::render::kinds::words;
+use crate::http::render::kinds::mapping;
 
 /// An error of this family.
 #[derive(Serialize, ToSchema)]
@@ -68,18 +68,18 @@ impl From<&Issue> for FieldError {
 /// Renders an error.
 #[must_use]
 pub fn render(error: &Error) -> Response {
-    let words = words(error.kind());
+    let mapping = mapping(error.kind());
     let status = match error.kind() {
-        // As on the page that this family follows.
+        // This family reports a taken address as 422 (contract §1, table of errors).
         ErrorKind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
-        _ => words.status,
+        _ => mapping.status,
     };
     let meta = has_details(error).then(|| ErrorMeta {
         errors: error.issues().iter().map(FieldError::from).collect(),
         ..ErrorMeta::with_details_of(error)
     });
     let message = error.message().to_owned();
-    let (success, code) = (false, words.user);
+    let (success, code) = (false, mapping.user);
     (status, Json(ErrorBody { success, status: status.as_u16(), code, message, meta }))
         .into_response()
 }

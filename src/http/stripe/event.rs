@@ -17,9 +17,9 @@ use crate::model::origin::parse_comma_separated_origins;
 use crate::model::payment::Charge;
 use crate::model::plan::Plan;
 
-/// How many characters of a description are stored.
+/// The maximum number of characters of a description that are stored.
 const MAX_DESCRIPTION_CHARS: usize = 256;
-/// How many characters are stored of an organization's id that is not valid.
+/// The maximum number of characters of an invalid organization id that are stored.
 const MAX_HANDLE_CHARS: usize = 64;
 /// The length limit of Stripe's ids.
 const MAX_ID_BYTES: usize = 255;
@@ -36,19 +36,19 @@ const SESSION_METADATA: &str = "data.object.metadata";
 /// Invalid, with every field that is missing or wrong. A paid checkout for an organization is
 /// returned as [`BillingEventKind::BoughtIncomplete`] instead, provided that its id and time are
 /// valid.
-pub fn read(body: &Value) -> Result<Option<(IdempotencyKey, BillingEvent)>> {
-    let mut reader = EventReader { body, issues: Vec::new() };
-    let event = reader.event();
-    if reader.issues.is_empty() { Ok(event) } else { Err(Error::invalid(reader.issues)) }
+pub fn parse(body: &Value) -> Result<Option<(IdempotencyKey, BillingEvent)>> {
+    let mut parser = EventParser { body, issues: Vec::new() };
+    let event = parser.event();
+    if parser.issues.is_empty() { Ok(event) } else { Err(Error::invalid(parser.issues)) }
 }
 
 /// An event that is being parsed, and the issues so far.
-struct EventReader<'a> {
+struct EventParser<'a> {
     body: &'a Value,
     issues: Vec<Issue>,
 }
 
-impl EventReader<'_> {
+impl EventParser<'_> {
     fn event(&mut self) -> Option<(IdempotencyKey, BillingEvent)> {
         let kind = self.required("type", |text| Ok(text.to_owned()))?;
         if !self.is_used(&kind) {
@@ -90,7 +90,8 @@ impl EventReader<'_> {
         Some((key, BillingEvent { id, at, customer, subscription, charge, kind: event_kind? }))
     }
 
-    /// Whether events of this type are used, and this one in particular.
+    /// Returns whether the event is used: its type must be, and a checkout must have paid for an
+    /// organization.
     fn is_used(&self, kind: &str) -> bool {
         match kind {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
@@ -101,7 +102,7 @@ impl EventReader<'_> {
         }
     }
 
-    /// Whether a checkout paid for an organization. A checkout for another product names no
+    /// Returns whether a checkout paid for an organization. A checkout for another product names no
     /// organization, and one in the mode `setup` only stores a payment method. A checkout that is
     /// not paid yet is followed by another event when it is.
     fn is_organization_purchase(&self) -> bool {
@@ -111,7 +112,7 @@ impl EventReader<'_> {
             && self.value_at(&format!("{SESSION_METADATA}.org_id")).is_some()
     }
 
-    /// Parses what was bought from the session's metadata.
+    /// Parses the purchase from the session's metadata.
     fn purchase(&mut self) -> Option<BillingEventKind> {
         let handle =
             self.required(&format!("{SESSION_METADATA}.org_id"), OrganizationHandle::parse);
@@ -157,8 +158,8 @@ impl EventReader<'_> {
         email.and_then(|email| Email::parse(email).ok())
     }
 
-    /// Returns the organization that the metadata of the subscription, or of the object itself,
-    /// names.
+    /// Returns the organization that is named by the metadata of the subscription or of the object
+    /// itself.
     fn named_organization(&self) -> Option<NamedOrganization> {
         let paths = [
             "data.object.parent.subscription_details.metadata",
@@ -178,7 +179,7 @@ impl EventReader<'_> {
         })
     }
 
-    /// Whether the metadata states that the organization exists and is the payer's.
+    /// Returns whether the metadata states that the organization exists and belongs to the payer.
     fn has_existing_mode(&self, metadata: &str) -> bool {
         self.text_at(&format!("{metadata}.mode")) == Some("existing")
     }

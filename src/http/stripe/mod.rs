@@ -146,8 +146,8 @@ pub(super) async fn receive(
     verify_signature(&app, signature.as_ref(), &body, &context)?;
     let json = without_byte_order_mark(&body);
     let body: Value = serde_json::from_slice(json).map_err(|error| invalid_json(json, &error))?;
-    let read = event::read(&body).inspect_err(|_| count_event("invalid"))?;
-    let Some((key, event)) = read else {
+    let parsed = event::parse(&body).inspect_err(|_| count_event("invalid"))?;
+    let Some((key, event)) = parsed else {
         count_event("unused");
         return Ok(Json(StripeEventResponse::IGNORED).into_response());
     };
@@ -225,10 +225,7 @@ async fn apply_event(
         }
         Err(error) if *error.kind() == ErrorKind::NotFound => {
             count_event("unused");
-            tracing::info!(
-                event = key.as_str(),
-                "Stripe event concerns no organization here; ignored"
-            );
+            tracing::info!(event = key.as_str(), "Stripe event ignored: no such organization");
             Json(StripeEventResponse::IGNORED).into_response()
         }
         Err(error) => {

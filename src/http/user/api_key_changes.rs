@@ -226,6 +226,6 @@ pub(super) async fn rotate(
     let grace = value.gracePeriod.unwrap_or(0);
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     let respond =
-        |created| Success::ok("API key rotated", OrganizationKey::minted(&caller, created));
+        |created| Success::ok("API key rotated", OrganizationKey::created(&caller, created));
     request.rotate(fingerprint, id, grace, respond).await
 }

@@ -89,8 +89,8 @@ impl OrganizationKey {
         }
     }
 
-    /// Describes a key that was just minted, with its text.
-    pub(super) fn minted(caller: &Caller, CreatedKey { secret, key }: CreatedKey) -> Self {
+    /// Describes a key that was just created, with its text.
+    pub(super) fn created(caller: &Caller, CreatedKey { secret, key }: CreatedKey) -> Self {
         Self { key: secret.into(), ..Self::new(caller, key) }
     }
 }
@@ -167,7 +167,7 @@ pub(super) async fn create(
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     let respond = |created: CreatedKey| {
         let never_expires = Some(created.key.expires_at.is_none());
-        let key = OrganizationKey { never_expires, ..OrganizationKey::minted(&caller, created) };
+        let key = OrganizationKey { never_expires, ..OrganizationKey::created(&caller, created) };
         Success::created("API key created", key)
     };
     request.create(fingerprint, |_| spec.clone(), respond).await

@@ -1,5 +1,5 @@
-//! The pages that mailed links lead to. They load nothing from anywhere; their script takes the
-//! token out of the address and sends it when the button is pressed.
+//! The HTML pages that links in mails open. They load no other resource. Their script takes the
+//! token from the URL and sends it when the button is pressed.
 
 use std::sync::LazyLock;
 
@@ -16,14 +16,15 @@ use crate::model::account::AccountAccess;
 const STYLE: &str = include_str!("../../web/pages/page.css");
 const SCRIPT: &str = include_str!("../../web/pages/page.js");
 
-/// A page. It contains no text that a caller typed: the account that it is about may have been
-/// created by a stranger.
+/// A page. It contains no text that a caller entered, because a stranger may have created the
+/// account that it is about.
 #[derive(Template)]
 #[template(path = "pages/page.html", config = "src/web/askama.toml")]
 pub enum HtmlPage {
-    /// A button that confirms an address.
+    /// A button that verifies an address.
     VerifyEmail,
-    /// A form for a new password, with what the reset will revoke if the token is valid.
+    /// A form for a new password, with the list of what the reset will revoke if the token is
+    /// valid.
     ResetPassword(Option<AccountAccess>),
     /// A button that accepts an invitation.
     AcceptInvite,
@@ -42,7 +43,7 @@ impl HtmlPage {
     }
 }
 
-/// A kind of thing that a password reset ends, and how many of it.
+/// A kind of object that a password reset revokes, and the number of such objects.
 struct Revocation {
     count: u64,
     noun: &'static str,
@@ -54,12 +55,13 @@ impl Revocation {
         (count > 0).then_some(Self { count, noun })
     }
 
-    /// Returns what a password reset ends whether or not the address was ever confirmed.
+    /// Returns the sessions, which every password reset revokes.
     fn sessions(access: &AccountAccess) -> Option<Self> {
         Self::new(access.sessions, "session", "sessions")
     }
 
-    /// Returns what else it ends if the address was never confirmed together with the password.
+    /// Returns what the reset also revokes if the address was never verified together with the
+    /// password.
     fn if_unproven(access: &AccountAccess) -> Vec<Self> {
         if access.is_proven {
             return Vec::new();
@@ -73,8 +75,8 @@ impl Revocation {
     }
 }
 
-/// What a browser may do on these pages: run their script, apply their style, and send requests
-/// to this server.
+/// The content security policy of these pages: they may run their script, apply their style, and
+/// send requests to this server.
 static PAGE_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     format!(

@@ -40,8 +40,9 @@ impl OffsetPage {
         Self { offset, limit, search: query.optional("q", parse_search) }
     }
 
-    /// Responds with this page of a list of the organization. `list` gets the search text, and how
-    /// many items to skip and how many to return; it returns these and the size of the list.
+    /// Responds with this page of a list of the organization. `list` receives the search text, the
+    /// number of items to skip and the number to return; it returns the items and the size of the
+    /// list.
     ///
     /// # Errors
     /// The errors of `list`.
@@ -61,7 +62,7 @@ impl OffsetPage {
         Ok(Json(OffsetList::ok(message, items, self.meta(total))))
     }
 
-    /// Returns how many items to skip and how many to return.
+    /// Returns the number of items to skip, and the number to return.
     #[must_use]
     pub const fn offset_and_limit(&self) -> (i64, i64) {
         (self.offset, self.limit)
@@ -78,7 +79,7 @@ impl OffsetPage {
 impl FromRequestParts<App> for OffsetPage {
     type Rejection = Error;
 
-    /// For routes without other query parameters.
+    /// Parses the parameters of a route that has no others.
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let mut query = Query::from_request_parts(parts, app).await?;
         let page = Self::from_query(&mut query);

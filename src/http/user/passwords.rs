@@ -94,11 +94,11 @@ pub(super) async fn show_page(
 ) -> Result<HtmlPage> {
     let token = query.optional("token", |text| Ok(Secret::new(text.to_owned())));
     query.finish()?;
-    let holdings = match token {
+    let access = match token {
         Some(token) => password_resets::find_access(&app, &token).await?,
         None => None,
     };
-    Ok(HtmlPage::ResetPassword(holdings))
+    Ok(HtmlPage::ResetPassword(access))
 }
 
 /// The token of a mailed link, and the new password.

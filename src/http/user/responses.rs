@@ -24,12 +24,12 @@ pub struct Success<T> {
 }
 
 impl<T: Serialize> Success<T> {
-    /// A response with status 200.
+    /// Returns a response with status 200.
     pub const fn ok(message: &'static str, data: T) -> Self {
         Self { success: true, status: 200, code: "OK", message, data }
     }
 
-    /// A response with status 201.
+    /// Returns a response with status 201.
     pub const fn created(message: &'static str, data: T) -> Self {
         Self { success: true, status: 201, code: "OK", message, data }
     }
@@ -86,7 +86,7 @@ pub struct OffsetListMeta {
 }
 
 impl<T: Serialize> OffsetList<T> {
-    /// A page of results, with status 200.
+    /// Returns a page of results, with status 200.
     #[must_use]
     pub const fn ok(message: &'static str, data: Vec<T>, meta: OffsetListMeta) -> Self {
         Self { success: true, status: 200, code: "OK", message, data, meta }
