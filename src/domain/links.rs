@@ -32,7 +32,7 @@ pub async fn create(
     tx: &mut PgConnection,
     target: LinkTarget<'_>,
 ) -> Result<Option<Url>> {
-    let token = KeyFormat::link_token().mint(&*app.entropy);
+    let token = KeyFormat::link_token().generate(&*app.entropy);
     let (digest, _) = app.peppers.digest(token.expose());
     let mut url = app.config.http.public_url.clone();
     let organization = match target {

@@ -92,7 +92,7 @@ impl KeyFormat {
     }
 
     /// Generates a text of this format with 256 random bits.
-    pub fn mint(&self, entropy: &dyn Entropy) -> Secret {
+    pub fn generate(&self, entropy: &dyn Entropy) -> Secret {
         let mut text = format!("{}{}", self.prefix, random_base62(entropy, RANDOM_LENGTH));
         let checksum = checksum(&text);
         text.push_str(&checksum);
@@ -155,12 +155,12 @@ mod tests {
         #[test]
         fn a_generated_key_has_its_format(prefix in "[a-z][a-z0-9_]{0,30}_") {
             let format = KeyFormat::parse(&prefix).expect("a good prefix");
-            prop_assert!(format.matches(format.mint(&SystemEntropy).expose()));
+            prop_assert!(format.matches(format.generate(&SystemEntropy).expose()));
         }
 
         #[test]
         fn a_key_with_a_changed_character_is_malformed(at in 0_usize..58, to in "[0-9A-Za-z_]") {
-            let key = format().mint(&SystemEntropy);
+            let key = format().generate(&SystemEntropy);
             let mut changed = key.expose().to_owned();
             changed.replace_range(at..=at, &to);
             prop_assert_eq!(format().matches(&changed), changed == key.expose());

@@ -191,7 +191,7 @@ async fn at_most_16_cookies_are_looked_up_and_the_client_can_still_sign_in_and_o
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let format = KeyFormat::session_token();
-        let tokens: Vec<_> = (0..150).map(|_| format.mint(&*app.app.entropy)).collect();
+        let tokens: Vec<_> = (0..150).map(|_| format.generate(&*app.app.entropy)).collect();
         let values: Vec<&str> = tokens.iter().map(Secret::expose).collect();
         let looked_up = async |values: &[&str], status: u16| {
             let recorder = recorder();

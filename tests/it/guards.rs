@@ -125,7 +125,7 @@ async fn every_protected_route_rejects_two_credentials_at_once() {
 async fn every_protected_route_rejects_a_missing_or_invalid_credential_with_401() {
     run(async |app| {
         let fixtures = Fixtures::new(app).await;
-        let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+        let unknown = app.app.config.keys.format.generate(&*app.app.entropy);
         let clients = [
             app.anonymous(),
             app.key("garbage"),
@@ -134,7 +134,7 @@ async fn every_protected_route_rejects_a_missing_or_invalid_credential_with_401(
             app.bearer("a.b.c"),
             app.anonymous().with("authorization", "Basic YTpi"),
             app.session("garbage"),
-            app.session(KeyFormat::session_token().mint(&*app.app.entropy).expose()),
+            app.session(KeyFormat::session_token().generate(&*app.app.entropy).expose()),
             // An invalid credential is rejected despite a valid cookie.
             app.session(&fixtures.ann.cookie).with("x-api-key", "garbage"),
         ];

@@ -410,7 +410,7 @@ fn key_check_verifies_the_format_of_a_key_offline() {
         work_dir.command(settings).args(["key", "check", text]).output().unwrap()
     };
     let format = tenantry::model::key_format::KeyFormat::default();
-    let key = format.mint(&tenantry::entropy::SystemEntropy);
+    let key = format.generate(&tenantry::entropy::SystemEntropy);
     let good = check(&[], key.expose());
     assert_eq!(good.status.code(), Some(0));
     assert!(output_text(&good).contains(format.display_id(key.expose()).unwrap()));
@@ -433,7 +433,7 @@ fn the_pattern_for_secret_scanners_matches_whole_keys_only() {
         work_dir.command(&[("KEY_PREFIX", "sig_")]).args(["key", "pattern"]).output().unwrap();
     let pattern = output_text(&printed);
     let format = tenantry::model::key_format::KeyFormat::parse("sig_").unwrap();
-    let key = format.mint(&tenantry::entropy::SystemEntropy);
+    let key = format.generate(&tenantry::entropy::SystemEntropy);
     let matches_pattern = |text: &str| {
         let mut grep = std::process::Command::new("grep");
         grep.args(["-P", pattern.trim()]).stdin(Stdio::piped()).stdout(Stdio::null());

@@ -147,7 +147,7 @@ async fn invalid_credentials_are_limited_and_a_valid_one_passes_from_the_same_ad
     with_limits(r#"{"unknown_keys":{"quota":4,"window_s":600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
-            let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+            let unknown = app.app.config.keys.format.generate(&*app.app.entropy);
             let (passed, rejected) =
                 send_until_limited(async || app.key(unknown.expose()).get("/me").await).await;
             assert_eq!(passed, 4);
@@ -189,7 +189,7 @@ async fn checks_of_tokens_of_mailed_links_share_a_limit_on_all_routes() {
     with_limits(r#"{"token_checks":{"quota":2,"window_s":300}}"#)
         .run(async |app| {
             let token =
-                tenantry::model::key_format::KeyFormat::link_token().mint(&*app.app.entropy);
+                tenantry::model::key_format::KeyFormat::link_token().generate(&*app.app.entropy);
             let request = json!({ "token": token.expose() });
             let reset = json!({ "token": token.expose(), "newPassword": PASSWORD });
             let anon = app.anonymous();

@@ -60,7 +60,7 @@ pub async fn create(
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     let pinned_to = find_pinned_organization(tx, person, spec.organization.as_ref()).await?;
     let format = &app.config.accounts.token_format;
-    let secret = format.mint(&*app.entropy);
+    let secret = format.generate(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
     let new = NewPersonalToken {
         id: KeyId::new(audit.at, &*app.entropy),

@@ -36,7 +36,7 @@ pub async fn start_session(
     audit: &AuditContext,
 ) -> Result<StartedSession> {
     let id = SessionId::new(audit.at, &*app.entropy);
-    let cookie = KeyFormat::session_token().mint(&*app.entropy);
+    let cookie = KeyFormat::session_token().generate(&*app.entropy);
     let (digest, _) = app.peppers.digest(cookie.expose());
     let session = NewSession { id, account, digest, client, is_remembered, created_at: audit.at };
     sessions::insert(tx, &session).await?;

@@ -97,7 +97,7 @@ pub async fn insert_key(
     at: DateTime<Utc>,
 ) -> Result<CreatedKey> {
     let format = &app.config.keys.format;
-    let secret = format.mint(&*app.entropy);
+    let secret = format.generate(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
     let display_id = format.display_id(secret.expose()).unwrap_or_default();
     let new = NewApiKey {

@@ -148,7 +148,7 @@ async fn issue_tokens(
     session: SessionId,
     now: DateTime<Utc>,
 ) -> Result<SessionTokens> {
-    let refresh = KeyFormat::refresh_token().mint(&*app.entropy);
+    let refresh = KeyFormat::refresh_token().generate(&*app.entropy);
     let (digest, _) = app.peppers.digest(refresh.expose());
     let expires_at = now + REFRESH_LIFETIME;
     let organization = caller.organization;

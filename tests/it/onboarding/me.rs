@@ -67,7 +67,7 @@ async fn every_invalid_key_gets_the_same_401() {
         app.execute("update api_keys set expires_at = now() where name = 'expired'").await;
 
         let key = acme.api_key.as_str();
-        let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+        let unknown = app.app.config.keys.format.generate(&*app.app.entropy);
         let mut bad = vec![
             revoked.api_key.clone(),
             expired.api_key.clone(),

@@ -171,8 +171,8 @@ async fn requests_without_a_known_caller_or_a_rejection_are_in_no_organization_s
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let ann = app.verified_account("ann@example.com").await;
         let formats = &app.app.config;
-        let unknown = formats.keys.format.mint(&*app.app.entropy);
-        let token = formats.accounts.token_format.mint(&*app.app.entropy);
+        let unknown = formats.keys.format.generate(&*app.app.entropy);
+        let token = formats.accounts.token_format.generate(&*app.app.entropy);
         for key in [unknown.expose(), token.expose(), "garbage", &unknown.expose()[..40]] {
             app.key(key).get("/me").await.assert_status(401);
             app.bearer(key).get(REJECTIONS_PATH).await.assert_status(401);

@@ -92,7 +92,7 @@ impl Fixtures {
             project_id,
             spare_project_id,
             refresh_token,
-            link_token: KeyFormat::link_token().mint(&*app.app.entropy).expose().to_owned(),
+            link_token: KeyFormat::link_token().generate(&*app.app.entropy).expose().to_owned(),
             membership_id,
             invite_id,
             spare_invite_id,

@@ -37,7 +37,7 @@ async fn every_defect_of_a_key_has_its_code() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let key = key_with_scope(app, &ann, "trademarks:read").await;
-        let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+        let unknown = app.app.config.keys.format.generate(&*app.app.entropy);
         assert_eq!(code(app, "garbage", json!({})).await, "key_malformed");
         let (last, rest) = (&key[key.len() - 1..], &key[..key.len() - 1]);
         let typo = format!("{rest}{}", if last == "a" { "b" } else { "a" });

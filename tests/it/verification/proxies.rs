@@ -63,7 +63,7 @@ async fn every_invalid_credential_gets_the_same_401_but_for_the_request_id() {
         let ann = app.verified_account("ann@example.com").await;
         let revoked = key_with_scope(app, &ann, "trademarks:read").await;
         app.execute("update api_keys set revoked_at = now(), name_held = false").await;
-        let unknown = app.app.config.keys.format.mint(&*app.app.entropy);
+        let unknown = app.app.config.keys.format.generate(&*app.app.entropy);
         for route in ROUTES {
             let mut seen = Vec::new();
             for key in ["garbage", "", unknown.expose(), &revoked] {
