@@ -36,7 +36,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 const ABORT_AFTER: Duration = Duration::from_secs(4);
 /// The time for which a connection may be unused before it is pinged.
 const PING_AFTER: Duration = Duration::from_secs(1);
-/// The timeout of a ping, besides the round trip.
+/// The timeout of a ping, in addition to twice the measured round trip.
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
 /// The longest supported round trip.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ struct Shared {
 struct State {
     /// The callers that wait for a connection.
     waiting: VecDeque<oneshot::Sender<Result<OpenConnection, sqlx::Error>>>,
-    /// Open connections that no caller waited for, and when they became unused.
+    /// Idle open connections, and when each became idle.
     unused: Vec<(OpenConnection, Instant)>,
     /// The running attempts to open a connection, by number: when each started, and a handle to
     /// abort it.
@@ -100,8 +100,8 @@ impl Connector {
         Self(Arc::new(Shared { options, settings, max_open, round_trip, open, state }))
     }
 
-    /// Waits for the next connection that is opened or handed over. If the caller is cancelled, the
-    /// attempt to open one continues for other callers.
+    /// Returns an idle connection, or waits for the next one that is opened or handed over. If the
+    /// caller is cancelled, the attempt to open one continues for other callers.
     ///
     /// # Errors
     /// The reason why no connection could be opened.
@@ -154,13 +154,13 @@ impl Connector {
         Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of open connections, and the number of unused ones that are kept here.
+    /// Returns the number of open connections, and the number of idle ones among them.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
     }
 
-    /// Closes connections that have been unused for `idle` or longer.
+    /// Closes connections that have been idle for `max_idle` or longer.
     pub fn close_unused(&self, idle: Duration) {
         self.state().unused.retain(|(_, since)| since.elapsed() < idle);
     }
@@ -213,7 +213,7 @@ impl Connector {
 }
 
 impl State {
-    /// Returns whether another attempt may start. If `max` attempts are running, the second oldest
+    /// Admits another attempt, or returns false. If `max` attempts are running, the second oldest
     /// is aborted if it is too old, but only if the newest is late, so that attempts are aborted
     /// one at a time and new ones have time to succeed. The oldest is never aborted: over a slow
     /// link, opening may take that long.
@@ -284,7 +284,7 @@ impl Drop for ConnectAttempt {
     }
 }
 
-/// Returns how long to wait before the next attempt, after `rejected` attempts that failed because
+/// Returns how long to wait before the next attempt, after `attempts` that failed because
 /// the database had no connection left. `jitter`, from 0 to 1, spreads the attempts.
 fn retry_delay(rejected: u32, jitter: f64) -> Duration {
     let longest = RETRY_DELAY.saturating_mul(1 << rejected.min(10)).min(MAX_RETRY_DELAY);

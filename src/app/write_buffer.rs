@@ -14,8 +14,8 @@ pub trait Batch: Default + Send + 'static {
     /// Adds entries that are newer than those of this batch, within the bounds.
     fn merge(&mut self, newer: Self);
 
-    /// Writes the entries and removes them from the batch. An entry that remains is retried by the
-    /// next flush; one that can never be written is removed, too.
+    /// Writes the entries. Removes those that were written, and those that are given up; the rest
+    /// is retried by the next flush.
     fn write(&mut self, db: &Database) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -38,7 +38,7 @@ impl<B: Batch> WriteBuffer<B> {
         Self(Arc::new(Inner { db, pending, flushing }))
     }
 
-    /// Returns the pending batch, to add an entry to it. It is locked meanwhile.
+    /// Locks and returns the pending batch, to add an entry to it.
     pub fn pending(&self) -> MutexGuard<'_, B> {
         self.0.pending()
     }

@@ -28,7 +28,7 @@ struct VerificationInput {
     signing_starts: Vec<DateTime<Utc>>,
 }
 
-/// The number of findings.
+/// The numbers of findings and of unchecked parts.
 #[derive(Default)]
 struct FindingCounts {
     findings: u64,
@@ -55,7 +55,7 @@ impl FindingCounts {
 
 /// Verifies the audit logs of all organizations, including deleted ones and the deployment's own,
 /// and prints the head of each intact chain and every finding. `heads`, and those in `files` (logs,
-/// or lists of heads), are earlier ends of chains to compare with.
+/// or lists of heads), are earlier heads to compare the chains with.
 ///
 /// # Errors
 /// There are findings, or parts cannot be checked because a pepper is not configured; a head is
@@ -78,10 +78,10 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
             format!("{links} events in {chains} chains, {count} heads to compare with");
         if let (older @ 1.., Some((start, _))) = (verification.unsigned, start) {
             let since = start.started_at.to_rfc3339_opts(SecondsFormat::Micros, true);
-            let _ = write!(summary, ", {older} events from before the signing of events ({since})");
+            let _ = write!(summary, ", {older} events from before signing began ({since})");
         }
         if verification.pruned > 0 {
-            let _ = write!(summary, ", {} older ones removed by retention", verification.pruned);
+            let _ = write!(summary, ", {} older events removed by retention", verification.pruned);
         }
         summarize(&summary, &counts)
     })
@@ -116,8 +116,8 @@ fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
              again at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings, .. } => Err(Failure::Message(format!(
-            "{summary}: {findings} findings. A user with access to the database made these changes \
-             outside the application: save its logs and this output, and compare with a backup"
+            "{summary}: {findings} findings. Someone with access to the database made them \
+             outside the application: save Postgres' log and this output, and compare with a backup"
         ))),
     }
 }

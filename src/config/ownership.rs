@@ -1,12 +1,12 @@
 //! Checks that a file or folder belongs to this program's user and is not open to others. Another
-//! user who owns it, or may write to it, could decide what the program reads there.
+//! user who owns it, or may write to it, could control what the program reads.
 
 use std::fs::Metadata;
 use std::io::{Error, Result};
 use std::os::unix::fs::MetadataExt;
 
-/// The mode bits that let the group or others read, write or execute.
-pub const OTHERS_MASK: u32 = 0o077;
+/// The mode bits of the group and of others: read, write and execute.
+pub const GROUP_AND_OTHERS_MASK: u32 = 0o077;
 /// The mode bit that lets others write. The group may write, because an operator chose the group.
 pub const OTHERS_WRITE_MASK: u32 = 0o002;
 
@@ -26,7 +26,7 @@ pub fn check_file(metadata: &Metadata, forbidden_bits: u32) -> Result<()> {
     }
     if metadata.mode() & forbidden_bits != 0 {
         let (access, command) = match forbidden_bits {
-            OTHERS_MASK => ("read", "chmod go="),
+            GROUP_AND_OTHERS_MASK => ("read", "chmod go="),
             _ => ("write to", "chmod o-w"),
         };
         return Err(Error::other(format!("other users can {access} it; run {command} on it")));

@@ -65,7 +65,7 @@ pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String
         return Ok(None);
     };
     // The metadata of the opened file, so that it cannot be swapped between check and read.
-    ownership::check_file(&file.metadata().map_err(with_path)?, ownership::OTHERS_MASK)
+    ownership::check_file(&file.metadata().map_err(with_path)?, ownership::GROUP_AND_OTHERS_MASK)
         .map_err(with_path)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(with_path)?;

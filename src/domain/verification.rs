@@ -1,9 +1,9 @@
-//! Checks a customer's credential for a verifier: the operator's own API, or a proxy in front of it
+//! Checks a customer's credential for a verifier: the operator's API, or a proxy in front of it
 //! (VERIFY §3 and §4).
 //!
 //! The order is fixed: form and checksum, the lookup, the organization, the key, the client's
-//! address and origin, scopes, and at last what is limited. A rejected check takes nothing from any
-//! limit of the organization.
+//! address and origin, scopes, and finally the quota and the rate limit. A rejected check counts
+//! against neither.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,24 +34,24 @@ use crate::model::verification::{
     VerificationCode,
 };
 
-/// Who checks credentials: an API or a proxy of the operator.
+/// A verifier of credentials: an API or a proxy of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verifier(Arc<str>);
 
 impl Verifier {
-    /// The verifier with this name.
+    /// Returns the verifier with this name.
     #[must_use]
-    pub const fn named(name: Arc<str>) -> Self {
+    pub const fn new(name: Arc<str>) -> Self {
         Self(name)
     }
 
-    /// The verifier behind `VERIFY_ADDR`.
+    /// Returns the verifier for requests to `VERIFY_ADDR`.
     #[must_use]
     pub fn local() -> Self {
         Self(LOCAL.into())
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0
@@ -62,7 +62,7 @@ impl Verifier {
 pub struct CheckRequest {
     /// The scopes that it requires.
     pub scopes: RequiredScopes,
-    /// How many requests of the monthly quota the checked request costs.
+    /// How many requests of the monthly quota the method_and_path request costs.
     pub cost: u32,
     /// The client's address as the verifier reports it.
     pub client_address: Option<IpAddr>,
@@ -70,15 +70,15 @@ pub struct CheckRequest {
     pub client_origin: Option<String>,
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
-    /// The method and the path of the checked request, for the list of rejections.
-    pub checked: (String, String),
+    /// The method and the path of the method_and_path request, for the list of rejections.
+    pub method_and_path: (String, String),
 }
 
 /// The result of a check.
 pub struct Verdict {
-    /// What was found.
+    /// The outcome.
     pub code: VerificationCode,
-    /// The credential, where it is known.
+    /// The credential, if it is known.
     pub credential: Option<KnownCredential>,
     /// The required scopes that it lacks.
     pub missing_scopes: Vec<String>,
@@ -108,10 +108,10 @@ impl Verdict {
     }
 }
 
-/// Checks a presented credential. `audit` is the request of the verifier.
+/// Checks a presented credential. `audit` is the audit context of the verifier's request.
 ///
 /// # Errors
-/// Unavailable if the database does not respond in time: never a verdict that rejects.
+/// Unavailable if the database does not respond in time. A valid credential is never rejected then.
 pub async fn check(
     app: &App,
     verifier: &Verifier,
@@ -119,13 +119,13 @@ pub async fn check(
     request: &CheckRequest,
     audit: &AuditContext,
 ) -> Result<Verdict> {
-    let verdict = find_verdict(app, verifier, key, request, audit).await;
+    let verdict = evaluate(app, verifier, key, request, audit).await;
     let code = verdict.as_ref().map_or("unavailable", |verdict| verdict.code.as_str());
     counter!("verifications_total", "code" => code).increment(1);
     verdict
 }
 
-async fn find_verdict(
+async fn evaluate(
     app: &App,
     verifier: &Verifier,
     key: &Secret,
@@ -160,8 +160,8 @@ async fn find_verdict(
     Ok(verdict)
 }
 
-/// Counts a text that is no credential: for the client's address, or for the verifier where it
-/// reports none. A valid credential is not affected.
+/// Counts an unknown credential against the rate limit of the client's address, or of the verifier
+/// if it reports no address. Valid credentials are not affected.
 fn reject_unknown(
     app: &App,
     verifier: &Verifier,
@@ -185,7 +185,7 @@ fn reject_unknown(
     verdict
 }
 
-/// Decides on a known credential, in the order of VERIFY §4.
+/// Returns the verdict on a known credential, method_and_path in the order of VERIFY §4.
 fn decide(
     app: &App,
     credential: KnownCredential,
@@ -197,7 +197,7 @@ fn decide(
     let code = if is_suspended {
         Some(VerificationCode::OrganizationSuspended)
     } else {
-        credential.defect.or_else(|| reject_client(app, &credential, request))
+        credential.defect.or_else(|| client_rejection(app, &credential, request))
     };
     if let Some(code) = code {
         return Verdict::new(code, Some(credential));
@@ -209,13 +209,13 @@ fn decide(
     }
     let mut verdict = Verdict::new(VerificationCode::Valid, None);
     if let Some(organization) = organization {
-        take_from_limits(app, organization, request, now, &mut verdict);
+        count_against_limits(app, organization, request, now, &mut verdict);
     }
     Verdict { credential: Some(credential), ..verdict }
 }
 
-/// Returns why the client may not use the credential, if it may not.
-fn reject_client(
+/// Returns the code for a client whose address or origin is not allowed; `None` if both are.
+fn client_rejection(
     app: &App,
     credential: &KnownCredential,
     request: &CheckRequest,
@@ -232,9 +232,9 @@ fn reject_client(
     (!is_allowed).then_some(VerificationCode::OriginNotAllowed)
 }
 
-/// Takes one request from the plan's requests per minute and the cost from its monthly quota, or
-/// nothing from either.
-fn take_from_limits(
+/// Counts one request against the plan's rate limit and the cost against its monthly quota, or
+/// nothing if one of them is exceeded.
+fn count_against_limits(
     app: &App,
     organization: &CredentialOrganization,
     request: &CheckRequest,
@@ -243,23 +243,25 @@ fn take_from_limits(
 ) {
     let plan = app.config.plans.of(organization.plan);
     let cost = u64::from(request.cost);
-    if let Some(limit) = plan.requests_per_month {
-        let month = Period::month_of(now);
-        let resets_at = month.end_time();
-        let used = app.meter.admit_units(organization.id, (cost, limit), request.is_dry_run, now);
-        verdict.quota =
-            Some(QuotaState { used: used.unwrap_or_else(|used| used), limit, resets_at });
+    if let Some(quota) = plan.requests_per_month {
+        let (month, is_dry_run) = (Period::month_of(now), request.is_dry_run);
+        let used = app.meter.admit_units(organization.id, (cost, quota), is_dry_run, now);
+        verdict.quota = Some(QuotaState {
+            used: used.unwrap_or_else(|used| used),
+            limit: quota,
+            resets_at: month.end_time(),
+        });
         if used.is_err() {
             verdict.code = VerificationCode::QuotaExceeded;
             verdict.retry_after = Some(month.remaining(now));
             return;
         }
     }
-    let quota = plan.requests_per_minute;
+    let per_minute = plan.requests_per_minute;
     let decision = if request.is_dry_run {
-        app.rate_limits.peek_request(organization.id, quota)
+        app.rate_limits.peek_request(organization.id, per_minute)
     } else {
-        app.rate_limits.count_request(organization.id, quota)
+        app.rate_limits.count_request(organization.id, per_minute)
     };
     verdict.limits.extend(decision);
     if let Some(wait) = decision.and_then(|decision| decision.outcome.retry_after) {
@@ -295,7 +297,7 @@ fn record(
         );
     }
     let Some(organization) = organization.filter(|_| class != VerdictClass::Valid) else { return };
-    let (method, path) = request.checked.clone();
+    let (method, path) = request.method_and_path.clone();
     app.rejections.record_request(organization.id, || Rejection {
         id: RejectionId::new(audit.at, &*app.entropy),
         key_display_id: Some(credential.display_id.clone()),
@@ -324,7 +326,7 @@ fn record(
     }
 }
 
-/// The status that the client of a proxy gets for a verdict of this class.
+/// Returns the status that a proxy's client gets for a verdict of this class.
 const fn status_of(class: VerdictClass) -> u16 {
     match class {
         VerdictClass::Valid => 200,
@@ -338,14 +340,14 @@ const fn status_of(class: VerdictClass) -> u16 {
 fn detail(verifier: &Verifier, verdict: &Verdict) -> String {
     let verifier = verifier.name();
     if verdict.missing_scopes.is_empty() {
-        return format!("Rejected at the verifier {verifier}");
+        return format!("Rejected in a check by the verifier {verifier}");
     }
     let mut missing = verdict.missing_scopes.join(", ");
     missing.truncate(200);
-    format!("Rejected at the verifier {verifier}: lacks the scopes {missing}")
+    format!("Rejected in a check by the verifier {verifier}: lacks the scopes {missing}")
 }
 
-/// The reason in the audit log, for what is recorded there.
+/// Returns the reason in the audit log; `None` if the rejection is not recorded there.
 const fn rejection_reason(code: VerificationCode) -> Option<KeyRejectionReason> {
     match code {
         VerificationCode::KeyRevoked => Some(KeyRejectionReason::Revoked),

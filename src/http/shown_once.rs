@@ -36,7 +36,7 @@ pub struct ShownOnce(Option<Secret>);
 
 impl ShownOnce {
     /// No secret, for a response that has the same shape as one with a secret.
-    pub const NOTHING: Self = Self(None);
+    pub const NONE: Self = Self(None);
 
     /// Returns whether it is serialized as nothing: it contains no secret, or the body is being
     /// stored.

@@ -40,16 +40,16 @@ impl AuditContext {
     }
 }
 
-/// Declares [`EventType`]: each type with its wire name.
+/// Declares [`AuditEventType`]: each type with its wire name.
 macro_rules! event_types {
     ($($(#[$doc:meta])* $name:ident = $wire_name:literal,)*) => {
         /// The type of an audit event.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum EventType {
+        pub enum AuditEventType {
             $($(#[$doc])* $name,)*
         }
 
-        impl EventType {
+        impl AuditEventType {
             /// Every type.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -69,7 +69,7 @@ event_types! {
     OrganizationSignedUp = "organization.signed_up",
     /// An organization was created with an account.
     AccountSignedUp = "account.signed_up",
-    /// A pending sign-up was replaced by a later one with the same address.
+    /// A pending signup was replaced by a later one with the same address.
     SignUpReplaced = "account.sign_up_replaced",
     /// An account created another organization.
     OrganizationCreated = "organization.created",
@@ -77,13 +77,13 @@ event_types! {
     OrganizationUpdated = "organization.updated",
     /// An organization was deleted.
     OrganizationDeleted = "organization.deleted",
-    /// The operator created an organization.
+    /// The operator or Stripe created an organization.
     OrganizationProvisioned = "organization.provisioned",
-    /// The operator suspended an organization.
+    /// The operator or Stripe suspended an organization.
     OrganizationSuspended = "organization.suspended",
-    /// The operator reactivated an organization.
+    /// The operator or Stripe reactivated an organization.
     OrganizationReactivated = "organization.reactivated",
-    /// The operator changed an organization's plan.
+    /// The operator or Stripe changed an organization's plan.
     OrganizationPlanChanged = "organization.plan_changed",
     /// The operator revoked all keys of an organization.
     KeysForceRevoked = "api_keys.force_revoked",
@@ -97,7 +97,7 @@ event_types! {
     VerifierRejected = "AUTH_FAIL_VERIFIER",
     /// A membership's role was changed.
     MemberRoleChanged = "member.role_changed",
-    /// A membership was ended by another member or by its own account.
+    /// A membership was deleted, by another membership's account or its own.
     MemberRemoved = "member.removed",
     /// An e-mail address was invited.
     InviteCreated = "invite.created",
@@ -153,7 +153,7 @@ event_types! {
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }
 
-impl EventType {
+impl AuditEventType {
     /// Parses a type's wire name.
     #[must_use]
     pub fn parse(wire_name: &str) -> Option<Self> {
@@ -167,19 +167,19 @@ impl EventType {
     }
 }
 
-/// Selects the events of an audit log that are listed. A field that is `None` matches every event.
+/// A filter for the events of an audit log. A field that is `None` matches every event.
 #[derive(Clone, Default)]
 pub struct AuditEventFilter {
     /// The type of the events.
-    pub event_type: Option<EventType>,
-    /// The earliest time, inclusive.
+    pub event_type: Option<AuditEventType>,
+    /// Only events at or after this time.
     pub since: Option<DateTime<Utc>>,
-    /// The latest time, exclusive.
+    /// Only events before this time.
     pub until: Option<DateTime<Utc>>,
 }
 
 /// An audit event that was read from the audit log.
-pub struct RecordedEvent {
+pub struct RecordedAuditEvent {
     /// Its row's id, which orders the audit log.
     pub id: i64,
     /// The type of the event.
@@ -212,7 +212,7 @@ pub struct NewAuditEvent<'a> {
     /// The organization in whose audit log it is recorded.
     pub organization: OrganizationId,
     /// The type of the event.
-    pub event_type: EventType,
+    pub event_type: AuditEventType,
     /// The public id of the actor: a membership, a key, a session or an account.
     pub actor: &'a str,
     /// The public id of the target.

@@ -13,7 +13,7 @@ use crate::model::scope::{Scope, ScopeSet};
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VerificationCode {
-    /// The credential is valid and fulfils every requirement.
+    /// The credential is valid and fulfills every requirement.
     Valid,
     /// The request has no credential.
     KeyMissing,

@@ -127,12 +127,12 @@ impl ClusterHome {
     }
 
     /// Returns the home in which an upgrade creates the new cluster.
-    pub(super) fn of_upgrade(&self) -> Self {
+    pub(super) fn upgrade_target(&self) -> Self {
         Self::at(PathBuf::from(format!("{}.upgrade", self.path.display())))
     }
 
     /// Returns the home from which an upgrade runs the old data.
-    pub(super) fn of_upgraded(&self) -> Self {
+    pub(super) fn upgrade_source(&self) -> Self {
         Self::at(PathBuf::from(format!("{}.upgrade-from", self.path.display())))
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::home::ClusterHome;
 use super::privileges::clean_command;
-use super::{Error, initialise, process};
+use super::{Error, initialize, process};
 
 /// The hidden sub-command that runs [`janitor`].
 const SUB_COMMAND: &str = "postgres-janitor";
@@ -42,7 +42,7 @@ pub fn janitor(home: &Path) -> Result<(), Error> {
     if home.is_own_users_lock(&users) || !home.path().exists() {
         process::stop(&home);
         process::kill_orphans(&home);
-        initialise::remove_unfinished(home.path());
+        initialize::remove_unfinished(home.path());
     }
     // In this order, so that the next user finds the janitor's lock free and starts a new janitor.
     drop(janitor_lock);

@@ -1,7 +1,7 @@
 //! Uses the running Postgres, or starts one.
 //!
-//! Everything from the check whether Postgres runs until it accepts connections happens under the
-//! start lock. So if several processes start at once, one starts Postgres and the others use it.
+//! From the check whether Postgres runs until it accepts connections, the process holds the
+//! start lock: if several processes start at once, one starts Postgres and the others use it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,15 +12,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::home::{ClusterHome, PORT};
-use super::initialise::NewCluster;
+use super::initialize::NewCluster;
 use super::installation::Binaries;
 use super::log::PostgresLog;
 use super::privileges::ProcessUsers;
 use super::process::{self, POLL_INTERVAL};
-use super::{Durability, Error, initialise};
+use super::{Durability, Error, initialize};
 use crate::entropy::{SystemEntropy, random_base62};
 
-/// The time that Postgres may take to start. Recovery after a crash takes at most some minutes.
+/// The time that Postgres may take to start. Recovery after a crash takes a few minutes at most.
 const START_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Starts the Postgres of one cluster, as often as needed.
@@ -34,9 +34,9 @@ pub(super) struct Launcher {
 
 impl Launcher {
     /// Creates the cluster if there is none.
-    pub(super) fn ensure_initialised(&self) -> Result<(), Error> {
+    pub(super) fn ensure_initialized(&self) -> Result<(), Error> {
         let _lock = self.lock_start()?;
-        initialise::remove_unfinished(self.home.path());
+        initialize::remove_unfinished(self.home.path());
         if self.home.major()?.is_some() {
             return Ok(());
         }
@@ -46,11 +46,11 @@ impl Launcher {
             binaries: &self.binaries,
             durability: self.durability,
         };
-        initialise::initialise(&cluster, &PostgresLog::open(&self.home)?)
+        initialize::initialize(&cluster, &PostgresLog::open(&self.home)?)
     }
 
     /// Waits until Postgres accepts connections, and starts it if needed. Returns the process if
-    /// this call started it. Never creates a cluster: if one is removed under a running server, an
+    /// this call started it. Never creates a cluster: if one is removed while a server runs, an
     /// error is better than an empty database.
     pub(super) fn ensure_running(&self) -> Result<Option<Child>, Error> {
         let _lock = self.lock_start()?;
@@ -67,9 +67,9 @@ impl Launcher {
         self.launch(&log).map(Some)
     }
 
-    /// Stops the Postgres that a killed upgrade left running on this data.
+    /// Stops the Postgres that an interrupted upgrade left running on this data.
     fn stop_interrupted_upgrade(&self) -> Result<(), Error> {
-        let old_home = self.home.of_upgraded();
+        let old_home = self.home.upgrade_source();
         process::stop(&old_home);
         process::kill_orphans(&old_home);
         process::wait_until_unreachable(&old_home)
@@ -81,11 +81,11 @@ impl Launcher {
         Ok(lock)
     }
 
-    /// Waits until a running Postgres is ready. Returns false if none runs or it ends meanwhile.
+    /// Waits until a running Postgres is ready. Returns false if none runs or it exits before that.
     fn try_use_running(&self) -> Result<bool, Error> {
         let started = Instant::now();
         while self.is_alive() {
-            // The pid in the file is not compared: it may be one of another container.
+            // The pid in the file is not compared: it may belong to another container.
             if process::is_marked_ready(&self.home) {
                 self.use_running_socket_folder()?;
                 tracing::debug!(home = %self.home.path().display(), "using the running Postgres");
@@ -93,7 +93,7 @@ impl Launcher {
             }
             if started.elapsed() > START_TIMEOUT {
                 return Err(
-                    PostgresLog::of_running(&self.home).failure("postgres", "still not ready")
+                    PostgresLog::of_running(&self.home).failure("postgres", "not ready in time")
                 );
             }
             sleep(POLL_INTERVAL);
@@ -171,7 +171,7 @@ impl Launcher {
                 return Err(log.failure("postgres", &status.to_string()));
             }
             if started.elapsed() > START_TIMEOUT {
-                return Err(log.failure("postgres", "still not ready"));
+                return Err(log.failure("postgres", "not ready in time"));
             }
             sleep(POLL_INTERVAL);
         }
@@ -183,7 +183,7 @@ impl Launcher {
     }
 
     /// Returns the arguments for `postgres`. Settings on the command line take precedence over
-    /// every file. The name comes first, because `process` recognises Postgres by it.
+    /// every file. `cluster_name` comes first: `process` identifies Postgres by it.
     fn arguments(&self) -> Vec<OsString> {
         let folder = self.home.socket_folder().unwrap_or_default().replace('"', "\"\"");
         let mut settings = vec![
@@ -195,8 +195,8 @@ impl Launcher {
             "timezone=UTC".to_owned(),
         ];
         settings.extend(LOG_SETTINGS.map(ToOwned::to_owned));
-        if self.durability == Durability::Throwaway {
-            settings.extend(THROWAWAY_SETTINGS.map(ToOwned::to_owned));
+        if self.durability == Durability::NonDurable {
+            settings.extend(NON_DURABLE_SETTINGS.map(ToOwned::to_owned));
         }
         let options = settings.into_iter().flat_map(|it| ["-c".into(), OsString::from(it)]);
         options.chain(["-D".into(), self.home.data().into_os_string()]).collect()
@@ -216,7 +216,7 @@ const LOG_SETTINGS: [&str; 7] = [
     "log_autovacuum_min_duration=-1",
 ];
 
-const THROWAWAY_SETTINGS: [&str; 6] = [
+const NON_DURABLE_SETTINGS: [&str; 6] = [
     "max_connections=300",
     "fsync=off",
     "synchronous_commit=off",

@@ -11,7 +11,7 @@
 //! | `installation` | finds the installed Postgres programs |
 //! | `privileges` | the user that Postgres runs as, which must not be root |
 //! | `home` | the folder of the cluster and the names of its files |
-//! | `initialise` | creates a new cluster atomically |
+//! | `initialize` | creates a new cluster atomically |
 //! | `launcher` | uses the running Postgres, or starts one |
 //! | `process` | finds, stops and cleans up after Postgres processes |
 //! | `log` | the log file of Postgres |
@@ -21,7 +21,7 @@
 
 mod error;
 mod home;
-mod initialise;
+mod initialize;
 mod installation;
 mod janitor;
 mod launcher;
@@ -67,7 +67,7 @@ pub enum Durability {
     /// No committed data is lost.
     Durable,
     /// All data may be lost. For tests, which need speed and many connections.
-    Throwaway,
+    NonDurable,
 }
 
 /// A running Postgres. It keeps running as long as this value exists.

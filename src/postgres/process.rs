@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn only_processes_of_the_cluster_are_recognised() {
+    fn only_processes_of_the_cluster_are_recognized() {
         let postmaster = "/usr/lib/postgresql/15/bin/postgres -c cluster_name=tenantry-1 -D /x ";
         assert!(is_postmaster(postmaster, "tenantry-1"));
         assert!(!is_postmaster(postmaster, "tenantry-11"));

@@ -31,7 +31,7 @@ impl Supervisor {
         let mut supervisor =
             SupervisorLoop { launcher, janitor, children: Vec::new(), _users: users };
         supervisor.ensure_janitor()?;
-        supervisor.launcher.ensure_initialised()?;
+        supervisor.launcher.ensure_initialized()?;
         // Also for a running Postgres, whose socket folder must be checked once.
         supervisor.children.extend(supervisor.launcher.ensure_running()?);
         let (end, ended) = channel();

@@ -60,7 +60,7 @@ pub fn upgrade<E: From<Error>>(
         // Another upgrade finished meanwhile.
         return Err(Error::InUse { home: home.path().to_owned() }.into());
     }
-    let (new_home, old_home) = (home.of_upgrade(), home.of_upgraded());
+    let (new_home, old_home) = (home.upgrade_target(), home.upgrade_source());
     remove_home(&new_home)?;
     remove_home(&old_home)?;
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditEventFilter, EventType, NewAuditEvent, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, AuditEventType, NewAuditEvent, RecordedAuditEvent};
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
@@ -76,7 +76,7 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-impl From<Row> for RecordedEvent {
+impl From<Row> for RecordedAuditEvent {
     fn from(row: Row) -> Self {
         Self {
             id: row.id,
@@ -103,7 +103,7 @@ pub async fn list(
     filter: &AuditEventFilter,
     after: Option<i64>,
     limit: i64,
-) -> Result<Vec<RecordedEvent>> {
+) -> Result<Vec<RecordedAuditEvent>> {
     let rows = sqlx::query_as!(
         Row,
         "select id, event_type, actor, target, method, path, status, address, request_id,
@@ -117,7 +117,7 @@ pub async fn list(
          order by id desc
          limit $6",
         organization.0,
-        filter.event_type.map(EventType::as_str),
+        filter.event_type.map(AuditEventType::as_str),
         filter.since,
         filter.until,
         after,
@@ -125,7 +125,7 @@ pub async fn list(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(RecordedEvent::from).collect())
+    Ok(rows.into_iter().map(RecordedAuditEvent::from).collect())
 }
 
 /// Returns a page of the organization's audit events whose type, actor or target contains `search`,
@@ -136,7 +136,7 @@ pub async fn list_page(
     filter: &AuditEventFilter,
     search: Option<&str>,
     (offset, limit): (i64, i64),
-) -> Result<(Vec<RecordedEvent>, i64)> {
+) -> Result<(Vec<RecordedAuditEvent>, i64)> {
     let rows = sqlx::query_as!(
         Row,
         "select id, event_type, actor, target, method, path, status, address, request_id,
@@ -150,7 +150,7 @@ pub async fn list_page(
                 or strpos(lower(actor), lower($5)) > 0 or strpos(lower(target), lower($5)) > 0)
          order by id desc offset $6 limit $7",
         organization.0,
-        filter.event_type.map(EventType::as_str),
+        filter.event_type.map(AuditEventType::as_str),
         filter.since,
         filter.until,
         search,
@@ -168,12 +168,12 @@ pub async fn list_page(
              and ($5::text is null or strpos(lower(event_type), lower($5)) > 0
                   or strpos(lower(actor), lower($5)) > 0 or strpos(lower(target), lower($5)) > 0)"#,
         organization.0,
-        filter.event_type.map(EventType::as_str),
+        filter.event_type.map(AuditEventType::as_str),
         filter.since,
         filter.until,
         search,
     )
     .fetch_one(db)
     .await?;
-    Ok((rows.into_iter().map(RecordedEvent::from).collect(), total))
+    Ok((rows.into_iter().map(RecordedAuditEvent::from).collect(), total))
 }

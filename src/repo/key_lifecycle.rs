@@ -1,4 +1,4 @@
-//! The end of keys: revocation, rotation and removal.
+//! The end of keys: rotation, revocation and deletion. A key has ended if it is revoked or expired.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -52,8 +52,8 @@ pub async fn list_predecessors(
     Ok(ids.into_iter().map(KeyId::from_uuid).collect())
 }
 
-/// Starts a key's grace period: releases its name, and lets it expire `grace_seconds` from now by
-/// the database's clock, or at its own expiry if that is earlier.
+/// Starts a key's grace period: releases its name, and sets its expiry `grace_seconds` from now by
+/// the database's clock, unless it expires earlier.
 pub async fn supersede(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -75,7 +75,7 @@ pub async fn supersede(
     Ok(())
 }
 
-/// Revokes a key and releases its name; false if it was revoked before, which changes nothing.
+/// Revokes a key and releases its name. Returns false if it is already revoked.
 pub async fn revoke(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -99,7 +99,7 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes every key of the organization that has not ended; returns how many. Misses a key that
+/// Revokes every key that has not ended or was superseded; returns how many. Misses a key that
 /// another transaction is creating: repeat until the result is 0.
 pub async fn revoke_all(
     db: &mut PgConnection,
@@ -156,10 +156,10 @@ pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(keys.rows_affected() + accounts.rows_affected())
 }
 
-/// Removes up to 1,000 keys that ended more than this many days ago and that nothing references;
+/// Deletes up to 1,000 keys that ended more than this many days ago and that nothing references;
 /// returns how many. Applies to all organizations.
 ///
-/// Invariant: imported keys stay. Their texts are known elsewhere, and only the row shows that a
+/// Invariant: imported keys are kept. Other systems know them, and only the row shows that a
 /// key was revoked: without it, the key could be imported again.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     let result = sqlx::query!(
@@ -187,9 +187,9 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     Ok(result.rows_affected())
 }
 
-/// Revokes every key that a membership created and that has not ended; returns them. Misses a key
-/// that another transaction is creating: repeat until the result is empty.
-pub async fn revoke_minted_by(
+/// Revokes every key that a membership created and that has not ended or was superseded; returns
+/// their ids. Misses a key that another transaction is creating: repeat until the result is empty.
+pub async fn revoke_created_by(
     db: &mut PgConnection,
     (organization, membership): (OrganizationId, MembershipId),
     reason: &str,

@@ -51,7 +51,7 @@ pub async fn upsert(
 /// Settles the checkouts that a fulfilled one replaces: the row of its own event, and those of the
 /// same customer, if given, and organization. The rows stay, since Stripe may send their events
 /// again.
-pub async fn settle(
+pub async fn resolve(
     db: &mut PgConnection,
     event: &str,
     handle: &OrganizationHandle,

@@ -4,7 +4,7 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tenantry::error::Result;
-use tenantry::model::audit::{AuditContext, EventType, NewAuditEvent};
+use tenantry::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use tenantry::model::ids::OrganizationId;
 use tenantry::repo::{audit_events, audit_heads, rls};
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
 pub async fn organization_with_events(app: &TestApp) -> CreatedKey {
     let acme = app.sign_up().await;
     for name in ["one", "two", "three", "four"] {
-        app.mint(&acme.api_key, json!({ "name": name })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": name })).await;
     }
     acme
 }
@@ -277,7 +277,7 @@ async fn a_truncated_chain_is_found_with_an_earlier_head() {
         let (is_fine, output) = verify(app, &["--head", head]);
         assert!(is_fine && output.contains(", 1 heads to compare with"), "{output}");
         // A head still matches when the chain has grown.
-        app.mint(&acme.api_key, json!({ "name": "five" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "five" })).await;
         assert!(verify(app, &["--head", head]).0);
         let events = "(select event_id from audit_links where position > 3)";
         let cut = format!(
@@ -383,7 +383,7 @@ pub async fn record_event(
     };
     let event = NewAuditEvent {
         organization,
-        event_type: EventType::KeyCreated,
+        event_type: AuditEventType::KeyCreated,
         actor: "a",
         target: "b",
         key_display_id: None,

@@ -26,7 +26,7 @@ async fn organization_with_old_and_new_events(app: &TestApp) -> CreatedKey {
     audit::publish_heads(&app.app).await.unwrap();
     app.clock.advance(TimeDelta::days(40));
     for name in ["five", "six"] {
-        app.mint(&acme.api_key, json!({ "name": name })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": name })).await;
     }
     acme
 }
@@ -59,9 +59,9 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_verifies() {
             retention::sweep(&app.app).await;
             assert_eq!(app.count(EVENTS).await, 2);
             // New events continue the chain.
-            app.mint(&acme.api_key, json!({ "name": "seven" })).await;
+            app.create_key_with(&acme.api_key, json!({ "name": "seven" })).await;
             app.clock.advance(TimeDelta::days(31));
-            app.mint(&acme.api_key, json!({ "name": "eight" })).await;
+            app.create_key_with(&acme.api_key, json!({ "name": "eight" })).await;
             audit::publish_heads(&app.app).await.unwrap();
             retention::sweep(&app.app).await;
             assert_eq!((app.count(EVENTS).await, app.count(LINKS).await), (1, 2));

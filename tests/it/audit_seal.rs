@@ -164,7 +164,7 @@ async fn an_event_that_a_trigger_changes_or_copies_on_insert_is_found() {
                        create trigger t before insert on audit_events
                            for each row execute function rewrite()";
         tamper(app, rewrite).await;
-        app.mint(&acme.api_key, json!({ "name": "rewritten" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "rewritten" })).await;
         assert_findings(app, &[], &[": position 6: the event evt_"]);
         let copy = "drop trigger t on audit_events;
                     create function copy() returns trigger language plpgsql as $f$
@@ -183,7 +183,7 @@ async fn an_event_that_a_trigger_changes_or_copies_on_insert_is_found() {
                     create trigger t after insert on audit_events
                         for each row execute function copy()";
         tamper(app, copy).await;
-        app.mint(&acme.api_key, json!({ "name": "copied" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "copied" })).await;
         let (_, output) = verify(app, &[]);
         assert!(output.contains("is a copy of an earlier one"), "{output}");
         assert!(output.contains("2 findings"), "{output}");
@@ -204,7 +204,7 @@ async fn a_leaked_link_key_cannot_seal_another_event() {
                       create constraint trigger a_listener after insert on audit_events
                           deferrable initially deferred for each row execute function listen()";
         tamper(app, listen).await;
-        app.mint(&acme.api_key, json!({ "name": "leaked" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "leaked" })).await;
         assert_eq!(app.count("select count(*) from leaked").await, 1);
         // Removes the third event, recomputes all links after it, and seals them with that key.
         let removed = "delete from audit_links where position = 3;
@@ -427,7 +427,7 @@ async fn a_head_is_logged_once_until_its_chain_grows_and_is_renewed_under_a_newe
         audit::publish_heads(&replica.app).await.unwrap();
         replica.close();
         assert_eq!(published(), 1, "another server does not publish it again");
-        app.mint(&acme.api_key, json!({ "name": "more" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "more" })).await;
         audit::publish_heads(&app.app).await.unwrap();
         assert_eq!(published(), 2);
         let peppers = "p3:s0nSTTpDXVJTqV8LXtCxqGOsGu2LqoZRLyyvwcuuBOM=,\

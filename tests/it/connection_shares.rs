@@ -48,7 +48,7 @@ async fn lock_contention_in_one_organization_does_not_fail_requests_of_other_cal
         let mut requests = Vec::new();
         for number in 0..30 {
             let client = match number % 3 {
-                0 => app.key(&app.mint(&acme.api_key, json!({})).await.api_key),
+                0 => app.key(&app.create_key_with(&acme.api_key, json!({})).await.api_key),
                 _ => app.key(&acme.api_key),
             };
             let body = json!({ "name": format!("k{number}") });

@@ -51,7 +51,7 @@ async fn an_owner_with_createrole_migrates_alone_and_another_gets_the_statement_
     let settings = ClusterSettings {
         home: folder.path().join("postgres"),
         bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
-        durability: Durability::Throwaway,
+        durability: Durability::NonDurable,
         janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     };
     let cluster = Cluster::start(&settings).unwrap();

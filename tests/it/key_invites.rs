@@ -80,7 +80,8 @@ async fn force_revoke_also_revokes_invitations_by_keys_that_ended_before() {
         let mut links = Vec::new();
         for number in 0..2 {
             let account = app.verified_account(&format!("person{number}@example.com")).await;
-            let key = app.mint(&acme.api_key, json!({ "name": format!("k{number}") })).await;
+            let key =
+                app.create_key_with(&acme.api_key, json!({ "name": format!("k{number}") })).await;
             let by = app.key(&key.api_key);
             links.push((invite(app, &by, &acme.org_id, &account.email, "admin").await, account));
             if number == 0 {
@@ -214,7 +215,7 @@ async fn revoking_a_key_revokes_the_invitations_of_its_predecessor() {
         let acme = app.sign_up().await;
         let ben = app.verified_account("ben@example.com").await;
         let cleo = app.verified_account("cleo@example.com").await;
-        let first = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let first = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let by_first = app.key(&first.api_key);
         let joins = invite(app, &by_first, &acme.org_id, &ben.email, "member").await;
         let open = invite(app, &by_first, &acme.org_id, &cleo.email, "member").await;
@@ -323,7 +324,8 @@ async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
         for round in 0..3 {
             // The first of them has been written when the key is revoked.
             let mut lock = TableLock::before_commit(app.superuser().await, "invites").await;
-            let key = app.mint(&acme.api_key, json!({ "name": format!("k{round}") })).await;
+            let key =
+                app.create_key_with(&acme.api_key, json!({ "name": format!("k{round}") })).await;
             let mut inviting = tokio::task::JoinSet::new();
             for number in 0..8 {
                 let by = app.key(&key.api_key);

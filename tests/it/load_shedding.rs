@@ -64,7 +64,7 @@ async fn concurrent_requests_are_limited_per_organization_across_its_keys() {
     with_settings(&[("MAX_IN_FLIGHT_PER_CALLER", "2")])
         .run(async |app| {
             let (acme, other) = (app.sign_up().await, app.sign_up().await);
-            let second = app.mint(&acme.api_key, json!({})).await;
+            let second = app.create_key_with(&acme.api_key, json!({})).await;
             let subject = app.subject_of(&acme.org_id).await;
             let permits = [(); 2].map(|()| app.app.in_flight.acquire_for(subject));
             for (path, code) in [

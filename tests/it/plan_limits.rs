@@ -86,8 +86,8 @@ async fn expired_revoked_and_superseded_keys_do_not_count_and_disabled_ones_do()
         .run(async |app| {
             let acme = app.sign_up().await;
             let client = app.key(&acme.api_key);
-            let other = app.mint(&acme.api_key, json!({ "name": "other" })).await;
-            let third = app.mint(&acme.api_key, json!({ "name": "third" })).await;
+            let other = app.create_key_with(&acme.api_key, json!({ "name": "other" })).await;
+            let third = app.create_key_with(&acme.api_key, json!({ "name": "third" })).await;
             let create_key = async || client.post("/me/api-keys", json!({})).await;
             let is_full = async || {
                 let rejected = create_key().await.assert_error(403, "plan_limit_reached");

@@ -254,7 +254,7 @@ fn settings(folder: &Path) -> ClusterSettings {
     ClusterSettings {
         home: folder.join(".tenantry/postgres"),
         bin_dir: None,
-        durability: Durability::Throwaway,
+        durability: Durability::NonDurable,
         janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     }
 }

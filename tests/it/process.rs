@@ -204,7 +204,7 @@ fn the_readme_s_script_for_two_people_works_and_can_be_repeated() {
         return;
     }
     let readme = include_str!("../../README.md");
-    let section = readme.split("### Two people").nth(1).unwrap();
+    let section = readme.split("### Invite, promote").nth(1).unwrap();
     let script = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     let work_dir = WorkDir::new();
     let server = work_dir.start(&[]);

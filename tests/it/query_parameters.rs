@@ -30,13 +30,17 @@ async fn every_route_of_every_family_rejects_an_unknown_parameter_by_name() {
         let before = app.count(ROWS).await;
         let mut tested = 0;
         for operation in operations() {
-            if Family::from_path(&operation.path) == Family::Other || is_html_page(&operation) {
+            // The query of a request from Envoy is its client's.
+            let is_exempt = is_html_page(&operation) || operation.id() == "verifyEnvoy";
+            if Family::from_path(&operation.path) == Family::Other || is_exempt {
                 continue;
             }
             let path = with_parameter(&fixtures.path(&operation), "nobody_reads_this=1");
             let client = fixtures.client_for(app, &operation);
             let response = client.send(&operation.method, &path, fixtures.body(&operation)).await;
-            let response = response.assert_error(400, "malformed");
+            // nginx passes only some statuses on.
+            let status = if operation.id() == "verifyNginx" { 401 } else { 400 };
+            let response = response.assert_error(status, "malformed");
             assert_eq!(response.invalid_fields(), ["nobody_reads_this"], "{path}");
             tested += 1;
         }
@@ -50,7 +54,7 @@ async fn every_route_of_every_family_rejects_an_unknown_parameter_by_name() {
 async fn a_scope_parameter_of_a_key_check_is_rejected_and_not_ignored() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let narrow = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let narrow = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let response = app.key(&narrow.api_key).get("/auth/verify?scope=members:write").await;
         let response = response.assert_error(400, "malformed");
         assert_eq!(response.invalid_fields(), ["scope"]);

@@ -217,7 +217,7 @@ async fn a_request_rejected_for_missing_scopes_counts_as_used() {
     with_quota(2)
         .run(async |app| {
             let acme = app.sign_up().await;
-            let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+            let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
             app.key(&ci.api_key).get("/me/api-keys").await.assert_error(403, "forbidden");
             let rejected = app.key(&ci.api_key).get("/me/api-keys").await;
             assert_quota_exceeded(rejected, "quota_exceeded", (2, 2));

@@ -94,7 +94,7 @@ async fn an_organization_is_limited_by_its_plan_and_responses_have_rate_limit_he
         assert_eq!(first.header("ratelimit-policy"), r#""org";q=5;w=60"#);
         assert_eq!(header_number(first.header("ratelimit"), "r"), 4);
         assert_eq!(header_number(first.header("ratelimit"), "t"), 12);
-        let second = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let second = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         for left in [2, 1, 0] {
             let response =
                 app.key(&second.api_key).get("/v1/organization/me").await.assert_status(200);

@@ -82,7 +82,7 @@ async fn keys_past_their_retention_are_removed_and_their_successors_stay_valid()
         let second = rotate(app, &first).await;
         let third = rotate(app, &second).await;
         let expiring = json!({ "name": "e", "expires_at": "2037-01-01T00:00:00Z" });
-        app.mint(&third.api_key, expiring).await;
+        app.create_key_with(&third.api_key, expiring).await;
         backdate(app, 364).await;
         sweep(&app.app).await;
         assert_eq!(rows(app, "api_keys").await, 4, "not yet");
@@ -209,8 +209,8 @@ async fn rows_are_removed_in_batches_and_locked_rows_are_skipped() {
             app.app.db.transaction(async |tx| usage::sweep(tx, 1_095).await).await.unwrap()
         };
         assert_eq!([batch().await, batch().await, batch().await], [1_000, 500, 0]);
-        let dead = app.mint(&acme.api_key, json!({})).await;
-        app.mint(&acme.api_key, json!({})).await;
+        let dead = app.create_key_with(&acme.api_key, json!({})).await;
+        app.create_key_with(&acme.api_key, json!({})).await;
         let revoke = format!(
             "update api_keys set revoked_at = now() - interval '400 days' where display_id <> '{}'",
             &acme.api_key[9..17]

@@ -44,9 +44,9 @@ fn the_access_log_contains_no_client_address_if_that_is_off() {
     let work_dir = WorkDir::new();
     let server = work_dir.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
     server.sign_up();
-    wait_until("the line is there", || server.log().contains("\"answered\""));
+    wait_until("the line is there", || server.log().contains("\"request completed\""));
     let line: Value = serde_json::from_str(
-        server.log().lines().find(|line| line.contains("\"answered\"")).unwrap(),
+        server.log().lines().find(|line| line.contains("\"request completed\"")).unwrap(),
     )
     .unwrap();
     assert_eq!(line["status"], 201);

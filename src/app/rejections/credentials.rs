@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::app::database::Database;
 use crate::app::write_buffer::Batch;
 use crate::error::{ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::RejectedKey;
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
@@ -51,9 +51,9 @@ impl RejectedCredential {
         audit: &'a AuditContext,
     ) -> NewAuditEvent<'a> {
         let (event_type, key_display_id) = match self {
-            Self::Key(key) => (EventType::KeyRejected, Some(key.key_display_id.as_str())),
-            Self::MasterKey(..) => (EventType::MasterKeyRejected, None),
-            Self::Verifier(_) => (EventType::VerifierRejected, None),
+            Self::Key(key) => (AuditEventType::KeyRejected, Some(key.key_display_id.as_str())),
+            Self::MasterKey(..) => (AuditEventType::MasterKeyRejected, None),
+            Self::Verifier(_) => (AuditEventType::VerifierRejected, None),
         };
         let (organization, detail) = (self.organization(), self.detail(count));
         let target = actor;

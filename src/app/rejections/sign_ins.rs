@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 
 use crate::app::database::Database;
 use crate::app::write_buffer::Batch;
-use crate::error::{ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::error::Result;
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
 
@@ -76,7 +76,7 @@ impl FailedSignIns {
             let account = account.to_string();
             let event = NewAuditEvent {
                 organization,
-                event_type: EventType::SignInFailed,
+                event_type: AuditEventType::SignInFailed,
                 actor: &account,
                 target: &account,
                 key_display_id: None,
@@ -101,11 +101,8 @@ impl Batch for FailedSignIns {
     }
 
     async fn write(&mut self, db: &Database) -> Result<()> {
-        let written = db.transaction(async |tx| self.insert(tx).await).await;
-        // Only failures that may be temporary are retried.
-        if !written.as_ref().is_err_and(|error| *error.kind() == ErrorKind::Unavailable) {
-            self.0.clear();
-        }
-        written
+        db.transaction(async |tx| self.insert(tx).await).await?;
+        self.0.clear();
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::client::Request;
-use crate::environment::BenchmarkEnvironment;
+use crate::environment::{BenchmarkEnvironment, VERIFIER_SECRET};
 use crate::hashing::{self, cores};
 use crate::load::{Measurement, MeasurementWindow, execute_all, run_load};
 use crate::pgbench::Pgbench;
@@ -17,6 +17,8 @@ pub(crate) const FEW_CONNECTIONS: usize = 32;
 /// The larger number of concurrent connections. There are as many organizations, and each
 /// connection has its own key.
 pub(crate) const MANY_CONNECTIONS: usize = 256;
+/// The number of keys in a check of many.
+const BATCH_SIZE: usize = 100;
 /// The password of every account.
 const PASSWORD: &str = "a-long-secure-passphrase";
 
@@ -27,6 +29,10 @@ pub(crate) enum BenchmarkCase {
     Bare(usize),
     /// A request with a key, which reads only the key's caller, over this number of connections.
     Authenticated(usize),
+    /// A check of a key by a verifier, over this number of connections.
+    Verify(usize),
+    /// A check of 100 keys by a verifier.
+    VerifyBatch,
     /// A bare handler that runs one statement, over this number of connections.
     Select(usize),
     /// Sign-ups.
@@ -46,12 +52,15 @@ pub(crate) enum BenchmarkCase {
 impl BenchmarkCase {
     /// All cases, in the order in which they are measured: cases that are compared follow each
     /// other.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Bare(FEW_CONNECTIONS),
         Self::Authenticated(FEW_CONNECTIONS),
+        Self::Verify(FEW_CONNECTIONS),
+        Self::VerifyBatch,
         Self::Select(FEW_CONNECTIONS),
         Self::Bare(MANY_CONNECTIONS),
         Self::Authenticated(MANY_CONNECTIONS),
+        Self::Verify(MANY_CONNECTIONS),
         Self::Select(MANY_CONNECTIONS),
         Self::SignUp,
         Self::SignUpByPgbench,
@@ -123,6 +132,14 @@ impl Setup {
                 let requests = keys(count).map(|key| Request::get("/v1/organization/me", key));
                 run_load(server, requests.collect(), window).await?
             }
+            BenchmarkCase::Verify(count) => {
+                let requests = keys(count).map(|key| check(key));
+                run_load(server, requests.collect(), window).await?
+            }
+            BenchmarkCase::VerifyBatch => {
+                let batch = check_batch(&self.keys[..BATCH_SIZE]);
+                run_load(server, vec![batch; FEW_CONNECTIONS], window).await?
+            }
             BenchmarkCase::Select(count) => {
                 let digests = self.digests.iter().take(count);
                 let requests = digests.map(|digest| Request::bare(&format!("/select/{digest}")));
@@ -177,6 +194,17 @@ fn sign_up() -> Request {
 fn create_key(key: &str) -> Request {
     let body = r#"{"name":"key_{n}","scopes":["usage:read","billing:read"]}"#;
     Request::post("/v1/organization/api-keys", Some(key), body, 201)
+}
+
+fn check(key: &str) -> Request {
+    let body = format!(r#"{{"key":"{key}","scopes":[["usage:read"]]}}"#);
+    Request::check("/v1/verify", VERIFIER_SECRET, &body)
+}
+
+fn check_batch(keys: &[String]) -> Request {
+    let items: Vec<_> = keys.iter().map(|key| format!(r#"{{"key":"{key}"}}"#)).collect();
+    let body = format!(r#"{{"items":[{}]}}"#, items.join(","));
+    Request::check("/v1/verify/batch", VERIFIER_SECRET, &body)
 }
 
 fn account_request(path: &str, number: usize, status: u16) -> Request {

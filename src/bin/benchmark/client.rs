@@ -44,6 +44,13 @@ impl Request {
         Self { head, is_forwarded: true, ..bare }
     }
 
+    /// Returns a check by a verifier.
+    pub(crate) fn check(path: &str, secret: &str, body: &str) -> Self {
+        let request = Self::post(path, None, body, 200);
+        let head = format!("{}x-tenantry-verifier: {secret}\r\n", request.head);
+        Self { head, is_forwarded: false, ..request }
+    }
+
     /// Returns a `POST` through a proxy.
     pub(crate) fn post(path: &str, key: Option<&str>, body: &str, status: u16) -> Self {
         let mut head = format!(

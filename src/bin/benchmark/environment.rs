@@ -15,12 +15,20 @@ use tenantry::config::{Config, secrets_file};
 use tenantry::entropy::{SystemEntropy, random_base62};
 use tenantry::postgres::Cluster;
 
+/// The verifier of the servers and its secret, which protects nothing.
+const VERIFIER_KEYS: &str = "api:benchmark-0123456789abcdef0123456789";
+/// The secret alone.
+pub(crate) const VERIFIER_SECRET: &str = "benchmark-0123456789abcdef0123456789";
+
 /// The settings of the servers: the defaults, behind a proxy that reports client addresses, and
 /// with rate limits that are counted for each request, but never reached.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("LISTEN_ADDR", "127.0.0.1:0"),
     ("METRICS_ADDR", "127.0.0.1:0"),
     ("TRUSTED_PROXY_HOPS", "1"),
+    ("VERIFIER_KEYS", VERIFIER_KEYS),
+    // A debug build, which tests run, is slow.
+    ("VERIFY_TIMEOUT_MS", "10000"),
     (
         "PLANS",
         r#"{"trial":{"requests_per_minute":1000000000,"requests_per_month":1000000000000,

@@ -12,11 +12,14 @@ use tenantry::clock::{Clock, SystemClock};
 use tenantry::model::timestamp;
 
 /// The cases that are compared, and the lowest ratio within the budget.
-const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 7] = [
+const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 10] = [
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Select(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Select(MANY_CONNECTIONS), 0.90),
+    (BenchmarkCase::Verify(FEW_CONNECTIONS), BenchmarkCase::Authenticated(FEW_CONNECTIONS), 0.90),
+    (BenchmarkCase::Verify(MANY_CONNECTIONS), BenchmarkCase::Authenticated(MANY_CONNECTIONS), 0.90),
+    (BenchmarkCase::VerifyBatch, BenchmarkCase::Verify(FEW_CONNECTIONS), 0.25),
     (BenchmarkCase::SignUp, BenchmarkCase::SignUpByPgbench, 0.70),
     (BenchmarkCase::CreateKey, BenchmarkCase::CreateKeyByPgbench, 0.70),
     (BenchmarkCase::SignIn, BenchmarkCase::Argon2, 0.95),
@@ -158,10 +161,10 @@ impl fmt::Display for Report {
 }
 
 const NOTES: &str = "
-Ratios are medians of the rounds (minimum–maximum). a : b is the case : the reference. The server has
-logging, limits, metering, metrics and fsync on, as by default. The select is the statement of the
-key lookup, for one key. pgbench sends the recorded statements of the server, prepared, from as many
-clients as there are connections, to the same database and so through the same triggers.
+Ratios are medians of the rounds (minimum–maximum). a : b is the case : the reference. The server
+has logging, limits, metering, metrics and fsync on, as by default. The select is the statement of
+the key lookup, for one key. pgbench sends the recorded statements of the server, prepared, from as
+many clients as there are connections, to the same database and so through the same triggers.
 ";
 
 fn label(case: BenchmarkCase) -> String {
@@ -169,6 +172,10 @@ fn label(case: BenchmarkCase) -> String {
         BenchmarkCase::Bare(_) => "a bare axum route".to_owned(),
         BenchmarkCase::Authenticated(count) => {
             format!("`GET /v1/organization/me` with a key, {count} connections")
+        }
+        BenchmarkCase::Verify(count) => format!("`POST /v1/verify`, {count} connections"),
+        BenchmarkCase::VerifyBatch => {
+            format!("`POST /v1/verify/batch` of 100, {FEW_CONNECTIONS} connections")
         }
         BenchmarkCase::Select(_) => "one select from a bare handler".to_owned(),
         BenchmarkCase::SignUp => format!("`POST /signup`, {FEW_CONNECTIONS} connections"),

@@ -12,7 +12,7 @@ use crate::domain::accounts::verified_password::VerifiedPassword;
 use crate::domain::links::{self, invalid_link};
 use crate::domain::mail;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
@@ -71,7 +71,7 @@ pub async fn verify(
             let account = proof.lock_account(tx, account).await?;
             let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             if accounts::mark_email_proven(tx, account.id, audit.at).await? {
-                let (event, target) = (EventType::EmailVerified, account.id.to_string());
+                let (event, target) = (AuditEventType::EmailVerified, account.id.to_string());
                 let detail = json!({ "proof": proof.as_str() });
                 record_account_event(tx, account.id, event, &target, detail, audit).await?;
             }

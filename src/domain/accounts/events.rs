@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::AccountId;
 use crate::repo::{accounts, audit_events};
 
@@ -12,7 +12,7 @@ use crate::repo::{accounts, audit_events};
 pub async fn record_account_event(
     tx: &mut PgConnection,
     account: AccountId,
-    event_type: EventType,
+    event_type: AuditEventType,
     target: &str,
     detail: serde_json::Value,
     audit: &AuditContext,

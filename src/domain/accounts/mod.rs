@@ -21,7 +21,7 @@ use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::{Account, AccountHandle, NewAccount};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_handle, new_uuid};
@@ -188,7 +188,7 @@ async fn create_account(
     }
     let event = NewAuditEvent {
         organization: new.home_organization,
-        event_type: EventType::AccountSignedUp,
+        event_type: AuditEventType::AccountSignedUp,
         actor: &user_handle,
         target: &new.id.to_string(),
         key_display_id: None,
@@ -279,8 +279,15 @@ pub async fn update(
         "security_mails": security_mails,
     });
     let target = person.account.to_string();
-    record_account_event(tx, person.account, EventType::AccountUpdated, &target, detail, audit)
-        .await?;
+    record_account_event(
+        tx,
+        person.account,
+        AuditEventType::AccountUpdated,
+        &target,
+        detail,
+        audit,
+    )
+    .await?;
     find(tx, person.account).await
 }
 
@@ -329,7 +336,7 @@ pub async fn delete(
                 leave_organization(tx, membership, audit).await?;
             }
             let target = person.account.to_string();
-            let event = EventType::AccountDeleted;
+            let event = AuditEventType::AccountDeleted;
             record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
             for membership in &memberships[before_home..] {
                 leave_organization(tx, membership, audit).await?;
@@ -361,11 +368,11 @@ async fn leave_organization(
     let organization = membership.organization;
     let (event_type, target) = if membership.is_shared {
         invites::revoke_by_inviter(tx, organization, membership.id, false, audit.at).await?;
-        (EventType::MemberRemoved, &membership.handle)
+        (AuditEventType::MemberRemoved, &membership.handle)
     } else {
         invites::revoke_all(tx, organization, audit.at).await?;
         organizations::delete(tx, organization, audit.at).await?;
-        (EventType::OrganizationDeleted, &membership.organization_handle)
+        (AuditEventType::OrganizationDeleted, &membership.organization_handle)
     };
     let event = NewAuditEvent {
         organization,

@@ -11,7 +11,7 @@ use crate::domain::links::{self, candidate_digests, find_account, invalid_link};
 use crate::domain::mail;
 use crate::error::Result;
 use crate::model::account::AccountAccess;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::mail::{LinkPurpose, SecurityNotice};
 use crate::model::password::NewPassword;
 use crate::model::secret::Secret;
@@ -56,8 +56,15 @@ pub async fn reset(
                 revoked.add_to(&mut detail);
             }
             let target = account.id.to_string();
-            record_account_event(tx, account.id, EventType::PasswordReset, &target, detail, audit)
-                .await?;
+            record_account_event(
+                tx,
+                account.id,
+                AuditEventType::PasswordReset,
+                &target,
+                detail,
+                audit,
+            )
+            .await?;
             mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at)
                 .await?;
             app.job_waker.notify_one();

@@ -19,7 +19,7 @@ use crate::domain::mail;
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::account::Account;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::Person;
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, SessionId};
@@ -162,7 +162,7 @@ pub async fn change(
     }
     let target = account.id.to_string();
     let detail = json!({ "other_sessions_ended": ends_others });
-    record_account_event(tx, account.id, EventType::PasswordChanged, &target, detail, audit)
+    record_account_event(tx, account.id, AuditEventType::PasswordChanged, &target, detail, audit)
         .await?;
     let is_remembered = sessions::is_remembered(tx, account.id, this).await?;
     mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at).await?;

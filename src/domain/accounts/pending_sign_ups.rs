@@ -14,7 +14,7 @@ use crate::domain::accounts::{
 use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::AccountHandle;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::role::Role;
 use crate::model::session::SessionClient;
@@ -120,7 +120,8 @@ async fn replace_pending_account(
     }
     let mut detail = json!({});
     revoked.add_to(&mut detail);
-    record_account_event(tx, id, EventType::SignUpReplaced, &id.to_string(), detail, audit).await?;
+    record_account_event(tx, id, AuditEventType::SignUpReplaced, &id.to_string(), detail, audit)
+        .await?;
     let mail = (link, account.email.as_str());
     mail::queue(app, tx, mail, details.callback_url.as_deref(), at).await
 }

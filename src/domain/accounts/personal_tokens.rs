@@ -10,7 +10,7 @@ use crate::domain::accounts::events::record_account_event;
 use crate::domain::mail;
 use crate::error::{Error, Result};
 use crate::model::ValidationError;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::{Person, organization_suspended};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
@@ -84,7 +84,8 @@ pub async fn create(
         "expires_at": token.expires_at.map(timestamp::format),
         "never_expires": token.expires_at.is_none(),
     });
-    record_token_event(tx, person, EventType::PersonalTokenCreated, new.id, detail, audit).await?;
+    record_token_event(tx, person, AuditEventType::PersonalTokenCreated, new.id, detail, audit)
+        .await?;
     mail::queue_notice(app, tx, (SecurityNotice::TokenCreated, person.account), audit.at).await?;
     Ok(CreatedToken { secret, token })
 }
@@ -136,7 +137,7 @@ pub async fn update(
     let token = token.ok_or_else(no_such_token)?;
     let mut detail = diff(audited_fields(&before), audited_fields(&token));
     detail["display_id"] = json!(token.display_id);
-    record_token_event(tx, person, EventType::PersonalTokenUpdated, id, detail, audit).await?;
+    record_token_event(tx, person, AuditEventType::PersonalTokenUpdated, id, detail, audit).await?;
     Ok(token)
 }
 
@@ -161,7 +162,7 @@ pub async fn delete(
         return Err(no_such_token());
     }
     let detail = json!({ "display_id": token.display_id, "name": token.name });
-    record_token_event(tx, person, EventType::PersonalTokenRevoked, id, detail, audit).await
+    record_token_event(tx, person, AuditEventType::PersonalTokenRevoked, id, detail, audit).await
 }
 
 fn no_such_token() -> Error {
@@ -171,7 +172,7 @@ fn no_such_token() -> Error {
 async fn record_token_event(
     tx: &mut PgConnection,
     person: &Person,
-    event_type: EventType,
+    event_type: AuditEventType,
     id: KeyId,
     detail: serde_json::Value,
     audit: &AuditContext,

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::Person;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
@@ -40,8 +40,15 @@ pub async fn start_session(
     let (digest, _) = app.peppers.digest(cookie.expose());
     let session = NewSession { id, account, digest, client, is_remembered, created_at: audit.at };
     sessions::insert(tx, &session).await?;
-    record_account_event(tx, account, EventType::SessionCreated, &id.to_string(), json!({}), audit)
-        .await?;
+    record_account_event(
+        tx,
+        account,
+        AuditEventType::SessionCreated,
+        &id.to_string(),
+        json!({}),
+        audit,
+    )
+    .await?;
     let token = app.access_tokens.issue_for_account(id, account, audit.at)?;
     Ok(StartedSession { id, cookie, is_remembered, token })
 }
@@ -82,7 +89,7 @@ async fn revoke_and_record(
 ) -> Result<bool> {
     let is_revoked = sessions::revoke(tx, person.account, id, audit.at).await?;
     if is_revoked {
-        let (event, target) = (EventType::SessionRevoked, id.to_string());
+        let (event, target) = (AuditEventType::SessionRevoked, id.to_string());
         record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
     }
     Ok(is_revoked)
@@ -116,7 +123,7 @@ pub async fn revoke_other_sessions(
         record_account_event(
             tx,
             person.account,
-            EventType::SessionsRevoked,
+            AuditEventType::SessionsRevoked,
             &account,
             detail,
             audit,

@@ -61,7 +61,7 @@ pub async fn revoke_access(
         // acquired. A revoked key cannot create keys, so the loop ends.
         loop {
             let keys =
-                key_lifecycle::revoke_minted_by(tx, organization_and_id, reason, &actor, audit.at)
+                key_lifecycle::revoke_created_by(tx, organization_and_id, reason, &actor, audit.at)
                     .await?;
             if keys.is_empty() {
                 break;

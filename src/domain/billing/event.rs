@@ -1,4 +1,4 @@
-//! Billing events, after their Stripe format was parsed.
+//! Billing events, parsed from Stripe's format.
 
 use chrono::{DateTime, Utc};
 

@@ -3,8 +3,8 @@
 //!
 //! Stripe delivers events in any order and more than once. [`super::idempotency`] ensures that each
 //! is applied once. An event that is older than the last applied one changes nothing; plans and
-//! suspensions are compared separately. Only the end of a subscription is final: no event of an
-//! ended subscription reactivates the organization, however late it happened, and the end applies
+//! suspensions are compared separately. Only the end of a subscription is final: later
+//! events of the subscription do not reactivate the organization, and the end applies
 //! even if a later event was delivered before it.
 //!
 //! Invariant: an organization's id in metadata is not sufficient to change the organization, or a
@@ -41,7 +41,7 @@ use crate::repo::{
 pub enum AppliedEvent {
     /// It was applied.
     Done(BillingEffect),
-    /// It concerns a payment that belongs to no organization here.
+    /// It is the end of a subscription of no known organization. Only the end is stored.
     Unused,
     /// It is a paid checkout that cannot be fulfilled; the error is returned to Stripe, and the
     /// transaction must be rolled back.
@@ -66,7 +66,7 @@ pub enum BillingEffect {
 /// Applies an event.
 ///
 /// # Errors
-/// Not found if the event concerns no organization here; conflict if its id was taken concurrently.
+/// Not found if no organization matches; conflict if the handle was taken concurrently.
 pub async fn apply(
     app: &App,
     tx: &mut PgConnection,
@@ -75,7 +75,7 @@ pub async fn apply(
 ) -> Result<AppliedEvent> {
     match &event.kind {
         BillingEventKind::Bought { spec, email, is_existing, .. } => {
-            fulfil(app, tx, event, (spec, email.as_ref(), *is_existing), audit).await
+            fulfill(app, tx, event, (spec, email.as_ref(), *is_existing), audit).await
         }
         BillingEventKind::BoughtIncomplete { issues, .. } => Ok(incomplete(issues.clone())),
         BillingEventKind::Paid(named_organization)
@@ -95,7 +95,7 @@ pub async fn apply(
 }
 
 /// Fulfills a purchase: a new organization, or a plan for an existing one.
-async fn fulfil(
+async fn fulfill(
     app: &App,
     tx: &mut PgConnection,
     event: &BillingEvent,
@@ -135,9 +135,9 @@ async fn fulfil(
         let Some(email) = email else { return Ok(incomplete(vec![email_required()])) };
         provision(app, tx, event, (spec, email), audit).await?
     };
-    // If nothing changed, other open checkouts of this customer are not settled.
+    // If nothing changed, other unfulfilled checkouts of this customer stay unresolved.
     let customer = event.customer.as_deref().filter(|_| effect != BillingEffect::Recorded);
-    repo::unfulfilled_checkouts::settle(tx, &event.id, &spec.handle, customer, audit.at).await?;
+    repo::unfulfilled_checkouts::resolve(tx, &event.id, &spec.handle, customer, audit.at).await?;
     Ok(AppliedEvent::Done(effect))
 }
 
@@ -221,7 +221,7 @@ async fn update_suspension(
     if let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
         (&event.subscription, &event.kind)
     {
-        ended_subscriptions::put(tx, status.id, subscription, event.at).await?;
+        ended_subscriptions::upsert(tx, status.id, subscription, event.at).await?;
     }
     if !determines_status(event, record.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
         return Ok(BillingEffect::Recorded);
@@ -240,12 +240,12 @@ async fn update_suspension(
 }
 
 /// Returns whether an event determines the organization's status: it is not older than the last one
-/// that did, and concerns the subscription that pays for the organization. The first invoice of
-/// another subscription that names the organization makes that the paying one; later invoices do
-/// not, or the last ones of a canceled subscription would.
+/// that did, and concerns the subscription that pays for the organization. Another subscription
+/// becomes the paying one with its first invoice that names the organization. Its later invoices
+/// do not have this effect, or those of a canceled subscription would have it, too.
 ///
-/// An event without a subscription determines nothing. Of an ended subscription, only a payment or
-/// failed payment from before its end counts, and only while no other one has replaced it.
+/// An event without a subscription determines nothing. Of an ended one, only a payment or a
+/// failed payment from before its end counts, and only until another subscription replaces it.
 fn determines_status(
     event: &BillingEvent,
     record: Option<&BillingCustomer>,
@@ -281,7 +281,7 @@ async fn find_paid_for(
     event: &BillingEvent,
     named_organization: Option<&NamedOrganization>,
 ) -> Result<(OrganizationStatus, Option<BillingCustomer>)> {
-    let not_found = || Error::not_found("This subscription pays for no organization");
+    let not_found = || Error::not_found("No organization matches this subscription and customer");
     let handle = match (named_organization, event.subscription.as_deref()) {
         (Some(named_organization), _) => named_organization.handle.clone(),
         (None, Some(subscription)) => {
@@ -311,7 +311,7 @@ async fn store_early_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<
     else {
         return Ok(false);
     };
-    ended_subscriptions::put(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
+    ended_subscriptions::upsert(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
     Ok(true)
 }
 

@@ -1,5 +1,5 @@
-//! Paid checkouts that cannot be fulfilled. Each is reported to the operator in the audit log of
-//! the deployment, the log, a metric and `tenantry doctor`, and to the buyer by mail.
+//! Paid checkouts that cannot be fulfilled. Each is reported to the operator in the deployment's
+//! audit log, the server log, a metric and `tenantry doctor`, and to the buyer by email.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::domain::billing::event::{BillingEvent, BillingEventKind};
 use crate::domain::mail;
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
 use crate::model::mail::MailKind;
@@ -16,8 +16,8 @@ use crate::repo::audit_events;
 use crate::repo::unfulfilled_checkouts::{UnfulfilledCheckout, upsert};
 
 /// Records a checkout that cannot be fulfilled, in its own transaction, because the one that
-/// applied the event is rolled back. However often Stripe delivers the event, it is audited and
-/// mailed once.
+/// applied the event is rolled back. However often Stripe delivers it, the event is
+/// recorded in the audit log and mailed to the buyer once.
 pub async fn record_unfulfilled(
     app: &App,
     event: &BillingEvent,
@@ -44,7 +44,7 @@ pub async fn record_unfulfilled(
             }
             let audit_event = NewAuditEvent {
                 organization: OrganizationId::SYSTEM,
-                event_type: EventType::CheckoutUnfulfilled,
+                event_type: AuditEventType::CheckoutUnfulfilled,
                 actor: Decider::Stripe.as_str(),
                 target: handle,
                 key_display_id: None,

@@ -15,7 +15,7 @@ use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
@@ -74,7 +74,7 @@ pub async fn update(
     {
         detail["taken_from_owner_by"] = json!(caller.membership_handle);
     }
-    record_caller_event(tx, &caller, EventType::KeyUpdated, id, detail, audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::KeyUpdated, id, detail, audit).await?;
     Ok(after)
 }
 
@@ -114,7 +114,7 @@ pub async fn rotate(
         "display_id": created_key.key.display_id,
         "grace_seconds": grace_seconds,
     });
-    record_caller_event(tx, &caller, EventType::KeyRotated, id, detail, audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::KeyRotated, id, detail, audit).await?;
     Ok(created_key)
 }
 

@@ -91,16 +91,16 @@ pub fn require_scopes_and_expiry_within(
     let own = caller.credential.key().and_then(|key| key.expires_at);
     match (own, expires_at) {
         (Some(_), None) => Err(Error::forbidden(
-            "This credential expires, so the key must expire no later than it does",
+            "This credential expires, so the key must expire, too, no later than the credential",
         )),
         (Some(own), Some(requested)) if requested > own => {
-            Err(Error::forbidden("This credential expires before the key would"))
+            Err(Error::forbidden("The key must expire no later than this credential"))
         }
         _ => Ok(()),
     }
 }
 
-/// Checks that networks lie within those that the caller's own key may be used from.
+/// Checks that allowed addresses lie within those of the caller's own key.
 fn require_networks_within(caller: &Caller, requested: &AllowedIps) -> Result<()> {
     match caller.credential.key() {
         Some(own) if !own.allowed_ips.contains(requested) => Err(Error::forbidden(

@@ -9,7 +9,7 @@ use crate::domain::keys::{CreatedKey, KeySpec, confirm_caller, insert_key, recor
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
 use crate::model::api_key::ApiKey;
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::KeyId;
 use crate::model::names::KeyName;
@@ -49,7 +49,7 @@ pub async fn regenerate(
         insert_key(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
     accounts::set_default_key(tx, person.account, created_key.key.id).await?;
     let detail = json!({ "display_id": created_key.key.display_id, "name": created_key.key.name });
-    record_caller_event(tx, &caller, EventType::KeyCreated, created_key.key.id, detail, audit)
+    record_caller_event(tx, &caller, AuditEventType::KeyCreated, created_key.key.id, detail, audit)
         .await?;
     Ok(created_key)
 }
@@ -83,7 +83,7 @@ async fn revoke_chain(
             let mut detail = json!({ "name": name, "reason": reason });
             let revoked = invites::revoke(tx, organization, Some(&[id]), audit).await?;
             revoked.add_to(&mut detail);
-            record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
+            record_caller_event(tx, caller, AuditEventType::KeyRevoked, id, detail, audit).await?;
         }
     }
     Ok(live)

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::NewApiKey;
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, new_request_id};
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
 use crate::model::metadata::Metadata;
@@ -119,7 +119,7 @@ async fn import_key(
     keys::insert(tx, &new).await?;
     let event = NewAuditEvent {
         organization,
-        event_type: EventType::KeyImported,
+        event_type: AuditEventType::KeyImported,
         actor: "operator",
         target: &id.to_string(),
         key_display_id: None,

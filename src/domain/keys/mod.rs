@@ -26,7 +26,7 @@ use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limi
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::member::KeyInvitedMembership;
@@ -149,7 +149,7 @@ pub async fn create(
         "expires_at": created_key.key.expires_at.map(timestamp::format),
         "never_expires": created_key.key.expires_at.is_none(),
     });
-    record_caller_event(tx, &caller, EventType::KeyCreated, created_key.key.id, detail, audit)
+    record_caller_event(tx, &caller, AuditEventType::KeyCreated, created_key.key.id, detail, audit)
         .await?;
     Ok(created_key)
 }
@@ -185,7 +185,7 @@ pub async fn revoke(
     let revoked = invites::revoke(tx, organization, Some(&chain), audit).await?;
     let mut detail = json!({ "display_id": key.display_id, "name": key.name, "reason": reason });
     revoked.add_to(&mut detail);
-    record_caller_event(tx, caller, EventType::KeyRevoked, id, detail, audit).await?;
+    record_caller_event(tx, caller, AuditEventType::KeyRevoked, id, detail, audit).await?;
     Ok(revoked.memberships)
 }
 
@@ -324,7 +324,7 @@ pub async fn lock_live_key(
 pub async fn record_caller_event(
     tx: &mut PgConnection,
     caller: &Caller,
-    event_type: EventType,
+    event_type: AuditEventType,
     target: impl std::fmt::Display,
     detail: serde_json::Value,
     audit: &AuditContext,

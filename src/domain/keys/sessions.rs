@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::{address_not_allowed, confirm_caller, origin_not_allowed};
 use crate::error::{AuthFailure, Error, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential, CredentialStatus, Identity, KeyDetails};
 use crate::model::ids::{OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
@@ -47,7 +47,7 @@ pub async fn exchange(app: &App, caller: &Caller, audit: &AuditContext) -> Resul
             let tokens = issue_tokens(app, tx, &caller, session, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
-                event_type: EventType::SessionCreated,
+                event_type: AuditEventType::SessionCreated,
                 actor: &caller.actor(),
                 target: &session.to_string(),
                 key_display_id: Some(&key.display_id),
@@ -172,7 +172,7 @@ async fn revoke_for_reuse(
     if key_sessions::revoke(tx, token.organization, token.session, audit.at).await? {
         let event = NewAuditEvent {
             organization: token.organization,
-            event_type: EventType::SessionRevokedByReuse,
+            event_type: AuditEventType::SessionRevokedByReuse,
             actor: &token.key.to_string(),
             target: &token.session.to_string(),
             key_display_id: None,

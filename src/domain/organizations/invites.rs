@@ -11,7 +11,7 @@ use crate::domain::mail;
 use crate::domain::organizations::members::require_role_for;
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential, Person, organization_suspended};
 use crate::model::email::Email;
 use crate::model::ids::{
@@ -70,8 +70,15 @@ pub async fn create(
     let invite = invites::insert(tx, &new).await?;
     mail::queue_invite(app, tx, new.id, email.as_str(), audit.at).await?;
     let detail = json!({ "role": role.as_str() });
-    record_caller_event(tx, &caller, EventType::InviteCreated, &new.id.to_string(), detail, audit)
-        .await?;
+    record_caller_event(
+        tx,
+        &caller,
+        AuditEventType::InviteCreated,
+        &new.id.to_string(),
+        detail,
+        audit,
+    )
+    .await?;
     Ok(invite)
 }
 
@@ -130,7 +137,8 @@ pub async fn resend(
     let invite = invites::extend(tx, caller.organization, (id, by), audit.at).await?;
     let invite = invite.ok_or_else(no_such_invite)?;
     let target = id.to_string();
-    record_caller_event(tx, &caller, EventType::InviteResent, &target, json!({}), audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::InviteResent, &target, json!({}), audit)
+        .await?;
     Ok(invite)
 }
 
@@ -163,8 +171,15 @@ pub async fn revoke(
     if !invites::revoke(tx, caller.organization, id, audit.at).await? {
         return Err(no_such_invite());
     }
-    record_caller_event(tx, &caller, EventType::InviteRevoked, &id.to_string(), json!({}), audit)
-        .await
+    record_caller_event(
+        tx,
+        &caller,
+        AuditEventType::InviteRevoked,
+        &id.to_string(),
+        json!({}),
+        audit,
+    )
+    .await
 }
 
 /// Accepts an invitation by the token of the mailed link, in a session of the invited account. An
@@ -222,7 +237,7 @@ async fn accept_locked(
         member.ok_or_else(|| Error::internal("a membership that was just added was not found"))?;
     let event = NewAuditEvent {
         organization: presented.organization,
-        event_type: EventType::InviteAccepted,
+        event_type: AuditEventType::InviteAccepted,
         actor: &member.membership_handle,
         target: &presented.id.to_string(),
         key_display_id: None,

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::{Caller, Credential};
 use crate::model::ids::is_membership_handle;
 use crate::model::member::Member;
@@ -49,7 +49,8 @@ pub async fn change_role(
             .await?;
     }
     let detail = json!({ "role": role.as_str(), "before": before.role.as_str() });
-    record_caller_event(tx, &caller, EventType::MemberRoleChanged, handle, detail, audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::MemberRoleChanged, handle, detail, audit)
+        .await?;
     Ok(Member { role, ..before })
 }
 
@@ -82,7 +83,7 @@ pub async fn remove(
     }
     invites::revoke_by_inviter(tx, caller.organization, member.id, false, audit.at).await?;
     let detail = json!({ "role": member.role.as_str() });
-    record_caller_event(tx, &caller, EventType::MemberRemoved, handle, detail, audit).await
+    record_caller_event(tx, &caller, AuditEventType::MemberRemoved, handle, detail, audit).await
 }
 
 /// Checks that the caller may give members this role.

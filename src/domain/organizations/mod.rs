@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::audit_detail::diff;
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
@@ -65,7 +65,7 @@ pub async fn create(
     memberships::insert(tx, &membership).await?;
     let event = NewAuditEvent {
         organization,
-        event_type: EventType::OrganizationCreated,
+        event_type: AuditEventType::OrganizationCreated,
         actor: &user_handle,
         target: handle.as_str(),
         key_display_id: None,
@@ -108,7 +108,7 @@ pub async fn update(
     organizations::update(tx, caller.organization, name, origins, audit.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;
     let detail = diff(audited_fields(&before), audited_fields(&after));
-    let (handle, event) = (&caller.organization_handle, EventType::OrganizationUpdated);
+    let (handle, event) = (&caller.organization_handle, AuditEventType::OrganizationUpdated);
     record_caller_event(tx, &caller, event, handle, detail, audit).await?;
     Ok(after)
 }
@@ -127,7 +127,7 @@ pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.require_role(Permission::DELETE_ORGANIZATION.minimum_role())?;
-    let (handle, event) = (&caller.organization_handle, EventType::OrganizationDeleted);
+    let (handle, event) = (&caller.organization_handle, AuditEventType::OrganizationDeleted);
     record_caller_event(tx, &caller, event, handle, json!({}), audit).await?;
     repo::invites::revoke_all(tx, caller.organization, audit.at).await?;
     organizations::delete(tx, caller.organization, audit.at).await

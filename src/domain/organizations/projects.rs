@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
-use crate::model::audit::{AuditContext, EventType};
+use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::{OrganizationId, ProjectId};
@@ -60,7 +60,8 @@ pub async fn create(
     };
     let project = projects::insert(tx, &new).await?;
     let detail = json!({ "name": project.name, "slug": project.slug });
-    record_caller_event(tx, &caller, EventType::ProjectCreated, project.id, detail, audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::ProjectCreated, project.id, detail, audit)
+        .await?;
     Ok(project)
 }
 
@@ -85,7 +86,7 @@ pub async fn update(
         // Records that the description changed, not its text.
         detail["description"] = json!(true);
     }
-    record_caller_event(tx, &caller, EventType::ProjectUpdated, id, detail, audit).await?;
+    record_caller_event(tx, &caller, AuditEventType::ProjectUpdated, id, detail, audit).await?;
     Ok(project)
 }
 
@@ -110,7 +111,7 @@ pub async fn delete(
         return Err(no_such_project());
     }
     let detail = json!({ "name": project.name, "slug": project.slug });
-    record_caller_event(tx, &caller, EventType::ProjectDeleted, id, detail, audit).await
+    record_caller_event(tx, &caller, AuditEventType::ProjectDeleted, id, detail, audit).await
 }
 
 /// Returns a project of the caller's organization.

@@ -11,7 +11,7 @@ use crate::domain::keys::invites;
 use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::domain::organizations::status::{lock_organization, record_operator_event};
 use crate::error::Result;
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::{KeyInvitedMembership, NewMembership};
@@ -87,7 +87,7 @@ pub async fn create_organization(
     let owner = add_unclaimed_owner(app, tx, organization, audit).await?;
     let event = NewAuditEvent {
         organization,
-        event_type: EventType::OrganizationProvisioned,
+        event_type: AuditEventType::OrganizationProvisioned,
         actor: actor.as_str(),
         target: spec.handle.as_str(),
         key_display_id: None,
@@ -114,7 +114,7 @@ pub async fn create_first_key(
     let created_key = insert_first_key(app, tx, (organization, owner), audit).await?;
     let event = NewAuditEvent {
         organization,
-        event_type: EventType::KeyCreated,
+        event_type: AuditEventType::KeyCreated,
         actor,
         target: &created_key.key.id.to_string(),
         key_display_id: None,
@@ -181,7 +181,8 @@ pub async fn force_rotate(
         "key_id": created_key.key.id.to_string(),
         "display_id": created_key.key.display_id,
     });
-    record_operator_event(tx, &status, EventType::KeysForceRotated, actor, detail, audit).await?;
+    record_operator_event(tx, &status, AuditEventType::KeysForceRotated, actor, detail, audit)
+        .await?;
     Ok(ForceRotation { status, created_key, memberships })
 }
 
@@ -229,7 +230,8 @@ async fn revoke_all_keys(
     let revoked = invites::revoke(tx, status.id, None, audit).await?;
     let mut detail = json!({ "keys": revoked_keys });
     revoked.add_to(&mut detail);
-    record_operator_event(tx, status, EventType::KeysForceRevoked, actor, detail, audit).await?;
+    record_operator_event(tx, status, AuditEventType::KeysForceRevoked, actor, detail, audit)
+        .await?;
     Ok(revoked.memberships)
 }
 

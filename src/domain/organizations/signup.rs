@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::config::signup::SignupSettings;
 use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
 use crate::model::names::KeyName;
@@ -99,7 +99,7 @@ async fn create_organization(
                 insert_key(app, tx, (organization, membership_id), spec, audit.at).await?;
             let event = NewAuditEvent {
                 organization,
-                event_type: EventType::OrganizationSignedUp,
+                event_type: AuditEventType::OrganizationSignedUp,
                 actor: &user_handle,
                 target: handle.as_str(),
                 key_display_id: None,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::error::{Error, Issue, Result};
-use crate::model::audit::{AuditContext, EventType, NewAuditEvent};
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::organization::OrganizationStatus;
 use crate::model::organization_handle::OrganizationHandle;
@@ -52,7 +52,7 @@ pub async fn suspend_locked(
         Some(before) if outranks => json!({ "suspended_before_by": before.as_str() }),
         _ => json!({}),
     };
-    record_operator_event(tx, status, EventType::OrganizationSuspended, actor, detail, audit)
+    record_operator_event(tx, status, AuditEventType::OrganizationSuspended, actor, detail, audit)
         .await?;
     Ok(since)
 }
@@ -85,7 +85,7 @@ pub async fn reactivate_locked(
         record_operator_event(
             tx,
             status,
-            EventType::OrganizationReactivated,
+            AuditEventType::OrganizationReactivated,
             actor,
             json!({}),
             audit,
@@ -120,7 +120,7 @@ pub async fn change_plan(
         record_operator_event(
             tx,
             &status,
-            EventType::OrganizationPlanChanged,
+            AuditEventType::OrganizationPlanChanged,
             actor,
             detail,
             audit,
@@ -146,7 +146,7 @@ pub async fn lock_organization(
 pub async fn record_operator_event(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    event_type: EventType,
+    event_type: AuditEventType,
     actor: Decider,
     detail: Value,
     audit: &AuditContext,

@@ -40,8 +40,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "used only in the API description")]
 pub struct IdempotencyHeader {
-    /// Identifies this request. If it is repeated within 24 hours, the stored response is sent
-    /// again.
+    /// Identifies this request. If the request is repeated within 24 hours, the stored response is
+    /// sent again.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -116,8 +116,8 @@ impl Idempotency {
     }
 
     /// Like [`Self::run`], for a change that requires more of its caller than the route's guard
-    /// checks. `work` checks these requirements for the first request. `check` checks them before a
-    /// replay, because the caller may have lost them.
+    /// checks. `work` checks that for the first request. `check` checks it before a
+    /// replay, because the caller may no longer meet the requirements.
     ///
     /// # Errors
     /// The errors of `check` and of [`Self::run`].
@@ -196,7 +196,7 @@ impl Idempotency {
     /// Returns whether there is a stored response to the request, and keeps it for [`Self::run`].
     ///
     /// # Errors
-    /// Idempotency key reused if the key was sent with another request.
+    /// Idempotency key reused if the key was first sent with another request.
     pub async fn is_replay(
         &self,
         app: &App,
@@ -241,7 +241,7 @@ pub struct IdempotencyOwner {
     /// those of the operator.
     in_organization: bool,
     principal: String,
-    /// The time that responses are stored.
+    /// How long responses are stored.
     lifetime: TimeDelta,
 }
 
@@ -276,7 +276,7 @@ impl From<&Arc<Person>> for IdempotencyOwner {
 }
 
 impl From<MasterScope> for IdempotencyOwner {
-    /// Uses the scope and not the secret, so that a request can be repeated after the secret was
+    /// Uses the scope and not the secret, so that a request can be repeated after the secret is
     /// replaced.
     fn from(scope: MasterScope) -> Self {
         let principal = scope.as_str().to_owned();

@@ -97,9 +97,9 @@ impl Modify for RoleTable {
         for tag in tags.filter(|tag| tag.name == "user") {
             let description = tag.description.get_or_insert_default();
             *description = format!(
-                "{description}\n\nIn an organization, a credential needs the scope, and its account \
-                 the role. An organization's own key needs only the scope, but if the role is \
-                 owner, an owner must have created the key.\n\n{}",
+                "{description}\n\nIn an organization, a credential needs the scope, and its \
+                 account the role. An organization's own key needs only the scope, but if the role \
+                 is owner, an owner must have created the key.\n\n{}",
                 role::markdown_table()
             );
         }

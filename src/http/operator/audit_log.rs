@@ -23,7 +23,7 @@ use crate::http::render::operator::key_errors::{
 };
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
-use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, AuditEventType, RecordedAuditEvent};
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
 use crate::model::scope::BuiltInScope;
@@ -65,8 +65,8 @@ pub struct AuditLogEntry {
     detail_object: serde_json::Value,
 }
 
-impl From<RecordedEvent> for AuditLogEntry {
-    fn from(event: RecordedEvent) -> Self {
+impl From<RecordedAuditEvent> for AuditLogEntry {
+    fn from(event: RecordedAuditEvent) -> Self {
         Self {
             id: event.id,
             timestamp: Timestamp(event.created_at),
@@ -132,7 +132,7 @@ pub(super) async fn list(
     let rows = list_events(&app, organization, &filter, None, limit).await?;
     let events: Vec<_> = rows.into_iter().map(AuditLogEntry::from).collect();
     let filters = EventFilters {
-        event_type: filter.event_type.map(EventType::as_str),
+        event_type: filter.event_type.map(AuditEventType::as_str),
         since: filter.since.map(Timestamp),
         until: filter.until.map(Timestamp),
         limit,
@@ -182,8 +182,8 @@ pub(super) async fn export(
 /// that an export does not outlive its key, however slowly the client reads it.
 async fn next_batch(
     (app, caller, context, filter): &(App, Arc<Caller>, RequestContext, AuditEventFilter),
-    batch: &[RecordedEvent],
-) -> Result<Option<Vec<RecordedEvent>>> {
+    batch: &[RecordedAuditEvent],
+) -> Result<Option<Vec<RecordedAuditEvent>>> {
     let is_full = i64::try_from(batch.len()).is_ok_and(|length| length == EXPORT_BATCH);
     let Some(last) = batch.last().filter(|_| is_full) else { return Ok(None) };
     let (organization, audit) = (caller.organization, context.audit_context());
@@ -198,7 +198,7 @@ async fn next_batch(
     next.map(Some)
 }
 
-fn to_ndjson(batch: Vec<RecordedEvent>) -> Result<Bytes> {
+fn to_ndjson(batch: Vec<RecordedAuditEvent>) -> Result<Bytes> {
     let mut text = Vec::new();
     for event in batch {
         serde_json::to_writer(&mut text, &AuditLogEntry::from(event)).map_err(Error::internal)?;
@@ -213,14 +213,14 @@ async fn list_events(
     filter: &AuditEventFilter,
     after: Option<i64>,
     limit: i64,
-) -> Result<Vec<RecordedEvent>> {
+) -> Result<Vec<RecordedAuditEvent>> {
     let list = async |db: &mut _| audit_events::list(db, organization, filter, after, limit).await;
     app.db.tenant_transaction(organization, list).await
 }
 
 fn parse_filter(query: &mut Query) -> AuditEventFilter {
     AuditEventFilter {
-        event_type: query.choice("event_type", EventType::parse, EventType::wire_names),
+        event_type: query.choice("event_type", AuditEventType::parse, AuditEventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     }

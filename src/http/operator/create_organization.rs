@@ -135,7 +135,7 @@ pub(super) async fn create(
                 already_provisioned,
                 stamp: ResponseMeta::from(&context),
             };
-            let replay_body = response(ShownOnce::NOTHING, Some(true));
+            let replay_body = response(ShownOnce::NONE, Some(true));
             let first = ChangeResponse::created(response(secret.into(), None));
             Ok(first.with_replay_body(replay_body))
         })

@@ -14,7 +14,7 @@ use crate::http::organization::wire::CursorList;
 use crate::http::query::Query;
 use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
-use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, AuditEventType, RecordedAuditEvent};
 use crate::model::cursor::PagedList;
 use crate::model::ids::event_id;
 use crate::model::timestamp;
@@ -46,8 +46,8 @@ pub struct AuditLogEntry {
     created_at: Timestamp,
 }
 
-impl From<RecordedEvent> for AuditLogEntry {
-    fn from(event: RecordedEvent) -> Self {
+impl From<RecordedAuditEvent> for AuditLogEntry {
+    fn from(event: RecordedAuditEvent) -> Self {
         Self {
             id: event_id(event.id),
             object: "audit_event",
@@ -81,14 +81,14 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<CursorList<AuditLogEntry>>> {
     let filter = AuditEventFilter {
-        event_type: query.choice("event_type", EventType::parse, EventType::wire_names),
+        event_type: query.choice("event_type", AuditEventType::parse, AuditEventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     };
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, PagedList::AuditEvents, organization.0);
     query.finish()?;
-    let position = |event: &RecordedEvent| u128::from(event.id.unsigned_abs());
+    let position = |event: &RecordedAuditEvent| u128::from(event.id.unsigned_abs());
     let (rows, cursor) = page
         .read(&app, position, async |db, after, limit| {
             let after = after.and_then(|after| i64::try_from(after).ok());

@@ -126,7 +126,7 @@ pub struct KeyResponse {
 impl KeyResponse {
     /// Describes a key.
     pub fn new(key: ApiKey, context: &RequestContext) -> Self {
-        Self { key: ShownOnce::NOTHING, api_key: key.into(), request_id: context.id.clone() }
+        Self { key: ShownOnce::NONE, api_key: key.into(), request_id: context.id.clone() }
     }
 
     /// Describes a key that was just created, with its text.

@@ -76,7 +76,7 @@ impl OrganizationKey {
         Self {
             id: key.id.to_string(),
             name: key.name,
-            key: ShownOnce::NOTHING,
+            key: ShownOnce::NONE,
             start: key_start(&key.prefix, &key.display_id),
             scopes: key.scopes.to_stored(),
             organization_id: caller.organization_handle.clone(),

@@ -13,7 +13,7 @@ use crate::http::render::user::{BadRequest, Forbidden, Unauthorized, Unavailable
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::OffsetList;
 use crate::http::wire::Timestamp;
-use crate::model::audit::{AuditEventFilter, EventType, RecordedEvent};
+use crate::model::audit::{AuditEventFilter, AuditEventType, RecordedAuditEvent};
 use crate::model::ids::event_id;
 use crate::model::timestamp;
 use crate::repo::audit_events;
@@ -44,8 +44,8 @@ pub struct AuditLogEntry {
     created_at: Timestamp,
 }
 
-impl From<RecordedEvent> for AuditLogEntry {
-    fn from(event: RecordedEvent) -> Self {
+impl From<RecordedAuditEvent> for AuditLogEntry {
+    fn from(event: RecordedAuditEvent) -> Self {
         Self {
             id: event_id(event.id),
             event_type: event.event_type,
@@ -80,7 +80,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<OffsetList<AuditLogEntry>>> {
     let filter = AuditEventFilter {
-        event_type: query.choice("eventType", EventType::parse, EventType::wire_names),
+        event_type: query.choice("eventType", AuditEventType::parse, AuditEventType::wire_names),
         since: query.optional("since", timestamp::parse),
         until: query.optional("until", timestamp::parse),
     };

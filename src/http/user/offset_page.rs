@@ -29,6 +29,9 @@ pub struct OffsetPage {
     pub search: Option<String>,
 }
 
+/// How many items to skip, and how many to return.
+type Window = (i64, i64);
+
 impl OffsetPage {
     /// Parses `offset`, `limit` and `q`. Invalid values are recorded as issues in `query`.
     pub fn from_query(query: &mut Query) -> Self {
@@ -51,7 +54,7 @@ impl OffsetPage {
         app: &App,
         organization: OrganizationId,
         (message, render): (&'static str, impl Fn(Row) -> Item),
-        list: impl AsyncFnOnce(&mut PgConnection, Option<&str>, (i64, i64)) -> Result<(Vec<Row>, i64)>,
+        list: impl AsyncFnOnce(&mut PgConnection, Option<&str>, Window) -> Result<(Vec<Row>, i64)>,
     ) -> Result<Json<OffsetList<Item>>> {
         let (search, window) = (self.search.as_deref(), self.offset_and_limit());
         let (rows, total) = app
@@ -64,7 +67,7 @@ impl OffsetPage {
 
     /// Returns the number of items to skip, and the number to return.
     #[must_use]
-    pub const fn offset_and_limit(&self) -> (i64, i64) {
+    pub const fn offset_and_limit(&self) -> Window {
         (self.offset, self.limit)
     }
 

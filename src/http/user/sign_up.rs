@@ -37,7 +37,7 @@ const MAX_IMAGE_URL_CHARS: usize = 2048;
 #[schema(as = user::SignUpRequest)]
 #[expect(non_snake_case, reason = "the contract's names")]
 pub struct SignUpRequest {
-    /// The e-mail address, in any case.
+    /// The email address. Upper and lower case are equal.
     #[schema(value_type = String, format = Email, max_length = 256, examples("you@example.com"))]
     email: Email,
     /// Must not be a common password or derived from the address.
@@ -95,16 +95,16 @@ pub struct SignUpResponse {
     /// The account's home organization.
     #[schema(required)]
     organization: Option<Organization>,
-    /// The token for `Authorization: Bearer`, valid for a day or until the session ends.
+    /// The token for `Authorization: Bearer`, valid for 24 hours, or until the session ends.
     #[schema(value_type = Option<String>, required)]
     token: ShownOnce,
 }
 
 /// Sign up with e-mail address and password: create an account, its organization and a session.
 ///
-/// A mail with a link to verify the address is sent to it. If addresses must be verified before the
+/// An email with a verification link is sent to it. If addresses must be verified before the
 /// first sign-in, the account cannot be used until then, and the response is the same for known and
-/// unknown addresses. A newer sign-up with the same address replaces one that is not verified yet.
+/// unknown addresses. A later signup with the same address replaces one that is not verified.
 #[utoipa::path(post, path = "/api/auth/sign-up/email", operation_id = "signUpEmail", tag = "user",
     params(("X-Signup-Token" = Option<String>, Header,
             description = "The operator's token, required if signup is gated.")),
@@ -132,8 +132,8 @@ pub(super) async fn sign_up(
     if app.config.accounts.require_email_verification {
         let signing_up = Box::pin(pending_sign_ups::sign_up(&app, details, &client, &audit));
         rate_limits::with_mail_limit(&app, &context, to, signing_up).await?;
-        let data = SignUpResponse { user: None, organization: None, token: ShownOnce::NOTHING };
-        return Ok(Success::ok("Follow the link in the mail we sent", data).into_response());
+        let data = SignUpResponse { user: None, organization: None, token: ShownOnce::NONE };
+        return Ok(Success::ok("Follow the link in the email that we sent", data).into_response());
     }
     let is_remembered = rememberMe.unwrap_or(true);
     let options = SignUpOptions { creates_key: false, starts_session: true, is_remembered };
@@ -144,7 +144,7 @@ pub(super) async fn sign_up(
     let data = SignUpResponse {
         user: Some(created.account.into()),
         organization: Some(created.organization.into()),
-        token: created.session.map_or(ShownOnce::NOTHING, |session| session.token.into()),
+        token: created.session.map_or(ShownOnce::NONE, |session| session.token.into()),
     };
     let mut response = Success::ok("Signed up", data).into_response();
     response.headers_mut().extend(cookie.map(|value| (header::SET_COOKIE, value)));

@@ -1,5 +1,5 @@
-//! `POST /v1/verify` and `/v1/verify/batch`: a verdict in JSON. The status is 200 for every verdict;
-//! an error is the verifier's own.
+//! `POST /v1/verify` and `/v1/verify/batch`: a verdict in JSON. The status is 200 for every
+//! verdict; an error is the verifier's own.
 
 use axum::Json;
 use axum::extract::State;

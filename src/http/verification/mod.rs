@@ -1,9 +1,10 @@
-//! The `verification` family (VERIFY): the operator's own API, and the proxies in front of it, check
-//! its customers' credentials. JSON routes speak as the `organization` family does; proxy routes
-//! answer with a status and headers.
+//! The `verification` family (VERIFY): the operator's own API, and the proxies in front of it,
+//! check customers' credentials. JSON routes follow the conventions of the `organization` family;
+//! proxy routes answer with a status and headers.
 
 mod checks;
 mod proxies;
+mod requirements;
 mod verifier;
 mod wire;
 

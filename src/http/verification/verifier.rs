@@ -10,6 +10,7 @@ use crate::domain::verification::Verifier;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
+use crate::http::query;
 use crate::model::audit::AuditContext;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
@@ -27,7 +28,8 @@ impl FromRequestParts<App> for JsonVerifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER).or_else(|| bearer(&parts.headers));
-        identify(parts, app, secret.as_deref()).await.map(Self)
+        let verifier = identify(parts, app, secret.as_deref()).await?;
+        query::require_known(&parts.extensions).map(|()| Self(verifier))
     }
 }
 
@@ -62,7 +64,7 @@ async fn identify(parts: &mut Parts, app: &App, secret: Option<&str>) -> Result<
         return Err(Error::not_found("No route matches this path"));
     }
     if let Some(name) = secret.and_then(|secret| settings.verifiers.find(secret)) {
-        return Ok(Verifier::named(name));
+        return Ok(Verifier::new(name));
     }
     let context = RequestContext::from_request_parts(parts, app).await?;
     let client = LimitSubject::from_address(context.client_address);

@@ -24,15 +24,18 @@ const MAX_COST: i32 = 1_000_000;
 
 /// A check of one credential.
 #[derive(ToSchema)]
-#[schema(as = verification::Check)]
+#[schema(as = verification::Check, examples(json!({
+    "key": "tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz",
+    "scopes": [["docs:read"], ["docs:write", "admin:all"]],
+    "client": { "ip": "203.0.113.9" },
+})))]
 pub struct VerifyRequest {
     /// The text that the client presented: an organization's key or a personal access token.
     #[schema(value_type = String, min_length = 1, max_length = 512,
              examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Secret,
     /// The scopes that the request requires: all scopes of any of these lists. Default: none.
-    #[schema(value_type = Option<Vec<Vec<String>>>, max_items = 16,
-             examples(json!([["docs:read"], ["docs:write", "admin:all"]])))]
+    #[schema(value_type = Option<Vec<Vec<String>>>, max_items = 16)]
     scopes: Option<RequiredScopes>,
     /// How many requests of the organization's monthly quota this one counts as. Default: 1.
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 1_000_000, examples(1))]
@@ -91,7 +94,10 @@ impl VerifyRequest {
             client_address,
             client_origin,
             is_dry_run: dry_run.unwrap_or(false),
-            checked: ("POST".to_owned(), resource.unwrap_or_else(|| "/v1/verify".to_owned())),
+            method_and_path: (
+                "POST".to_owned(),
+                resource.unwrap_or_else(|| "/v1/verify".to_owned()),
+            ),
         };
         (key, check)
     }

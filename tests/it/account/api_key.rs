@@ -18,7 +18,7 @@ async fn regenerating_revokes_the_previous_default_key_at_once_and_no_other() {
         let created = app.anonymous().post("/auth/signup", request).await.assert_status(201);
         let data = &created.body["data"];
         let (first, token) = (text(&data["api_key"]), text(&data["token"]));
-        let other = app.mint(&first, json!({ "name": "other" })).await;
+        let other = app.create_key_with(&first, json!({ "name": "other" })).await;
         app.clock.advance(chrono::TimeDelta::seconds(1));
         let second = regenerate(app, &token).await.assert_status(200);
         let second = text(&second.body["data"]["api_key"]);

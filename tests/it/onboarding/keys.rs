@@ -19,7 +19,7 @@ async fn revoke(app: &TestApp, key: &str, id: &str, status: u16) {
 
 /// A key of the same organization that expires in an hour.
 async fn expiring(app: &TestApp, acme: &CreatedKey) -> CreatedKey {
-    app.mint(&acme.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await
+    app.create_key_with(&acme.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await
 }
 
 #[tokio::test]
@@ -27,9 +27,9 @@ async fn the_list_contains_live_keys_and_on_request_the_others_too() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.clock.advance(TimeDelta::seconds(1));
-        let gone = app.mint(&acme.api_key, json!({ "name": "gone" })).await;
+        let gone = app.create_key_with(&acme.api_key, json!({ "name": "gone" })).await;
         app.clock.advance(TimeDelta::seconds(1));
-        let over = app.mint(&acme.api_key, json!({ "name": "over" })).await;
+        let over = app.create_key_with(&acme.api_key, json!({ "name": "over" })).await;
         revoke(app, &acme.api_key, &gone.key_id, 204).await;
         app.execute("update api_keys set expires_at = now() where name = 'over'").await;
 
@@ -64,7 +64,7 @@ async fn a_parameter_that_is_not_a_boolean_is_rejected_by_name() {
 async fn listing_requires_the_scope_and_the_rejection_names_it() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let response =
             app.key(&ci.api_key).get("/me/api-keys").await.assert_error(403, "forbidden");
         assert_eq!(response.body["details"]["missing_scopes"], json!(["api-keys:read"]));
@@ -94,7 +94,7 @@ async fn a_key_created_without_settings_has_the_scopes_of_its_creator() {
     run(async |app| {
         let acme = app.sign_up().await;
         let part = json!({ "scopes": ["api-keys:write", "usage:read"] });
-        let ci = app.mint(&acme.api_key, part).await;
+        let ci = app.create_key_with(&acme.api_key, part).await;
         let response =
             app.key(&ci.api_key).send("POST", "/me/api-keys", "").await.assert_status(201);
         assert_eq!(response.body["key"]["scopes"], json!(["api-keys:write", "usage:read"]));
@@ -107,7 +107,7 @@ async fn a_key_created_without_settings_has_the_scopes_of_its_creator() {
 async fn creating_a_key_requires_the_scope() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["api-keys:read"] })).await;
         let response = app.key(&ci.api_key).post("/me/api-keys", json!({})).await;
         let response = response.assert_error(403, "forbidden");
         assert_eq!(response.body["details"]["missing_scopes"], json!(["api-keys:write"]));
@@ -119,14 +119,14 @@ async fn creating_a_key_requires_the_scope() {
 async fn a_key_creates_no_key_beyond_its_own_scopes() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
         for scopes in [json!(["*"]), json!(["api-keys:*"]), json!(["projects:read"])] {
             let response =
                 app.key(&ci.api_key).post("/me/api-keys", json!({ "scopes": scopes })).await;
             let response = response.assert_error(403, "forbidden");
             assert_eq!(response.body["details"]["missing_scopes"], scopes);
         }
-        app.mint(&ci.api_key, json!({ "scopes": ["api-keys:write"] })).await;
+        app.create_key_with(&ci.api_key, json!({ "scopes": ["api-keys:write"] })).await;
     })
     .await;
 }
@@ -140,7 +140,7 @@ async fn a_key_creates_no_key_that_outlives_it() {
             let response = app.key(&brief.api_key).post("/me/api-keys", request).await;
             response.assert_error(403, "forbidden");
         }
-        app.mint(&brief.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await;
+        app.create_key_with(&brief.api_key, json!({ "expires_at": "2036-05-08T11:00:00Z" })).await;
     })
     .await;
 }
@@ -150,15 +150,15 @@ async fn a_name_is_unique_among_live_keys_and_free_again_after_them() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let request = json!({ "name": "ci" });
-        let first = app.mint(&acme.api_key, request.clone()).await;
+        let first = app.create_key_with(&acme.api_key, request.clone()).await;
         let again = app.key(&acme.api_key).post("/me/api-keys", request.clone()).await;
         again.assert_error(409, "conflict");
-        app.mint(&other.api_key, request.clone()).await;
+        app.create_key_with(&other.api_key, request.clone()).await;
 
         revoke(app, &acme.api_key, &first.key_id, 204).await;
-        app.mint(&acme.api_key, request.clone()).await;
+        app.create_key_with(&acme.api_key, request.clone()).await;
         app.execute("update api_keys set expires_at = now() where name = 'ci' and name_held").await;
-        app.mint(&acme.api_key, request).await;
+        app.create_key_with(&acme.api_key, request).await;
     })
     .await;
 }
@@ -239,7 +239,7 @@ async fn unknown_scopes_and_past_expiries_are_rejected() {
 async fn a_revoked_key_is_rejected_from_then_on() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({})).await;
+        let ci = app.create_key_with(&acme.api_key, json!({})).await;
         app.key(&ci.api_key).get("/me").await.assert_status(200);
         revoke(app, &acme.api_key, &ci.key_id, 204).await;
         app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
@@ -254,7 +254,7 @@ async fn a_revoked_key_is_rejected_from_then_on() {
 async fn any_key_may_revoke_itself_and_without_the_scope_no_other() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         revoke(app, &ci.api_key, &acme.key_id, 403).await;
         revoke(app, &ci.api_key, &ci.key_id, 204).await;
         app.key(&ci.api_key).get("/me").await.assert_error(401, "unauthorized");
@@ -267,7 +267,8 @@ async fn any_key_may_revoke_itself_and_without_the_scope_no_other() {
 async fn a_key_revokes_nothing_beyond_its_own_scopes_or_expiry() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let manager = app.mint(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
+        let manager =
+            app.create_key_with(&acme.api_key, json!({ "scopes": ["api-keys:manage"] })).await;
         revoke(app, &manager.api_key, &acme.key_id, 403).await;
         let brief = expiring(app, &acme).await;
         revoke(app, &brief.api_key, &acme.key_id, 403).await;
@@ -304,7 +305,7 @@ async fn another_organization_s_key_is_not_found() {
 async fn a_key_revoked_during_its_request_creates_no_key() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({})).await;
+        let ci = app.create_key_with(&acme.api_key, json!({})).await;
         let digests = app.app.peppers.candidates(&ci.api_key);
         let query = tenantry::app::credential_lookup::CredentialQuery::Key(digests);
         let Some(CredentialStatus::Valid(identity)) =
@@ -344,8 +345,8 @@ async fn keys_that_revoke_each_other_concurrently_get_a_response() {
         let acme = app.sign_up().await;
         for _ in 0..10 {
             let (one, other) = (
-                app.mint(&acme.api_key, json!({})).await,
-                app.mint(&acme.api_key, json!({})).await,
+                app.create_key_with(&acme.api_key, json!({})).await,
+                app.create_key_with(&acme.api_key, json!({})).await,
             );
             let (first, second) = (app.key(&one.api_key), app.key(&other.api_key));
             let (first_path, second_path) =

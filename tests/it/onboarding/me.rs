@@ -28,7 +28,7 @@ async fn the_live_keys_of_the_organization_are_listed_newest_first() {
         let mut ids = vec![acme.key_id];
         for _ in 0..3 {
             app.clock.advance(TimeDelta::milliseconds(1));
-            ids.insert(0, app.mint(&acme.api_key, json!({})).await.key_id);
+            ids.insert(0, app.create_key_with(&acme.api_key, json!({})).await.key_id);
         }
         let gone = ids.remove(1);
         app.key(&acme.api_key).delete(&format!("/me/api-keys/{gone}")).await.assert_status(204);
@@ -44,7 +44,7 @@ async fn the_live_keys_of_the_organization_are_listed_newest_first() {
 async fn without_the_scope_a_key_sees_only_itself() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let (token, _) = app.exchange(&ci.api_key).await;
         for client in [app.key(&ci.api_key), app.bearer(&token)] {
             let body = client.get("/me").await.assert_status(200).body;
@@ -60,8 +60,8 @@ async fn without_the_scope_a_key_sees_only_itself() {
 async fn every_invalid_key_gets_the_same_401() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let revoked = app.mint(&acme.api_key, json!({})).await;
-        let expired = app.mint(&acme.api_key, json!({ "name": "expired" })).await;
+        let revoked = app.create_key_with(&acme.api_key, json!({})).await;
+        let expired = app.create_key_with(&acme.api_key, json!({ "name": "expired" })).await;
         let path = format!("/me/api-keys/{}", revoked.key_id);
         app.key(&acme.api_key).delete(&path).await.assert_status(204);
         app.execute("update api_keys set expires_at = now() where name = 'expired'").await;

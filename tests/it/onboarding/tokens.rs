@@ -54,7 +54,7 @@ async fn a_key_itself_is_verified_without_a_session() {
 async fn an_invalid_key_is_not_exchanged() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({})).await;
+        let ci = app.create_key_with(&acme.api_key, json!({})).await;
         app.key(&acme.api_key).delete(&format!("/me/api-keys/{}", ci.key_id)).await;
         for key in ["garbage", "", ci.api_key.as_str()] {
             let response =
@@ -161,7 +161,7 @@ async fn a_refresh_token_expires_after_seven_days() {
 async fn tokens_end_with_their_key() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({})).await;
+        let ci = app.create_key_with(&acme.api_key, json!({})).await;
         let (access, token) = app.exchange(&ci.api_key).await;
         app.bearer(&access).get("/me").await.assert_status(200);
         let path = format!("/me/api-keys/{}", ci.key_id);

@@ -91,7 +91,7 @@ async fn an_invalid_month_is_rejected_by_name() {
 async fn a_denied_request_counts_as_used_and_as_denied() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let ci = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         app.key(&ci.api_key).get("/me/api-keys").await.assert_status(403);
         app.app.meter.flush().await.unwrap();
         let sums = "select (sum(requests) * 100 + sum(denied))::bigint from usage_daily";

@@ -8,7 +8,7 @@ use crate::support::run;
 async fn the_audit_log_lists_each_request_in_the_admin_api_s_format() {
     run(async |app| {
         let acme = app.sign_up().await;
-        app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let audit = app.key(&acme.api_key).get("/v1/admin/audit-log").await.assert_status(200);
         insta::assert_json_snapshot!(audit.body);
         assert_eq!(audit.body["events"][0]["api_key_prefix"], acme.api_key[9..17]);
@@ -23,7 +23,7 @@ async fn events_are_filtered_by_type_and_by_time_with_since_inclusive_and_until_
         let key = app.key(&acme.api_key);
         let start = "2036-05-08T09:56:42.855Z";
         app.clock.advance(chrono::TimeDelta::seconds(60));
-        app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let later = "2036-05-08T09:57:42.855Z";
         let count = async |query: &str| {
             let response =
@@ -104,7 +104,7 @@ async fn an_event_has_the_types_of_the_published_client_whatever_its_actor() {
 async fn the_audit_log_requires_its_scope_and_returns_one_organization_s_rows_only() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let small = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         for path in ["/v1/admin/audit-log", "/v1/admin/audit-log/export"] {
             let response = app.key(&small.api_key).get(path).await.assert_status(403);
             assert_eq!(response.body["error"]["code"], "FORBIDDEN");

@@ -10,7 +10,7 @@ use crate::support::run;
 async fn rotating_ends_every_key_permanently_and_returns_one_with_every_scope() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
-        let ci = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let ci = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let (access, refresh) = app.exchange(&ci.api_key).await;
         let rotate = async || {
             send_confirmed(app, "ORG_FORCE_ROTATE", &acme.org_id, "force-rotate", "evt_1").await

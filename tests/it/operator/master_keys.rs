@@ -152,7 +152,7 @@ async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_
             for _ in 0..25 {
                 let acme = app.sign_up().await;
                 for _ in 0..10 {
-                    let key = app.mint(&acme.api_key, json!({})).await;
+                    let key = app.create_key_with(&acme.api_key, json!({})).await;
                     let path = format!("/me/api-keys/{}", key.key_id);
                     app.key(&acme.api_key).delete(&path).await.assert_status(204);
                     app.key(&key.api_key).get("/me").await.assert_status(401);

@@ -11,7 +11,7 @@ async fn any_key_can_replace_itself_and_has_ended_when_the_response_arrives() {
         let acme = app.sign_up().await;
         let small = json!({ "name": "ci", "scopes": ["usage:read"],
                             "expires_at": "2036-06-01T00:00:00Z" });
-        let small = app.mint(&acme.api_key, small).await;
+        let small = app.create_key_with(&acme.api_key, small).await;
         let rotated = app.key(&small.api_key).post("/v1/admin/key/rotate", json!({})).await;
         let rotated = rotated.assert_status(200);
         app.key(&small.api_key).get("/me").await.assert_error(401, "unauthorized");
@@ -30,7 +30,7 @@ async fn any_key_can_replace_itself_and_has_ended_when_the_response_arrives() {
 async fn any_key_can_revoke_itself() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let small = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+        let small = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
         let revoked = app.key(&small.api_key).post("/v1/admin/key/revoke", json!({})).await;
         let revoked = revoked.assert_status(200);
         assert_eq!(

@@ -29,7 +29,7 @@ const READ_ALL_ROWS: [&str; 22] = [
     "invites::revoke_all",
     "invites::revoke_by_inviter",
     "key_lifecycle::revoke_all",
-    "key_lifecycle::revoke_minted_by",
+    "key_lifecycle::revoke_created_by",
     "keys::count",
     "keys::list",
     "keys::list_page",

@@ -10,7 +10,7 @@ use tenantry::entropy::SystemEntropy;
 use tenantry::error::Result;
 use tenantry::model::allowed_ips::AllowedIps;
 use tenantry::model::api_key::{ApiKey, NewApiKey};
-use tenantry::model::audit::{AuditContext, AuditEventFilter, EventType, NewAuditEvent};
+use tenantry::model::audit::{AuditContext, AuditEventFilter, AuditEventType, NewAuditEvent};
 use tenantry::model::audit_seal::AuditSigner;
 use tenantry::model::caller::{Credential, Person};
 use tenantry::model::idempotency::IdempotentRequest;
@@ -61,7 +61,7 @@ pub const STATEMENTS: [&str; 75] = [
     "key_lifecycle::list_predecessors",
     "key_lifecycle::revoke",
     "key_lifecycle::revoke_all",
-    "key_lifecycle::revoke_minted_by",
+    "key_lifecycle::revoke_created_by",
     "key_lifecycle::list_successors",
     "key_lifecycle::supersede",
     "key_sessions::insert",
@@ -146,7 +146,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "billing_customers::upsert_buyer",
         "billing_customers::upsert_payer",
         "ended_subscriptions::find",
-        "ended_subscriptions::put",
+        "ended_subscriptions::upsert",
         "ended_subscriptions::sweep",
         "key_claims::insert",
         "key_claims::revoke",
@@ -155,7 +155,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "payments::insert",
         "unfulfilled_checkouts::find_newest",
         "unfulfilled_checkouts::upsert",
-        "unfulfilled_checkouts::settle",
+        "unfulfilled_checkouts::resolve",
     ],
     // Verification, heads and retention of the audit logs of all organizations.
     &[
@@ -352,7 +352,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
             };
             let event = NewAuditEvent {
                 organization,
-                event_type: EventType::KeyCreated,
+                event_type: AuditEventType::KeyCreated,
                 actor: "a",
                 target: "b",
                 key_display_id: None,
@@ -530,10 +530,10 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             let joined = key_invites::list_joined(tx, organization, None, 100).await?;
             return Ok(!joined.is_empty());
         }
-        "key_lifecycle::revoke_minted_by" => {
+        "key_lifecycle::revoke_created_by" => {
             let membership = (organization, it.owner);
             let ended =
-                key_lifecycle::revoke_minted_by(tx, membership, "test", "test", now).await?;
+                key_lifecycle::revoke_created_by(tx, membership, "test", "test", now).await?;
             return Ok(!ended.is_empty());
         }
         "callers::lock_session" => callers::lock_session(tx, organization, it.session).await?,

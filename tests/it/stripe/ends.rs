@@ -1,4 +1,4 @@
-//! Ends of subscriptions, of which an organization may have had several: an end is final.
+//! The end of a subscription is final. An organization may have several ended subscriptions.
 
 use serde_json::{Value, json};
 use tenantry::domain::retention;
@@ -143,9 +143,9 @@ async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_settles_no_oth
         assert_eq!(app.mails().await.len(), 1);
         assert_eq!(app.count(OPEN).await, 2);
         assert_eq!(status(app, &key).await, 403);
-        // A checkout older than the last one changes nothing and settles no other, either.
+        // A checkout that is older than the last one does not resolve others, either.
         assert_eq!(effect(app, &buys("evt_4", "sub_newer"), 30).await, "plan_set");
-        assert_eq!(app.count(OPEN).await, 0, "the buyer was served");
+        assert_eq!(app.count(OPEN).await, 0, "the later checkout resolves every earlier one");
         let third = with_field(later(buys("evt_5", "sub_third"), 28), "metadata/tier", "gold");
         app.send_stripe_event(&third).await.assert_error(422, "validation_error");
         assert_eq!(effect(app, &buys("evt_6", "sub_older"), 25).await, "recorded");
@@ -157,7 +157,7 @@ async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_settles_no_oth
 #[tokio::test]
 async fn an_end_reported_before_its_checkout_is_stored_for_it() {
     run(async |app| {
-        // The event's metadata name no organization, and its subscription is unknown.
+        // The event's metadata names no organization, and its subscription is unknown.
         let end = later(subscription_deleted("evt_1", "acme"), 20);
         assert!(app.send_stripe_event(&end).await.assert_status(200).body["effect"].is_null());
         let late = later(checkout("evt_2", "acme", "starter"), 10);
@@ -168,7 +168,7 @@ async fn an_end_reported_before_its_checkout_is_stored_for_it() {
         app.send_stripe_event(&existing).await.assert_error(409, "conflict");
         let count = "select count(*) from organizations where plan in ('starter', 'scale')";
         assert_eq!(app.count(count).await, 0);
-        // Ended subscriptions of other products are swept.
+        // Ended subscriptions of other products are deleted after 30 days.
         app.execute("update ended_subscriptions set ended_at = now() - interval '31 days'").await;
         retention::sweep(&app.app).await;
         assert_eq!(app.count("select count(*) from ended_subscriptions").await, 0);

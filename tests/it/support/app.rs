@@ -257,7 +257,7 @@ impl TestApp {
     }
 
     /// Creates a key in the organization of `key`.
-    pub async fn mint(&self, key: &str, request: Value) -> CreatedKey {
+    pub async fn create_key_with(&self, key: &str, request: Value) -> CreatedKey {
         let response = self.key(key).post("/me/api-keys", request).await;
         CreatedKey::from(&response.assert_status(201).body)
     }

@@ -24,7 +24,7 @@ static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let settings = ClusterSettings {
         home: scratch_folder().join(name),
         bin_dir: std::env::var_os("PG_BIN_DIR").map(PathBuf::from),
-        durability: Durability::Throwaway,
+        durability: Durability::NonDurable,
         janitor_program: PathBuf::from(env!("CARGO_BIN_EXE_tenantry")),
     };
     Cluster::start(&settings).expect("a Postgres for the tests")

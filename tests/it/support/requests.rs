@@ -124,7 +124,10 @@ impl Fixtures {
                     master.with("idempotency-key", operation.id())
                 }
             }
-            _ if operation.requires_verifier() => app.verifier(),
+            // A proxy presents the key of a client.
+            _ if operation.requires_verifier() => {
+                app.verifier().with("x-api-key", &self.acme.api_key)
+            }
             _ if !operation.accepts_credential() => app.anonymous(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
             Family::Onboarding
@@ -155,7 +158,7 @@ impl Fixtures {
             Family::User => {
                 app.create_key(&self.ann, json!({ "name": name, "scopes": ["*"] })).await
             }
-            _ => app.mint(&self.acme.api_key, json!({ "name": name })).await,
+            _ => app.create_key_with(&self.acme.api_key, json!({ "name": name })).await,
         };
         self.path_with_key(operation, &key.key_id)
     }

@@ -51,7 +51,7 @@ impl StrangersCredentials {
         let signed_in = app.sign_in(email, STRANGERS_PASSWORD).await.assert_status(200);
         let cookie = signed_in.cookie().unwrap();
         let (token, _) = app.create_token(&cookie, json!({ "name": "t", "scopes": ["*"] })).await;
-        let minted = app.mint(&key, json!({ "name": "minted" })).await.api_key;
+        let minted = app.create_key_with(&key, json!({ "name": "minted" })).await.api_key;
         let (access, refresh_token) = app.exchange(&minted).await;
         Self {
             session: app.session(&cookie),

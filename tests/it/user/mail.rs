@@ -65,7 +65,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_retried() {
             app.sign_up_for_mail("ann@example.com").await;
             assert_eq!(run_due(&app.app).await.unwrap(), 1);
             let waits = "select count(*) from outbox where attempts = 1 and dead_at is null
-                         and due_at > now() and last_failure like 'the mail could not be sent%'";
+                         and due_at > now() and last_failure like 'the mail was not sent%'";
             assert_eq!(app.count(waits).await, 1);
             // The retry is not due yet.
             assert_eq!(run_due(&app.app).await.unwrap(), 0);

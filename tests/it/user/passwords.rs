@@ -76,7 +76,7 @@ async fn a_reset_of_an_unproven_account_ends_all_access_of_its_creator() {
         let cookie = signed_in.cookie().unwrap();
         let token = json!({ "name": "ci", "scopes": ["*"] });
         let (pat, _) = app.create_token(&cookie, token).await;
-        let minted = app.mint(&default_key, json!({ "name": "other" })).await.api_key;
+        let minted = app.create_key_with(&default_key, json!({ "name": "other" })).await.api_key;
         let (access, refresh) = app.exchange(&default_key).await;
         let verify = app.mailed_token().await;
 

@@ -123,7 +123,8 @@ async fn an_organization_s_key_uses_its_projects_within_its_scopes() {
         let by_key = "select count(*) from audit_events
                       where event_type = 'project.created' and actor like 'key\\_%'";
         assert_eq!(app.count(by_key).await, 2);
-        let reader = app.mint(&acme.api_key, json!({ "scopes": ["projects:read"] })).await;
+        let reader =
+            app.create_key_with(&acme.api_key, json!({ "scopes": ["projects:read"] })).await;
         let reader = app.key(&reader.api_key);
         let created = format!("{path}/{}", text(&created.body["data"]["id"]));
         reader.get(&path).await.assert_status(200);

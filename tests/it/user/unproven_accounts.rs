@@ -38,7 +38,7 @@ async fn an_unproven_account_cannot_invite_with_any_credential() {
             app.create_token(&ann.cookie, json!({ "name": "t", "scopes": scopes })).await;
         // Keys that the account created are restricted as well.
         let key = app.create_key(&ann, json!({ "name": "k", "scopes": ["*"] })).await.api_key;
-        let child = app.mint(&key, json!({ "name": "child" })).await.api_key;
+        let child = app.create_key_with(&key, json!({ "name": "child" })).await.api_key;
         let credentials = [
             app.session(&ann.cookie),
             app.bearer(&ann.token),

@@ -207,7 +207,7 @@ async fn a_rejection_is_in_the_organization_s_list_with_the_verifier_and_the_rou
             ("path", json!("GET /docs/{id}")),
             ("status", json!(403)),
             ("code", json!("scope_missing")),
-            ("detail", json!("Rejected at the verifier gateway: lacks the scopes docs:read")),
+            ("detail", json!("Rejected in a check by the verifier gateway: lacks the scopes docs:read")),
             ("address", json!("203.0.113.9")),
             ("api_key_prefix", created.body["display_id"].clone()),
         ] {
@@ -223,7 +223,7 @@ async fn a_rejection_is_in_the_organization_s_list_with_the_verifier_and_the_rou
 async fn a_known_key_that_ended_is_recorded_in_its_audit_log_and_an_unknown_one_nowhere() {
     run(async |app| {
         let acme = app.sign_up().await;
-        let created = app.mint(&acme.api_key, json!({ "name": "ci" })).await;
+        let created = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let path = format!("/v1/organization/api-keys/{}", created.key_id);
         app.key(&acme.api_key).delete(&path).await.assert_status(200);
         for key in [created.api_key.as_str(), "garbage"] {
@@ -249,7 +249,8 @@ async fn a_key_that_was_revoked_passes_no_later_check_on_any_server() {
         let servers = [app.replica(), app.replica(), app.replica()];
         let acme = app.sign_up().await;
         for round in 0..30 {
-            let created = app.mint(&acme.api_key, json!({ "name": format!("k{round}") })).await;
+            let created =
+                app.create_key_with(&acme.api_key, json!({ "name": format!("k{round}") })).await;
             for server in &servers {
                 assert_eq!(code(server, &created.api_key, json!({})).await, "valid");
             }

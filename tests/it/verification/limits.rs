@@ -1,4 +1,4 @@
-//! What a check counts against, and what it does not.
+//! Which rate limits and quotas a check counts against.
 
 use serde_json::json;
 
@@ -20,7 +20,8 @@ async fn a_check_takes_its_cost_from_the_monthly_quota_and_a_rejected_one_takes_
             let cost = |cost: u32| json!({ "cost": cost });
             let verdict = verify(app, &acme.api_key, cost(7)).await;
             assert_eq!(verdict["quota"]["used"], 7);
-            let forbidden = app.mint(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
+            let forbidden =
+                app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
             let scopes = json!({ "scopes": [["docs:read"]], "cost": 2 });
             assert_eq!(code(app, &forbidden.api_key, scopes).await, "scope_missing");
             // Creating the key was the 8th request.

@@ -3,6 +3,7 @@
 mod checks;
 mod limits;
 mod listener;
+mod nginx;
 mod proxies;
 mod verifiers;
 

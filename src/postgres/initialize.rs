@@ -27,7 +27,7 @@ pub(super) struct NewCluster<'a> {
 }
 
 /// Creates the cluster. The caller must have acquired the start lock.
-pub(super) fn initialise(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<(), Error> {
+pub(super) fn initialize(cluster: &NewCluster<'_>, log: &PostgresLog) -> Result<(), Error> {
     let (home, data) = (cluster.home.path(), cluster.home.data());
     let unfinished = home.join(format!("{UNFINISHED_PREFIX}{}", std::process::id()));
     cluster.process_users.make_private(&unfinished)?;
@@ -62,7 +62,7 @@ fn run_initdb(cluster: &NewCluster<'_>, log: &PostgresLog, unfinished: &Path) ->
     command.arg("-D").arg(unfinished);
     command.args(["-U", ROLE_AND_DATABASE, "--encoding=UTF8", "--locale=C"]);
     command.args(["--auth-local=trust", "--auth-host=reject", "--no-instructions"]);
-    if cluster.durability == Durability::Throwaway {
+    if cluster.durability == Durability::NonDurable {
         command.arg("--no-sync");
     }
     run_program("initdb", command.stdout(log.writer()?), log, "")
@@ -77,7 +77,7 @@ fn create_database(
 ) -> Result<(), Error> {
     let mut command = cluster.process_users.command(&cluster.binaries.program("postgres"));
     command.args(["--single", "-c", "exit_on_error=on"]);
-    if cluster.durability == Durability::Throwaway {
+    if cluster.durability == Durability::NonDurable {
         command.args(["-c", "fsync=off"]);
     }
     command.arg("-D").arg(unfinished).arg("postgres").stdout(Stdio::null());
