@@ -5,8 +5,11 @@ use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
@@ -214,8 +217,7 @@ fn bind_verify(setting: &VerifyListener) -> Result<VerifySocket, Failure> {
         }
         VerifyListener::Unix(path) => path,
     };
-    let is_stale = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err();
+    let is_stale = is_abandoned_socket(path);
     let removed = if is_stale { std::fs::remove_file(path) } else { Ok(()) };
     let listener = removed
         .and_then(|()| StdUnixListener::bind(path))
@@ -225,6 +227,18 @@ fn bind_verify(setting: &VerifyListener) -> Result<VerifySocket, Failure> {
         })
         .map_err(|source| Failure::ListenOnSocket { path: path.clone(), source })?;
     Ok(VerifySocket::Unix(listener))
+}
+
+/// Returns whether a path is a unix socket that nobody listens on. A connection that the socket
+/// refuses for another reason, or cannot accept now, belongs to a process.
+fn is_abandoned_socket(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    let connect = || {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
+    };
+    is_socket && connect() == Err(Errno::CONNREFUSED)
 }
 
 fn bind_metrics(setting: MetricsListener) -> Result<Option<StdListener>, Failure> {

@@ -123,11 +123,16 @@ pub struct RouteKind {
     /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
     /// not, because the changes of a colleague must not delay the revocation of a credential.
     pub is_change: bool,
+    /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and the
+    /// answer has the status that the proxy understands.
+    pub is_for_proxies: bool,
 }
 
 impl RouteKind {
     /// Checks a credential and returns its owner.
     pub const CHECK: Self = Self::new(Cost::Check, false);
+    /// Checks the credential of a proxy's client.
+    pub const PROXY_CHECK: Self = Self { is_for_proxies: true, ..Self::CHECK };
     /// Reads.
     pub const READ: Self = Self::new(Cost::Read, false);
     /// Creates or updates.
@@ -140,7 +145,7 @@ impl RouteKind {
     pub const HASH_AND_DELETE: Self = Self::new(Cost::Hashing, false);
 
     const fn new(cost: Cost, is_change: bool) -> Self {
-        Self { cost, is_quota_exempt: false, is_change }
+        Self { cost, is_quota_exempt: false, is_change, is_for_proxies: false }
     }
 
     /// Returns the same kind, without the monthly quota.
@@ -187,14 +192,15 @@ impl RouteTable {
             return declared.facts;
         }
         let kind = RouteKind::of_method(get_for_head(method));
-        match self.0.get(route).and_then(|methods| methods.first()) {
-            Some(other) => RouteFacts { kind, ..other.facts },
-            None => RouteFacts {
-                family: Family::from_path(path),
-                credentials: AcceptedCredentials::Any,
-                kind,
-            },
+        if let Some(other) = self.0.get(route).and_then(|methods| methods.first()) {
+            return RouteFacts { kind, ..other.facts };
         }
+        let family = Family::from_path(path);
+        let credentials = match family {
+            Family::Verification => AcceptedCredentials::Verifiers,
+            _ => AcceptedCredentials::Any,
+        };
+        RouteFacts { family, credentials, kind }
     }
 
     /// Returns the query parameters that a declared route knows; `None` accepts any.

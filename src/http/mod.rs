@@ -73,7 +73,11 @@ pub fn local_verifier_router(app: &App) -> Router {
     let ApiDescription { router, table, .. } = openapi::describe(verification::routes().into());
     let routes = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found);
     let routes = routes.layer(from_fn_with_state(app.clone(), auth::identify));
-    with_middleware(app, table, routes.layer(Extension(LocalVerifier)))
+    let state = MiddlewareState::without_cors(app, table);
+    routes
+        .layer(Extension(LocalVerifier))
+        .layer(from_fn_with_state(state, handle_request))
+        .with_state(app.clone())
 }
 
 /// Adds the middleware that every request passes.

@@ -32,6 +32,9 @@ pub struct KeyFormat {
 }
 
 impl KeyFormat {
+    /// The prefixes of the tokens of sessions and of mailed links, and of refresh tokens.
+    pub const INTERNAL_PREFIXES: [&str; 3] = ["tnt_session_", "tnt_link_", "tnt_refresh_"];
+
     /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
     /// digits and underscores, then an underscore.
     ///
@@ -62,19 +65,19 @@ impl KeyFormat {
     /// Returns the format of session tokens, which cookies contain.
     #[must_use]
     pub fn session_token() -> Self {
-        Self { prefix: "tnt_session_".to_owned() }
+        Self { prefix: Self::INTERNAL_PREFIXES[0].to_owned() }
     }
 
     /// Returns the format of the tokens of mailed links.
     #[must_use]
     pub fn link_token() -> Self {
-        Self { prefix: "tnt_link_".to_owned() }
+        Self { prefix: Self::INTERNAL_PREFIXES[1].to_owned() }
     }
 
     /// Returns the format of refresh tokens. Only Tenantry parses them, so it cannot be configured.
     #[must_use]
     pub fn refresh_token() -> Self {
-        Self { prefix: "tnt_refresh_".to_owned() }
+        Self { prefix: Self::INTERNAL_PREFIXES[2].to_owned() }
     }
 
     /// Returns whether `text` is a session token, a link token or a refresh token, which only

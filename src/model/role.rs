@@ -4,7 +4,7 @@
 //! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need only the scope,
 //! except to change owners.
 
-use crate::model::scope::BuiltInScope;
+use crate::model::scope::{BuiltInScope, Scope};
 
 /// The role of a membership, from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,16 @@ impl Role {
     pub fn required_for(scope: BuiltInScope) -> Self {
         let permission = PERMISSIONS.iter().find(|it| it.scopes.contains(&scope));
         permission.map_or(Self::Owner, Permission::minimum_role)
+    }
+}
+
+impl Role {
+    /// Returns whether the role permits what `scope` names, as far as that is a matter of roles: a
+    /// scope of the operator's own product is permitted to every role.
+    #[must_use]
+    pub fn permits(self, scope: &Scope) -> bool {
+        let built_in = BuiltInScope::ALL.iter().filter(|it| scope.covers(it.as_str()));
+        built_in.into_iter().all(|it| self >= Self::required_for(*it))
     }
 }
 

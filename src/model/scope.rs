@@ -85,7 +85,8 @@ impl Scope {
     }
 
     /// Returns whether this scope covers `other`.
-    fn covers(&self, other: &str) -> bool {
+    #[must_use]
+    pub fn covers(&self, other: &str) -> bool {
         let (this, subject) = (self.0.as_str(), other.split(':').next());
         this == "*"
             || this == other
@@ -137,7 +138,9 @@ impl ScopeSet {
         missing.map(ToString::to_string).collect()
     }
 
-    fn covers(&self, scope: &str) -> bool {
+    /// Returns whether a scope of this set covers `scope`.
+    #[must_use]
+    pub fn covers(&self, scope: &str) -> bool {
         self.0.iter().any(|own| own.covers(scope))
     }
 

@@ -8,6 +8,7 @@ use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::metadata::Metadata;
 use crate::model::plan::Plan;
+use crate::model::role::Role;
 use crate::model::scope::{Scope, ScopeSet};
 
 /// What a check found.
@@ -132,19 +133,24 @@ impl RequiredScopes {
         if lists.len() > max || lists.iter().any(|list| list.len() > max) {
             return Err(format!("must be at most {max} lists of at most {max} scopes").into());
         }
-        // An empty list would be fulfilled by every credential.
-        if lists.iter().any(Vec::is_empty) {
-            return Err("must not contain an empty list".into());
+        // Every credential would fulfill an empty list.
+        if lists.is_empty() || lists.iter().any(Vec::is_empty) {
+            return Err("must not be or contain an empty list".into());
         }
         let parse = |list: &Vec<String>| list.iter().map(|word| Scope::parse(word)).collect();
         lists.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns the scopes that `own` lacks: those of the list of which it lacks the fewest. Empty if
-    /// it has all scopes of a list.
+    /// Returns the scopes that a credential lacks, of the list of which it lacks the fewest: those
+    /// that its own scopes do not cover, and those that its account's `role` does not permit. Empty
+    /// if it has all scopes of a list.
     #[must_use]
-    pub fn missing_from(&self, own: &ScopeSet) -> Vec<String> {
-        let missing = self.0.iter().map(|list| own.missing(list));
+    pub fn missing_from(&self, own: &ScopeSet, role: Option<Role>) -> Vec<String> {
+        let is_permitted = |scope: &Scope| role.is_none_or(|role| role.permits(scope));
+        let missing = self.0.iter().map(|list| {
+            let lacking = |scope: &&Scope| !own.covers(scope.as_str()) || !is_permitted(scope);
+            list.iter().filter(lacking).map(ToString::to_string).collect::<Vec<_>>()
+        });
         missing.min_by_key(Vec::len).unwrap_or_default()
     }
 }
@@ -196,6 +202,8 @@ pub struct KnownCredential {
     pub organization: Option<CredentialOrganization>,
     /// The account that it acts for; `None` for an organization's key.
     pub account: Option<CredentialAccount>,
+    /// The account's role in the organization; `None` for an organization's key.
+    pub role: Option<Role>,
     /// Why it is not valid; `None` if it is.
     pub defect: Option<VerificationCode>,
 }
@@ -243,11 +251,11 @@ mod tests {
     fn all_scopes_of_any_list_are_sufficient_and_the_shortest_lack_is_reported() {
         let required =
             required(&[&["docs:read"], &["docs:write", "admin:all"]]).expect("valid lists");
-        assert!(required.missing_from(&own(&["docs:read"])).is_empty());
-        assert!(required.missing_from(&own(&["docs:*"])).is_empty());
-        assert!(required.missing_from(&own(&["docs:write", "admin:all"])).is_empty());
-        assert_eq!(required.missing_from(&own(&["docs:write"])), ["docs:read"]);
-        assert_eq!(RequiredScopes::default().missing_from(&own(&[])), [""; 0]);
+        assert!(required.missing_from(&own(&["docs:read"]), None).is_empty());
+        assert!(required.missing_from(&own(&["docs:*"]), None).is_empty());
+        assert!(required.missing_from(&own(&["docs:write", "admin:all"]), None).is_empty());
+        assert_eq!(required.missing_from(&own(&["docs:write"]), None), ["docs:read"]);
+        assert_eq!(RequiredScopes::default().missing_from(&own(&[]), None), [""; 0]);
     }
 
     #[test]
@@ -256,6 +264,20 @@ mod tests {
         assert!(required(&[&["docs"]]).is_err());
         assert!(required(&[&["docs:read"; 17]]).is_err());
         assert!(required(&[&["docs:read"] as &[&str]; 17]).is_err());
-        assert_eq!(required(&[]), Ok(RequiredScopes::default()));
+        assert!(required(&[]).is_err());
+    }
+
+    #[test]
+    fn a_built_in_scope_also_requires_its_role_and_the_operator_s_scopes_require_none() {
+        let all = own(&["*"]);
+        let missing = |scope: &str, role| {
+            required(&[&[scope]]).expect("a list").missing_from(&all, Some(role))
+        };
+        assert_eq!(missing("members:write", Role::Member), ["members:write"]);
+        assert_eq!(missing("members:write", Role::Admin), [""; 0]);
+        assert_eq!(missing("members:*", Role::Member), ["members:*"]);
+        assert_eq!(missing("*", Role::Admin), ["*"]);
+        assert_eq!(missing("projects:write", Role::Member), [""; 0]);
+        assert_eq!(missing("docs:write", Role::Member), [""; 0]);
     }
 }

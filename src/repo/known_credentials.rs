@@ -15,6 +15,7 @@ use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::metadata::Metadata;
 use crate::model::plan::Plan;
+use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 use crate::model::verification::{
@@ -41,6 +42,7 @@ struct Row {
     allowed_origins: Option<Vec<String>>,
     account_id: Option<Uuid>,
     email: Option<String>,
+    role: Option<String>,
 }
 
 impl Row {
@@ -78,6 +80,7 @@ impl Row {
             expires_at: self.expires_at,
             organization,
             account,
+            role: self.role.as_deref().and_then(Role::parse),
             defect: self.defect.as_deref().map(parse_defect),
         };
         Some((digest, credential))
@@ -113,7 +116,7 @@ pub async fn find_keys(
                   o.name as "organization_name?", o.plan as "plan?",
                   o.suspended_at is not null and o.deleted_at is null as is_suspended,
                   o.allowed_origins as "allowed_origins?",
-                  null::uuid as account_id, null as email
+                  null::uuid as account_id, null as email, null as role
            from api_keys k
            join organizations o on o.id = k.organization_id
            where k.digest = any($1)"#,
@@ -125,8 +128,8 @@ pub async fn find_keys(
     Ok(found.collect())
 }
 
-/// Returns the personal access tokens with these digests. A token acts in the organization that it
-/// is pinned to; once that membership has ended, it is not valid.
+/// Returns the personal access tokens with these digests. A token acts from the membership that it
+/// is pinned to, or else from that in the account's home organization; without it, it is not valid.
 pub async fn find_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
@@ -139,16 +142,17 @@ pub async fn find_tokens(
                   case when t.revoked_at is not null then 'revoked'
                        when t.expires_at <= now() then 'expired'
                        when not a.is_active or a.deleted_at is not null then 'owner_disabled'
-                       when t.pinned_to is not null and o.id is null then 'owner_disabled'
-                  end as defect,
+                       when o.id is null then 'owner_disabled' end as defect,
                   o.id as "organization_id?", o.handle as "organization_handle?",
                   o.name as "organization_name?", o.plan as "plan?",
                   o.suspended_at is not null as is_suspended, null::text[] as allowed_origins,
-                  a.id as "account_id?", a.email as "email?"
+                  a.id as "account_id?", a.email as "email?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
-           left join users u on u.id = t.pinned_seat and u.organization_id = t.pinned_to
-                            and u.removed_at is null
+           left join users u on u.removed_at is null and
+               case when t.pinned_to is null
+                    then u.account_id = a.id and u.organization_id = a.home_organization_id
+                    else u.id = t.pinned_seat and u.organization_id = t.pinned_to end
            left join organizations o on o.id = u.organization_id and o.deleted_at is null
            where t.digest = any($1)"#,
         &digests,

@@ -46,6 +46,12 @@ pub(super) fn track_body(body: Incoming, timer: &Arc<ConnectionTimer>) -> (Body,
 }
 
 impl BodyTracker {
+    /// Returns whether the handler read the body to its end. Does not wait for the rest.
+    pub(super) fn has_ended(&self) -> bool {
+        let unread = |slot: &Slot| slot.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.0.as_ref().is_none_or(|(slot, _)| !unread(slot))
+    }
+
     /// Drains the rest of the body within the bounds above. Returns whether the body has ended.
     pub(super) async fn drain_rest(self, expects_continue: bool) -> bool {
         let Some((slot, timer)) = self.0 else { return true };

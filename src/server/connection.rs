@@ -123,7 +123,9 @@ impl ConnectionServer {
         let mut request = Request::from_parts(parts, body);
         request.extensions_mut().insert(ConnectInfo(peer));
         let mut response = self.router.clone().call(request).await?;
-        let body_has_ended = tracker.drain_rest(expects_continue).await;
+        let closes = response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        let body_has_ended =
+            if closes { tracker.has_ended() } else { tracker.drain_rest(expects_continue).await };
         if !body_has_ended {
             timer.set_unread();
         }

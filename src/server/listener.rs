@@ -17,8 +17,8 @@ pub trait Listener: Send + 'static {
     /// Those of `accept(2)`.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 
-    /// Closes the socket and returns the connections in the kernel's backlog. The kernel would reset
-    /// them, and lose the requests that may have been sent on them.
+    /// Closes the socket and returns the connections in the kernel's backlog. The kernel would
+    /// reset them, and lose the requests that may have been sent on them.
     fn into_backlog(self) -> Vec<(Self::Stream, SocketAddr)>;
 }
 

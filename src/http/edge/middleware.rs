@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
@@ -33,13 +34,26 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The middleware's state; cheap to clone.
 #[derive(Clone)]
-pub struct MiddlewareState(Arc<(App, RouteTable)>);
+pub struct MiddlewareState(Arc<Shared>);
+
+struct Shared {
+    app: App,
+    table: RouteTable,
+    has_cors: bool,
+}
 
 impl MiddlewareState {
     /// Returns the state of a server with these routes.
     #[must_use]
     pub fn new(app: &App, table: RouteTable) -> Self {
-        Self(Arc::new((app.clone(), table)))
+        Self(Arc::new(Shared { app: app.clone(), table, has_cors: true }))
+    }
+
+    /// Returns the state of a server for proxies, which pass on the requests of browsers: it has no
+    /// preflights of its own to respond to.
+    #[must_use]
+    pub fn without_cors(app: &App, table: RouteTable) -> Self {
+        Self(Arc::new(Shared { app: app.clone(), table, has_cors: false }))
     }
 }
 
@@ -52,7 +66,7 @@ pub async fn handle_request(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (app, table) = &*shared;
+    let Shared { app, table, has_cors } = &*shared;
     let context = RequestContext::new(&request, app, table);
     let span = tracing::info_span!(
         "request",
@@ -71,10 +85,12 @@ pub async fn handle_request(
     if let Some(known) = table.known_parameters(&context.route, request.method()) {
         known.record_unknown(&mut request);
     }
+    // A check for a proxy is answered at the end of the headers, whatever body they announce.
+    let leaves_body = context.facts.kind.is_for_proxies && !request.body().is_end_stream();
     let response = async {
         // The origin and the method in a check are those of another request.
         let is_check = context.facts.family == Family::Verification;
-        if context.origin.is_some() && !is_check {
+        if *has_cors && context.origin.is_some() && !is_check {
             let run = |request| run_with_timeout(app, request, next);
             cors::handle(app, &context, request, run).await
         } else {
@@ -91,6 +107,10 @@ pub async fn handle_request(
         response = with_headers_of(&response, render(error, &context));
     }
     add_headers(&mut response, &context, app);
+    if leaves_body {
+        // The server does not wait for the body then.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     access_log.finish(response.status().as_u16(), error.as_deref());
     response
 }

@@ -24,6 +24,9 @@ use crate::error::{Error, ErrorKind};
 use crate::http::edge::context::RequestContext;
 use crate::http::family::Family;
 
+/// How a client is to authenticate (RFC 9110 §11.6.1).
+const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
+
 /// Renders an error in the shape of the request's family.
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
@@ -45,7 +48,6 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
 /// Returns the headers of an error in every family: `WWW-Authenticate` (RFC 9110 §11.6.1) and
 /// `Retry-After`.
 fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    const CHALLENGE: HeaderValue = HeaderValue::from_static(r#"Bearer realm="tenantry""#);
     let challenge = matches!(error.kind(), ErrorKind::Unauthenticated(_))
         .then_some((header::WWW_AUTHENTICATE, CHALLENGE));
     let seconds = error.retry_after_seconds();

@@ -2,7 +2,7 @@
 //! proxy gets a status that it passes on; nginx, which understands few, gets the true one in a
 //! header.
 
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 pub use super::organization::{
@@ -10,7 +10,7 @@ pub use super::organization::{
 };
 use crate::error::Error;
 use crate::http::edge::context::RequestContext;
-use crate::http::render::organization;
+use crate::http::render::{CHALLENGE, organization};
 
 /// The header with the true status of an answer to a proxy.
 pub const STATUS: HeaderName = HeaderName::from_static("x-tenantry-status");
@@ -19,22 +19,18 @@ pub const STATUS: HeaderName = HeaderName::from_static("x-tenantry-status");
 #[must_use]
 pub fn render(error: &Error, context: &RequestContext) -> Response {
     let mut response = organization::render(error, context);
-    let route = context.route.as_str();
-    if !is_proxy_route(route) {
+    if !context.facts.kind.is_for_proxies {
         return response;
     }
     let status = response.status();
     response.headers_mut().insert(STATUS, HeaderValue::from(status.as_u16()));
-    if route == "/v1/verify/nginx" {
+    if context.route == "/v1/verify/nginx" {
         *response.status_mut() = status_for_nginx(status);
+        if response.status() == StatusCode::UNAUTHORIZED {
+            response.headers_mut().entry(header::WWW_AUTHENTICATE).or_insert(CHALLENGE);
+        }
     }
     response
-}
-
-fn is_proxy_route(route: &str) -> bool {
-    ["/v1/verify/forward", "/v1/verify/nginx", "/v1/verify/envoy"].iter().any(|proxy| {
-        route.strip_prefix(proxy).is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
-    })
 }
 
 /// `auth_request` of nginx passes 401 and 403 on, and makes an error of its own of any other status
@@ -58,16 +54,6 @@ mod tests {
         {
             let status = StatusCode::from_u16(status).expect("a status");
             assert_eq!(status_for_nginx(status).as_u16(), expected, "{status}");
-        }
-    }
-
-    #[test]
-    fn proxy_routes_are_told_apart_from_json_routes() {
-        for route in ["/v1/verify/forward", "/v1/verify/envoy", "/v1/verify/envoy/{*path}"] {
-            assert!(is_proxy_route(route), "{route}");
-        }
-        for route in ["/v1/verify", "/v1/verify/batch", "-"] {
-            assert!(!is_proxy_route(route), "{route}");
         }
     }
 }

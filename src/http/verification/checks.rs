@@ -13,6 +13,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::render::verification::{
     BadRequest, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
+use crate::http::verification::check_audit_context;
 use crate::http::verification::verifier::JsonVerifier;
 use crate::http::verification::wire::{
     Verification, VerificationList, VerifyBatchRequest, VerifyRequest,
@@ -60,7 +61,7 @@ async fn check_one(
     request: VerifyRequest,
 ) -> Result<Verification> {
     let (key, request) = request.into_check();
-    let audit = context.audit_context();
+    let audit = check_audit_context(context);
     let verdict = check(app, verifier, &key, &request, &audit).await?;
     Ok(Verification::new(verdict, &context.id))
 }

@@ -16,11 +16,11 @@ use crate::http::edge::context::{RequestContext, last_forwarded_address};
 use crate::http::render::verification::{
     BadRequest, Forbidden, NotFound, STATUS, Unauthorized, Unavailable,
 };
+use crate::http::verification::check_audit_context;
 use crate::http::verification::requirements::{
     CheckHeaders, CheckParameters, Requirements, from_headers, from_query,
 };
 use crate::http::verification::verifier::ProxyVerifier;
-use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
 use crate::model::verification::{VerdictClass, VerificationCode};
 
@@ -44,8 +44,6 @@ const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const NO_VALUE: HeaderValue = HeaderValue::from_static("-");
 /// The maximum length of the list of scopes in a header, in bytes.
 const MAX_SCOPES_BYTES: usize = 1024;
-/// The maximum length of a path in the list of rejections, in characters.
-const MAX_PATH_CHARS: usize = 256;
 
 /// Check the credential of a client's request, for Caddy, Traefik and other proxies.
 ///
@@ -132,9 +130,9 @@ async fn respond(
         client_address: last_forwarded_address(headers),
         client_origin: context.origin.clone(),
         is_dry_run: false,
-        method_and_path: checked_request(app, headers, required.resource),
+        method_and_path: client_request(headers, required.resource),
     };
-    let audit = context.audit_context();
+    let audit = check_audit_context(context);
     let key = Secret::new(text.to_owned());
     let verdict = check(app, verifier, &key, &request, &audit).await?;
     for decision in &verdict.limits {
@@ -147,13 +145,15 @@ async fn respond(
 }
 
 /// Rejects headers whose names a backend may take for Tenantry's or a credential's: many replace
-/// `_` and `.` by `-`, and proxies pass such names on.
+/// `_`, `.` and others by `-`, and proxies pass such names on.
 fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
     let is_ambiguous = |name: &HeaderName| {
-        if !name.as_str().contains(['_', '.']) {
+        let is_plain = |it: u8| it.is_ascii_alphanumeric() || it == b'-';
+        if name.as_str().bytes().all(is_plain) {
             return false;
         }
-        let folded = name.as_str().replace(['_', '.'], "-");
+        let fold = |it: char| if it.is_ascii_alphanumeric() { it } else { '-' };
+        let folded: String = name.as_str().chars().map(fold).collect();
         folded.starts_with("x-tenantry-")
             || ["x-api-key", "authorization", "ratelimit", "ratelimit-policy"].contains(&&*folded)
     };
@@ -167,25 +167,14 @@ fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// Returns the method and path of the client's request, for the list of rejections. A segment of
-/// the path that may be a credential is replaced by `…`.
-fn checked_request(app: &App, headers: &HeaderMap, resource: Option<String>) -> (String, String) {
+/// Returns the method and path of the client's request, for the list of rejections.
+fn client_request(headers: &HeaderMap, resource: Option<String>) -> (String, String) {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let is_method =
         |text: &&str| text.len() <= 16 && text.bytes().all(|it| it.is_ascii_uppercase());
     let method = header(FORWARDED_METHOD).filter(is_method).unwrap_or("-").to_owned();
-    if let Some(resource) = resource {
-        return (method, resource.chars().take(MAX_PATH_CHARS).collect());
-    }
     let path = header(FORWARDED_URI).and_then(|uri| uri.split(['?', '#']).next()).unwrap_or("-");
-    let formats = [&app.config.keys.format, &app.config.accounts.token_format];
-    let is_secret = |segment: &str| {
-        formats.iter().any(|format| format.matches(segment))
-            || KeyFormat::is_internal_token(segment)
-    };
-    let redact = |segment| if is_secret(segment) { "…" } else { segment };
-    let path: String = path.split('/').map(redact).collect::<Vec<_>>().join("/");
-    (method, path.chars().take(MAX_PATH_CHARS).collect())
+    (method, resource.unwrap_or_else(|| path.to_owned()))
 }
 
 /// Returns the 200 response for a valid credential.

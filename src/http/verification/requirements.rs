@@ -78,11 +78,13 @@ pub fn from_query(uri: &Uri) -> Result<Requirements> {
             _ => reject(&name, "is not a query parameter of this route".into()),
         }
     }
-    match parse_scope_lists(lists.iter().map(String::as_str)) {
-        Ok(scopes) => required.scopes = scopes,
-        Err(why) => reject("scope", why),
+    if !lists.is_empty() {
+        match parse_scope_lists(lists.iter().map(String::as_str)) {
+            Ok(scopes) => required.scopes = scopes,
+            Err(why) => reject("scope", why),
+        }
     }
-    if issues.is_empty() { Ok(required) } else { Err(misconfigured(issues)) }
+    if issues.is_empty() { Ok(required) } else { Err(misconfigured(&issues)) }
 }
 
 /// Reads the headers that Envoy adds to a check. A repeated one could be the client's.
@@ -112,11 +114,17 @@ pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
             required.resource = Some(text.to_owned());
         }
     }
-    if issues.is_empty() { Ok(required) } else { Err(misconfigured(issues)) }
+    if issues.is_empty() { Ok(required) } else { Err(misconfigured(&issues)) }
 }
 
-fn misconfigured(issues: Vec<Issue>) -> Error {
-    Error::malformed("The proxy's check is configured incorrectly").with_issues(issues)
+/// Logs the problems for the operator. To the proxy's client the check is unavailable: its own
+/// request is not wrong.
+fn misconfigured(issues: &[Issue]) -> Error {
+    for issue in issues {
+        let name = issue.path.join(".");
+        tracing::error!(name, problem = %issue.message, "a proxy's check is misconfigured");
+    }
+    Error::unavailable("the proxy's check is misconfigured")
 }
 
 fn parse_scope_lists<'a>(

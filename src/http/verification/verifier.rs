@@ -42,10 +42,14 @@ impl FromRequestParts<App> for ProxyVerifier {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER);
         let verifier = identify(parts, app, secret.as_deref()).await;
-        // A mistake of the proxy must not look like one of its client.
-        verifier.map(Self).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => error,
-            _ => Error::unavailable("the proxy presents no valid verifier"),
+        // A mistake of the proxy must not look like one of its client, who learns nothing of it.
+        let context = RequestContext::from_extensions(&parts.extensions)?;
+        verifier.map(Self).map_err(|error| {
+            if *error.kind() == ErrorKind::NotFound {
+                return error;
+            }
+            let _ = context.take_rate_limit_decisions();
+            Error::unavailable("the proxy presents no valid verifier")
         })
     }
 }

@@ -20,8 +20,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the server of `url`, in this mode, with more lines of configuration; `None`
-    /// if the test is skipped because `PgBouncer` is missing.
+    /// Starts one before the server of `url`, in this mode, with more lines of configuration.
+    /// `None` if the test is skipped because `PgBouncer` is missing.
     pub fn start(url: &str, mode: &str, lines: &str) -> Option<Self> {
         let program = find_program("pgbouncer")?;
         let options = PgConnectOptions::from_str(url).unwrap();

@@ -103,6 +103,13 @@ async fn unknown_keys_are_counted_for_the_client_and_shut_out_no_valid_key() {
                     assert_eq!(code(app, "garbage", from(client)).await, expected, "{client}");
                 }
             }
+            // A key that was valid once counts as one that never was.
+            let revoked = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
+            let path = format!("/v1/organization/api-keys/{}", revoked.key_id);
+            app.key(&acme.api_key).delete(&path).await.assert_status(200);
+            for expected in ["key_revoked", "key_revoked", "key_revoked", "rate_limited"] {
+                assert_eq!(code(app, &revoked.api_key, from("203.0.113.4")).await, expected);
+            }
             // A verifier that reports no client has a bucket of its own.
             for expected in ["key_malformed", "key_malformed", "key_malformed", "rate_limited"] {
                 assert_eq!(code(app, "garbage", json!({})).await, expected);

@@ -1,6 +1,8 @@
 //! `VERIFY_ADDR`: a listener for proxies that can present no secret.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use crate::support::server::{WorkDir, curl};
 
@@ -23,6 +25,9 @@ fn the_listener_serves_the_routes_for_verifiers_and_nothing_else() {
     let verdict = ask(&[&json[..], &["http://tenantry/v1/verify"]].concat());
     assert_eq!(verdict.status, 200, "{}", verdict.body);
     assert_eq!(verdict.body["code"], "valid", "{}", verdict.body);
+    // A preflight is the backend's to answer.
+    let origin = ["-X", "OPTIONS", "-H", "Origin: https://app.example.com"];
+    assert_eq!(ask(&[&origin[..], &["http://tenantry/other"]].concat()).status, 404);
     for path in ["/me", "/signup", "/health/live", "/docs", "/v1/organization/me"] {
         let url = format!("http://tenantry{path}");
         assert_eq!(ask(&["-H", &header, &url]).status, 404, "{path}");
@@ -31,6 +36,14 @@ fn the_listener_serves_the_routes_for_verifiers_and_nothing_else() {
     let url = server.url("/v1/verify/forward");
     assert_eq!(curl(&["-H", &header, &url]).status, 503);
     assert!(server.signal_and_wait("TERM").success());
+    // A socket that a process listens on is not replaced.
+    fs::remove_file(&socket).unwrap();
+    let other = UnixListener::bind(&socket).unwrap();
+    let mut command = dir.command(&[("VERIFY_ADDR", &setting)]);
+    let output = command.arg("serve").output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("VERIFY_ADDR"), "{output:?}");
+    drop(other);
     // The next server replaces the socket that is left.
     assert!(socket.exists());
     let server = dir.start(&[("VERIFY_ADDR", &setting)]);

@@ -93,7 +93,7 @@ fn start_backend() -> String {
 
 fn answer(mut stream: TcpStream) {
     let mut received = Vec::new();
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 8_192];
     let end_of_head = loop {
         let read = stream.read(&mut buffer).unwrap_or(0);
         received.extend_from_slice(&buffer[..read]);

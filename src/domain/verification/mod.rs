@@ -5,6 +5,8 @@
 //! address and origin, scopes, and finally the quota and the rate limit. A rejected check counts
 //! against neither.
 
+mod record;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,25 +15,20 @@ use chrono::{DateTime, Utc};
 use metrics::counter;
 use tokio::time::timeout;
 
+use self::record::record;
 use crate::app::App;
-use crate::app::meter::CheckOutcome;
 use crate::app::rate_limits::RateLimitDecision;
-use crate::app::rejections::RejectedCredential;
 use crate::app::verification_lookup::VerificationQuery;
 use crate::config::verification::LOCAL;
 use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
-use crate::model::caller::{KeyRejectionReason, RejectedKey};
-use crate::model::ids::RejectionId;
 use crate::model::origin::is_origin_allowed;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
-use crate::model::rejection::Rejection;
 use crate::model::secret::Secret;
 use crate::model::usage::Period;
 use crate::model::verification::{
-    CredentialKind, CredentialOrganization, KnownCredential, RequiredScopes, VerdictClass,
-    VerificationCode,
+    CredentialOrganization, KnownCredential, RequiredScopes, VerdictClass, VerificationCode,
 };
 
 /// A verifier of credentials: an API or a proxy of the operator.
@@ -62,7 +59,7 @@ impl Verifier {
 pub struct CheckRequest {
     /// The scopes that it requires.
     pub scopes: RequiredScopes,
-    /// How many requests of the monthly quota the method_and_path request costs.
+    /// How many requests of the monthly quota the client's request costs.
     pub cost: u32,
     /// The client's address as the verifier reports it.
     pub client_address: Option<IpAddr>,
@@ -70,7 +67,7 @@ pub struct CheckRequest {
     pub client_origin: Option<String>,
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
-    /// The method and the path of the method_and_path request, for the list of rejections.
+    /// The method and the path of the client's request, for the list of rejections.
     pub method_and_path: (String, String),
 }
 
@@ -133,45 +130,55 @@ async fn evaluate(
     audit: &AuditContext,
 ) -> Result<Verdict> {
     let text = key.expose();
-    let Some((kind, candidates)) = possible_digests(app, text) else {
-        return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyMalformed));
-    };
-    let query = VerificationQuery { kind, candidates };
-    let lookup = app.verification_lookup.query(query);
-    let found = timeout(app.config.verification.timeout, lookup).await;
-    let Some(credential) = found.map_err(Error::unavailable)?? else {
-        return Ok(reject_unknown(app, verifier, request, VerificationCode::KeyUnknown));
-    };
-    let verdict = decide(app, credential, request, audit.at);
-    if let (VerificationCode::Valid, Some(credential)) = (verdict.code, &verdict.credential) {
-        let owner = match (&credential.organization, &credential.account) {
-            (_, Some(account)) => Some(CredentialOwner::Account(account.id)),
-            (Some(organization), None) => Some(CredentialOwner::Organization(organization.id)),
-            (None, None) => None,
-        };
-        if let Some(owner) = owner {
-            let stored = (credential.prefix.as_str(), credential.pepper_id.as_str());
-            rehash(app, (owner, credential.id), stored, text).await;
+    let credential = match possible_digests(app, text) {
+        Some((kind, candidates)) => {
+            let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
+            let found = timeout(app.config.verification.timeout, lookup).await;
+            found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown)
         }
+        None => Err(VerificationCode::KeyMalformed),
+    };
+    // Nothing is awaited from here on: a verifier that closes its connection cannot leave a check
+    // half counted.
+    let mut verdict = match credential {
+        Ok(credential) => decide(app, credential, request, audit.at),
+        Err(code) => Verdict::new(code, None),
+    };
+    if request.is_dry_run {
+        return Ok(verdict);
     }
-    if !request.is_dry_run {
-        record(app, verifier, request, &verdict, audit);
+    if verdict.code.class() == VerdictClass::Unauthenticated {
+        count_invalid(app, verifier, request, &mut verdict);
+    }
+    record(app, verifier, (key, request), &verdict, audit);
+    if verdict.code == VerificationCode::Valid {
+        rehash_later(app, key, verdict.credential.as_ref());
     }
     Ok(verdict)
 }
 
-/// Counts an unknown credential against the rate limit of the client's address, or of the verifier
-/// if it reports no address. Valid credentials are not affected.
-fn reject_unknown(
-    app: &App,
-    verifier: &Verifier,
-    request: &CheckRequest,
-    code: VerificationCode,
-) -> Verdict {
-    let mut verdict = Verdict::new(code, None);
-    if request.is_dry_run {
-        return verdict;
-    }
+/// Rehashes a valid credential that is stored under an old pepper. The check does not wait for it.
+fn rehash_later(app: &App, key: &Secret, credential: Option<&KnownCredential>) {
+    let Some(credential) = credential.filter(|it| it.pepper_id != app.peppers.newest_id()) else {
+        return;
+    };
+    let owner = match (&credential.organization, &credential.account) {
+        (_, Some(account)) => CredentialOwner::Account(account.id),
+        (Some(organization), None) => CredentialOwner::Organization(organization.id),
+        (None, None) => return,
+    };
+    let (app, text) = (app.clone(), Secret::new(key.expose().to_owned()));
+    let (id, prefix, pepper_id) =
+        (credential.id, credential.prefix.clone(), credential.pepper_id.clone());
+    tokio::spawn(async move {
+        rehash(&app, (owner, id), (&prefix, &pepper_id), text.expose()).await;
+    });
+}
+
+/// Counts an invalid credential against the rate limit of the client's address, or of the verifier
+/// if it reports no address. All invalid credentials count, known or not, so that the limit does
+/// not reveal which of them were once valid. Valid credentials are not affected.
+fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest, verdict: &mut Verdict) {
     let subject = match request.client_address {
         Some(address) => LimitSubject::from_address(Some(address)),
         None => app.peppers.subject("verifier", verifier.name()),
@@ -182,10 +189,9 @@ fn reject_unknown(
         verdict.code = VerificationCode::RateLimited;
         verdict.retry_after = Some(wait);
     }
-    verdict
 }
 
-/// Returns the verdict on a known credential, method_and_path in the order of VERIFY §4.
+/// Returns the verdict on a known credential, checked in the order of VERIFY §4.
 fn decide(
     app: &App,
     credential: KnownCredential,
@@ -202,7 +208,7 @@ fn decide(
     if let Some(code) = code {
         return Verdict::new(code, Some(credential));
     }
-    let missing_scopes = request.scopes.missing_from(&credential.scopes);
+    let missing_scopes = request.scopes.missing_from(&credential.scopes, credential.role);
     if !missing_scopes.is_empty() {
         let verdict = Verdict::new(VerificationCode::ScopeMissing, Some(credential));
         return Verdict { missing_scopes, ..verdict };
@@ -267,107 +273,5 @@ fn count_against_limits(
     if let Some(wait) = decision.and_then(|decision| decision.outcome.retry_after) {
         verdict.code = VerificationCode::RateLimited;
         verdict.retry_after = Some(wait);
-    }
-}
-
-/// Counts a check of a known credential, and records a rejection for its organization.
-fn record(
-    app: &App,
-    verifier: &Verifier,
-    request: &CheckRequest,
-    verdict: &Verdict,
-    audit: &AuditContext,
-) {
-    let Some(credential) = &verdict.credential else { return };
-    let organization = credential.organization.as_ref();
-    let class = verdict.code.class();
-    if class != VerdictClass::Unauthenticated {
-        let was_admitted =
-            verdict.quota.is_some() && verdict.code != VerificationCode::QuotaExceeded;
-        let cost = u64::from(request.cost);
-        app.meter.count_check(
-            (credential.id, credential.kind == CredentialKind::PersonalToken),
-            organization.map(|organization| organization.id),
-            CheckOutcome {
-                admitted: if was_admitted { cost } else { 0 },
-                counted: if class == VerdictClass::Valid { cost } else { 0 },
-                is_rejected: class != VerdictClass::Valid,
-            },
-            audit.at,
-        );
-    }
-    let Some(organization) = organization.filter(|_| class != VerdictClass::Valid) else { return };
-    let (method, path) = request.method_and_path.clone();
-    app.rejections.record_request(organization.id, || Rejection {
-        id: RejectionId::new(audit.at, &*app.entropy),
-        key_display_id: Some(credential.display_id.clone()),
-        method,
-        path,
-        status: status_of(class),
-        code: verdict.code.as_str().to_owned(),
-        detail: detail(verifier, verdict),
-        address: request.client_address.map(|address| address.to_string()),
-        request_id: audit.request_id.clone(),
-        created_at: audit.at,
-    });
-    let reason = rejection_reason(verdict.code);
-    if let (CredentialKind::ApiKey, Some(reason)) = (credential.kind, reason) {
-        let rejected = RejectedKey {
-            organization: organization.id,
-            key: credential.id,
-            key_display_id: credential.display_id.clone(),
-            reason,
-        };
-        app.rejections.record_credential(RejectedCredential::Key(rejected), || AuditContext {
-            status: Some(status_of(class)),
-            address: request.client_address,
-            ..audit.clone()
-        });
-    }
-}
-
-/// Returns the status that a proxy's client gets for a verdict of this class.
-const fn status_of(class: VerdictClass) -> u16 {
-    match class {
-        VerdictClass::Valid => 200,
-        VerdictClass::Malformed => 400,
-        VerdictClass::Unauthenticated => 401,
-        VerdictClass::Forbidden => 403,
-        VerdictClass::Exhausted => 429,
-    }
-}
-
-fn detail(verifier: &Verifier, verdict: &Verdict) -> String {
-    let verifier = verifier.name();
-    if verdict.missing_scopes.is_empty() {
-        return format!("Rejected in a check by the verifier {verifier}");
-    }
-    let mut missing = verdict.missing_scopes.join(", ");
-    missing.truncate(200);
-    format!("Rejected in a check by the verifier {verifier}: lacks the scopes {missing}")
-}
-
-/// Returns the reason in the audit log; `None` if the rejection is not recorded there.
-const fn rejection_reason(code: VerificationCode) -> Option<KeyRejectionReason> {
-    match code {
-        VerificationCode::KeyRevoked => Some(KeyRejectionReason::Revoked),
-        VerificationCode::KeyExpired | VerificationCode::KeyRotated => {
-            Some(KeyRejectionReason::Expired)
-        }
-        VerificationCode::KeyDisabled => Some(KeyRejectionReason::Disabled),
-        VerificationCode::AddressNotAllowed | VerificationCode::AddressUnknown => {
-            Some(KeyRejectionReason::Address)
-        }
-        VerificationCode::OriginNotAllowed => Some(KeyRejectionReason::Origin),
-        VerificationCode::Valid
-        | VerificationCode::KeyMissing
-        | VerificationCode::CredentialsConflict
-        | VerificationCode::KeyMalformed
-        | VerificationCode::KeyUnknown
-        | VerificationCode::OwnerDisabled
-        | VerificationCode::OrganizationSuspended
-        | VerificationCode::ScopeMissing
-        | VerificationCode::RateLimited
-        | VerificationCode::QuotaExceeded => None,
     }
 }
