@@ -1,7 +1,6 @@
-//! Checks the API keys of your customers with Tenantry, for axum 0.8. Needs reqwest 0.13 (0.12.23 works too), serde_json
-//! and tokio with `time`.
+//! Checks the API keys of your customers with Tenantry, for axum 0.8. Needs reqwest 0.13, serde_json, tokio with `time`.
 //!
-//!     let tenantry = Tenantry::new()?;            // then, so that every route needs a valid key: app.layer(tenantry.check())
+//!     let tenantry = Tenantry::new()?;    // then, so that every route needs a valid key: app.layer(tenantry.check())
 //!     app.route("/docs/{id}", get(docs).layer(tenantry.require(&["docs:read"])))                  // or, with a scope
 //!     async fn docs(Extension(caller): Extension<Verdict>) -> String { caller.organization["id"].to_string() }
 //!

@@ -10,8 +10,8 @@
 - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
   uses the same verdict; alone, it makes the check.
 - The HTTPException is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 without a verdict within
-  500 ms. Only a refused connection is tried again, once.
-- The client's address is `request.client.host`: behind a proxy, set uvicorn's --forwarded-allow-ips to your proxies.
+  500 ms. Only a refused connection is tried again, once. The client's address is `request.client.host`: set uvicorn's
+  --forwarded-allow-ips to your proxies, or use --no-proxy-headers, because by default it trusts 127.0.0.1.
 """
 import asyncio, collections, contextlib, http.client, ipaddress, json, logging, os, re, selectors, time  # noqa: E401
 from concurrent.futures import ThreadPoolExecutor

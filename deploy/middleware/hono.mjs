@@ -16,7 +16,7 @@
 // - The client's address is that of getConnInfo, which is a proxy's if there is one. Then pass a function of your own
 //   in its place, which returns `{ remote: { address } }`, with the address as your proxy reports it.
 import { env } from "hono/adapter";
-import { routePath } from "hono/route";
+import { matchedRoutes } from "hono/route";
 
 const DEADLINE_MS = 500, RETRY_AFTER_MS = 100;
 const isScope = (it) => typeof it === "string" && /^(\*|[a-z][a-z0-9-]*:(\*|[a-z][a-z0-9-]*))$/.test(it);
@@ -79,7 +79,8 @@ async function decide(c, scopes, getConnInfo) {
     key,
     scopes,
     client: { ip: readAddress(getConnInfo(c).remote.address), origin: readOrigin(c.req.header("origin")) },
-    resource: `${c.req.method} ${routePath(c, -1)}`.slice(0, 128),
+    // The routes of app.use() are no templates.
+    resource: [c.req.method, matchedRoutes(c).findLast((it) => it.method !== "ALL")?.path].join(" ").slice(0, 128),
   });
   if (verdict.valid) {
     const { organization, key, account } = verdict;
@@ -88,7 +89,8 @@ async function decide(c, scopes, getConnInfo) {
   }
   const [status, message] = REJECTIONS.get(verdict.code);
   if (status === 401) return unauthorized(message);
-  const wait = status === 429 && Number.isInteger(verdict.retry_after) ? { "Retry-After": verdict.retry_after } : {};
+  const isKnown = status === 429 && Number.isInteger(verdict.retry_after);
+  const wait = isKnown ? { "Retry-After": `${verdict.retry_after}` } : {};
   const details = verdict.code === "scope_missing" ? { missing_scopes: verdict.missing_scopes } : {};
   return reject(status, verdict.code, message, wait, details);
 }

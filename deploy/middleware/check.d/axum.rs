@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenantry::{Tenantry, Verdict};
 
 async fn show(Extension(caller): Extension<Verdict>) -> Json<Value> {
-    Json(json!({ "organization": caller.organization["id"], "key": caller.key["id"], "scopes": caller.scopes }))
+    Json(json!({ "organization": caller.organization["id"], "key": caller.key["id"], "scopes": caller.scopes, "account": caller.account }))
 }
 
 #[tokio::main]

@@ -1,6 +1,6 @@
 """Answers checks as a broken or a hanging Tenantry does, by the text of the key, for ./check.
 
-GET /stats returns the number of connections and of checks, and the last check with its headers.
+GET /connections and /checks return how many there were, and /last returns the last check.
 """
 import json
 import socket
@@ -60,14 +60,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def do_GET(self):
-        self.answer(200, json.dumps(stats).encode())
+        self.answer(200, json.dumps(stats[self.path[1:]]).encode())
 
     def do_POST(self):
         stats["connections"] += not self.is_counted
         self.is_counted = True
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         stats["checks"] += 1
-        stats["last"] = {"path": self.path, "body": body, "headers": {k.lower(): v for k, v in self.headers.items()}}
+        stats["last"] = {"path": self.path, "body": body, "secret": self.headers["X-Tenantry-Verifier"]}
         key, good = body["key"], json.dumps(GOOD).encode()
         if key == "hang":
             time.sleep(20)
