@@ -1,0 +1,39 @@
+"""A program behind ../fastapi.py, for ../check, which saves it as app.py."""
+from fastapi import APIRouter, Depends, FastAPI
+
+from tenantry import Verdict, tenantry
+
+app = FastAPI()
+behind_all = APIRouter(dependencies=[Depends(tenantry())])
+
+
+def show(caller: Verdict):
+    return {"organization": caller.organization["id"], "key": caller.key["id"], "scopes": caller.scopes}
+
+
+@app.get("/docs/{id}")
+def docs(caller: Verdict = Depends(tenantry.require("docs:read"))):
+    return show(caller)
+
+
+@app.get("/both")
+def both(caller: Verdict = Depends(tenantry.require("docs:read", "docs:write"))):
+    return show(caller)
+
+
+@app.get("/either")
+async def either(caller: Verdict = Depends(tenantry.require([["docs:write"], ["docs:read"]]))):
+    return show(caller)
+
+
+@behind_all.get("/any")
+def any_key(caller: Verdict = Depends(tenantry())):
+    return show(caller)
+
+
+@behind_all.get("/twice")
+def twice(caller: Verdict = Depends(tenantry.require("docs:read"))):
+    return show(caller)
+
+
+app.include_router(behind_all)

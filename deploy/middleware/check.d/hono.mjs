@@ -1,0 +1,19 @@
+// A program behind ../hono.mjs, for ../check.
+import { serve } from "@hono/node-server";
+import { getConnInfo } from "@hono/node-server/conninfo";
+import { Hono } from "hono";
+import { connect } from "./tenantry.mjs";
+
+const app = new Hono();
+const tenantry = connect(getConnInfo);
+const show = (c) => {
+  const { organization, key, scopes } = c.get("tenantry");
+  return c.json({ organization: organization.id, key: key.id, scopes });
+};
+app.get("/docs/:id", tenantry.require("docs:read"), show);
+app.get("/both", tenantry.require("docs:read", "docs:write"), show);
+app.get("/either", tenantry.require([["docs:write"], ["docs:read"]]), show);
+app.use(tenantry());
+app.get("/any", show);
+app.get("/twice", tenantry.require("docs:read"), show);
+serve({ fetch: app.fetch, port: Number(process.env.PORT), hostname: "127.0.0.1" });
