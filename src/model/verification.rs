@@ -198,7 +198,7 @@ pub struct KnownCredential {
     pub metadata: Metadata,
     /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The organization that it acts in; `None` for a personal access token that is pinned to none.
+    /// The organization that it acts in; `None` if its membership there has ended.
     pub organization: Option<CredentialOrganization>,
     /// The account that it acts for; `None` for an organization's key.
     pub account: Option<CredentialAccount>,

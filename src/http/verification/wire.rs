@@ -169,8 +169,8 @@ pub struct Verification {
     /// `api_key` or `personal_token`; null for an unknown credential.
     #[schema(required, examples("api_key"))]
     credential: Option<&'static str>,
-    /// The organization that the credential acts in; null for an unknown credential, and for a
-    /// personal access token that is pinned to none.
+    /// The organization that the credential acts in; null for an unknown credential. A personal
+    /// access token that is pinned to no organization acts in its account's own.
     #[schema(required)]
     organization: Option<VerifiedOrganization>,
     /// The key or token; null for an unknown credential.

@@ -28,6 +28,7 @@ http {
     scgi_temp_path DIR/scgi;
     client_max_body_size 0;
     upstream backend { server BACKEND; }
+    map $http_upgrade $connection_header { default upgrade; '' close; }
     server {
         listen unix:DIR/nginx.sock;
         BLOCK
@@ -144,7 +145,7 @@ fn the_readme_s_nginx_passes_on_what_tenantry_decides_and_keeps_the_key_from_the
     let key = format!("X-Api-Key: {}", server.sign_up());
     let passed = nginx.request(&["-H", &key, "-H", "X-Tenantry-Organization: org_victim"]);
     assert_eq!(passed.status, 200, "{}", passed.text);
-    assert_eq!(passed.body["request"], "get /docs/7?q=1 http/1.0");
+    assert_eq!(passed.body["request"], "get /docs/7?q=1 http/1.1");
     let organization = passed.body["organization"].as_str().unwrap();
     assert!(organization.starts_with("org_") && organization != "org_victim");
     assert_eq!((&passed.body["key"], &passed.body["authorization"]), (&json!(null), &json!(null)));
