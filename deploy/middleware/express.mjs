@@ -9,8 +9,8 @@
 // - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
 //   `req.tenantry` has `organization` (null for a personal access token that is pinned to none), `key`, `account`
 //   (null for an organization's key) and `scopes`. Nothing in it comes from the client's request.
-// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()`
-//   it uses the verdict of the same request; alone, it makes the check and reports the route's template.
+// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
+//   uses the request's verdict; alone, it makes the check, with the route's template behind its router's actual path.
 // - The answer is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 if there is no verdict within
 //   500 ms. Only a refused connection is tried again, once.
 // - The client's address is `req.ip`: behind a proxy, set `trust proxy` to exactly your proxies.
