@@ -123,8 +123,8 @@ pub struct RouteKind {
     /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
     /// not, because the changes of a colleague must not delay the revocation of a credential.
     pub is_change: bool,
-    /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and the
-    /// answer has the status that the proxy understands.
+    /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and
+    /// the answer has a status that the proxy understands.
     pub is_for_proxies: bool,
 }
 

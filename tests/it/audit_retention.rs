@@ -53,7 +53,7 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_verifies() {
             assert_eq!(app.count(EVENTS).await, 3, "the published head stays");
             let (is_fine, output) = verify(app, &["--head", &published]);
             assert!(is_fine && output.contains("3 events in 1 chains"), "{output}");
-            assert!(output.contains("4 older ones removed by retention"), "{output}");
+            assert!(output.contains("4 older events removed by retention"), "{output}");
 
             audit::publish_heads(&app.app).await.unwrap();
             retention::sweep(&app.app).await;
@@ -68,7 +68,7 @@ async fn old_events_are_removed_up_to_a_published_head_and_the_rest_verifies() {
             let log = app.key(&acme.api_key).get("/v1/organization/audit-log").await;
             assert_eq!(log.assert_status(200).body["data"].as_array().unwrap().len(), 1);
             let (is_fine, output) = verify(app, &["--head", &published]);
-            assert!(is_fine && output.contains("8 older ones removed by retention"), "{output}");
+            assert!(is_fine && output.contains("8 older events removed by retention"), "{output}");
             let removed = "select count(*) from audit_heads where pruned_until = 8";
             assert_eq!(app.count(removed).await, 1);
         })

@@ -273,7 +273,7 @@ async fn events_without_macs_are_accepted_until_a_day_after_signing_began() {
         begin_signing(app).await;
         let (is_fine, output) = verify(app, &[]);
         assert!(
-            is_fine && output.contains("6 events from before the signing of events (2036-"),
+            is_fine && output.contains("6 events from before signing began (2036-"),
             "{output}"
         );
 
