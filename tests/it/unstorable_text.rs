@@ -53,6 +53,10 @@ async fn unstorable_text_in_a_path_or_a_query_is_no_server_error() {
         let fixtures = Fixtures::new(app).await;
         let mut tried = 0;
         for operation in operations().iter().filter(|it| !it.is_signed()) {
+            // The query of a proxy's check is its configuration: an invalid one is a 503.
+            if operation.requires_verifier() && !operation.has_request_body() {
+                continue;
+            }
             let caller = fixtures.client_for(app, operation);
             for text in TEXTS.map(encoded) {
                 let in_path = parameters(operation, "path")
