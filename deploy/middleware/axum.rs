@@ -36,7 +36,7 @@ const FORBIDDEN: &str = "This credential does not permit the request";
 /// The owner of a valid key.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    pub organization: Value, // null for a personal access token that is pinned to none
+    pub organization: Value,
     pub key: Value,
     pub account: Value, // null for an organization's key
     pub scopes: Vec<String>,
@@ -105,9 +105,9 @@ impl Tenantry {
     async fn decide(&self, request: &mut Request, lists: &[Vec<String>]) -> Result<Option<Response>, Failure> {
         let covers = |own: &str, it: &str| own.strip_suffix(":*").is_some_and(|own| it.split(':').next() == Some(own));
         let has = |own: &[String], it: &String| own.iter().any(|own| own == "*" || own == it || covers(own, it));
-        if let Some(Verdict { scopes, .. }) = request.extensions().get() {
-            // What its scopes do not cover here, Tenantry decides.
-            if lists.is_empty() || lists.iter().any(|list| list.iter().all(|it| has(scopes, it))) {
+        if let Some(Verdict { scopes, account, .. }) = request.extensions().get() {
+            // The rest Tenantry decides: an account also needs the role.
+            if lists.is_empty() || account.is_null() && lists.iter().any(|list| list.iter().all(|it| has(scopes, it))) {
                 return Ok(None);
             }
         }
@@ -164,7 +164,7 @@ fn describe(request: &Request, lists: &[Vec<String>]) -> Result<Value, Response>
     // An origin that is too long or repeated is none that an organization allows.
     let origin = sent("origin").reduce(|_, _| "null").filter(|it| !it.is_empty()).map(|it| start(it.to_owned(), 256));
     let ip = request.extensions().get().map(|ConnectInfo(address): &ConnectInfo<SocketAddr>| address.ip());
-    Ok(json!({ "key": key, "scopes": lists, "resource": route.map(|it| start(it, 128)),
+    Ok(json!({ "key": key, "scopes": (!lists.is_empty()).then_some(lists), "resource": route.map(|it| start(it, 128)),
                         "client": { "ip": ip, "origin": origin } }))
 }
 

@@ -7,7 +7,7 @@
 // - TENANTRY_URL is http://…, https://… or unix:/path. TENANTRY_VERIFIER is the secret in VERIFIER_KEYS, without
 //   its name; a unix socket of VERIFY_ADDR needs none. The program does not start without them.
 // - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
-//   `req.tenantry` has `organization` (null for a personal access token that is pinned to none), `key`, `account`
+//   `req.tenantry` has `organization`, `key`, `account`
 //   (null for an organization's key) and `scopes`. Nothing in it comes from the client's request.
 // - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
 //   uses the request's verdict; alone, it makes the check, with the route's template behind its router's actual path.
@@ -66,7 +66,7 @@ const unauthorized = (message) => reject(401, "unauthorized", message, { "WWW-Au
 /** Returns why the request is rejected; undefined if it may pass. Throws if that is not known. */
 async function decide(req, scopes) {
   const known = verdicts.get(req);
-  if (known && isCovered(scopes, known.scopes)) return;
+  if (known && isCovered(scopes, known)) return;
   const sent = (name) => req.rawHeaders.filter((_, i) => i % 2 && req.rawHeaders[i - 1].toLowerCase() === name);
   const keys = sent("x-api-key");
   const bearers = sent("authorization").map((text) => /^bearer +(.*)$/i.exec(text)?.[1].trim() ?? "");
@@ -78,7 +78,7 @@ async function decide(req, scopes) {
   if (!/^[\x21-\x7e]{1,512}$/.test(key)) return unauthorized(INVALID);
   const verdict = await check({
     key,
-    scopes,
+    scopes: scopes.length ? scopes : undefined,
     client: { ip: readAddress(req.ip), origin: readOrigin(sent("origin")) },
     resource: req.route ? `${req.method} ${req.baseUrl}${req.route.path}`.slice(0, 128) : undefined,
   });
@@ -94,9 +94,9 @@ async function decide(req, scopes) {
   return reject(status, verdict.code, message, wait, details);
 }
 
-/** Whether a key's scopes cover the required ones. What they do not cover here, Tenantry decides. */
-const isCovered = (lists, own) => lists.length === 0 || lists.some((list) => list.every((scope) =>
-  own.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1))))));
+/** Whether an organization key covers the scopes. For an account Tenantry decides, which also needs the role. */
+const isCovered = (lists, { account, scopes }) => !lists.length || !account && lists.some((list) => list.every((scope) =>
+  scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1))))));
 /** Text that is no address is left out. Text that is no origin becomes one that no organization allows. */
 const readAddress = (text) => [text?.split("%")[0]].find(isIP);
 const readOrigin = ([origin, ...more]) =>

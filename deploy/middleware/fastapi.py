@@ -37,7 +37,7 @@ REJECTIONS = {
 
 
 class Verdict(NamedTuple):
-    organization: Optional[dict]  # None for a personal access token that is pinned to none
+    organization: Optional[dict]
     key: dict
     account: Optional[dict]  # None for an organization's key
     scopes: list
@@ -71,9 +71,9 @@ class _Tenantry:
         async def check(request: Request) -> Verdict:
             known = request.scope.get("tenantry.verdict")
             has = lambda it: {it, "*", it.split(":")[0] + ":*"} & set(known.scopes)  # noqa: E731
-            if known and (not lists or any(all(map(has, needed)) for needed in lists)):
-                return known  # what its scopes do not cover here, Tenantry decides
-            body = {"key": self._credential(request.headers), "scopes": lists, "client": self._client(request)}
+            if known and (not lists or not known.account and any(all(map(has, needed)) for needed in lists)):
+                return known  # the rest Tenantry decides: an account also needs the role
+            body = {"key": self._credential(request.headers), "scopes": lists or None, "client": self._client(request)}
             if path := getattr(request.scope.get("route"), "path", None):
                 body["resource"] = f"{request.method} {path}"[:128]
             try:

@@ -7,7 +7,7 @@
 // - TENANTRY_URL is http://… or https://… (`fetch` has no unix sockets). TENANTRY_VERIFIER is the secret in
 //   VERIFIER_KEYS, without its name. Both are read per request with hono/adapter; without them, the answer is 503.
 // - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
-//   `c.get("tenantry")` has `organization` (null for a personal access token that is pinned to none), `key`,
+//   `c.get("tenantry")` has `organization`, `key`,
 //   `account` (null for an organization's key) and `scopes`. Nothing in it comes from the client's request.
 // - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()`
 //   it uses the verdict of the same request; alone, it makes the check.
@@ -65,7 +65,7 @@ const unauthorized = (message) => reject(401, "unauthorized", message, { "WWW-Au
 /** Returns why the request is rejected; undefined if it may pass. Throws if that is not known. */
 async function decide(c, scopes, getConnInfo) {
   const known = verdicts.get(c);
-  if (known && isCovered(scopes, known.scopes)) return;
+  if (known && isCovered(scopes, known)) return;
   const header = c.req.header("x-api-key"), authorization = c.req.header("authorization");
   if (header === undefined && authorization === undefined) return unauthorized("A credential is required");
   const bearer = authorization && (/^bearer +(.*)$/i.exec(authorization)?.[1].trim() ?? "");
@@ -77,7 +77,7 @@ async function decide(c, scopes, getConnInfo) {
   if (!/^[\x21-\x7e]{1,512}$/.test(key)) return unauthorized(INVALID);
   const verdict = await check(env(c), {
     key,
-    scopes,
+    scopes: scopes.length ? scopes : undefined,
     client: { ip: readAddress(getConnInfo(c).remote.address), origin: readOrigin(c.req.header("origin")) },
     // The routes of app.use() are no templates.
     resource: [c.req.method, matchedRoutes(c).findLast((it) => it.method !== "ALL")?.path].join(" ").slice(0, 128),
@@ -95,9 +95,9 @@ async function decide(c, scopes, getConnInfo) {
   return reject(status, verdict.code, message, wait, details);
 }
 
-/** Whether a key's scopes cover the required ones. What they do not cover here, Tenantry decides. */
-const isCovered = (lists, own) => lists.length === 0 || lists.some((list) => list.every((scope) =>
-  own.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1))))));
+/** Whether an organization key covers the scopes. For an account Tenantry decides, which also needs the role. */
+const isCovered = (lists, { account, scopes }) => !lists.length || !account && lists.some((list) => list.every((scope) =>
+  scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1))))));
 /** Text that is no address is left out. Text that is no origin becomes one that no organization allows. */
 const readAddress = (text) => [text?.split("%")[0]].find((it) =>
   /^[0-9a-f:.]+$/i.test(it) && URL.canParse(it.includes(":") ? `http://[${it}]` : `http://${it}`));

@@ -35,8 +35,8 @@ import (
 
 // Verdict describes the owner of a valid key.
 type Verdict struct {
-	Organization *struct{ ID, Name, Plan string } // nil for a personal access token that is pinned to none
-	Account      *struct{ ID, Email string }      // nil for an organization's key
+	Organization *struct{ ID, Name, Plan string }
+	Account      *struct{ ID, Email string } // nil for an organization's key
 	Key          struct {
 		ID, Name, Prefix string
 		Scopes           []string
@@ -112,7 +112,7 @@ func (t *Client) RequireAny(lists ...[]string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			verdict, _ := r.Context().Value(contextKey{}).(*Verdict)
-			if verdict == nil || !verdict.covers(lists) { // what its scopes do not cover here, Tenantry decides
+			if verdict == nil || !verdict.covers(lists) { // the rest Tenantry decides: an account also needs the role
 				if verdict = t.decide(w, r, lists); verdict == nil {
 					return
 				}
@@ -125,7 +125,7 @@ func (t *Client) RequireAny(lists ...[]string) func(http.Handler) http.Handler {
 func (v *Verdict) covers(lists [][]string) bool {
 	own := strings.ReplaceAll(strings.Join(v.Key.Scopes, "|"), "*", "[^ ]*")
 	for _, list := range lists {
-		if regexp.MustCompile(`^(( |^)(` + own + `))+$`).MatchString(strings.Join(list, " ")) {
+		if v.Account == nil && regexp.MustCompile(`^(( |^)(`+own+`))+$`).MatchString(strings.Join(list, " ")) {
 			return true
 		}
 	}
@@ -149,7 +149,11 @@ func (t *Client) decide(w http.ResponseWriter, r *http.Request, lists [][]string
 		client["origin"] = fmt.Sprintf("%.256s", strings.Join(origins, ","))
 	}
 	resource := fmt.Sprintf("%.128s", t.Resource(r))
-	answer, err := t.post(map[string]any{"key": sent[0], "scopes": lists, "resource": resource, "client": client})
+	check := map[string]any{"key": sent[0], "resource": resource, "client": client}
+	if len(lists) > 0 {
+		check["scopes"] = lists
+	}
+	answer, err := t.post(check)
 	status, organization := statuses[answer.Code], answer.Organization
 	isWhole := answer.Key.ID != "" && (organization == nil || organization.ID != "")
 	if err == nil && answer.Valid && answer.Code == "valid" && isWhole {
