@@ -95,8 +95,8 @@ async function decide(request, scopes) {
 }
 
 /** Whether an organization key covers the scopes. For an account Tenantry decides, which also needs the role. */
-const isCovered = (lists, { account, scopes }) => !lists.length || !account && lists.some((list) => list.every((scope) =>
-  scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1))))));
+const isCovered = (lists, own) => !lists.length || (!own.account && lists.some((list) => list.every((scope) =>
+  own.scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1)))))));
 /** Text that is no address is left out. Text that is no origin becomes one that no organization allows. */
 const readAddress = (text) => [text?.split("%")[0]].find(isIP);
 const readOrigin = ([origin, ...more]) =>
