@@ -1,12 +1,23 @@
-//! Published client libraries against the real server, installed by `tests/clients/install`.
+//! Published client libraries against the real server, which `tests/clients/install` installs.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
 
 use crate::support::server::{Server, WorkDir};
 use crate::support::tools;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Installs the clients once, where they are missing. Needs npm and pip; whether it worked is for
+/// the tests to find out.
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = Command::new(folder().join("install")).status();
+    });
 }
 
 /// Runs a program of `tests/clients`, which exits with an error if one of its assertions fails. It
@@ -17,7 +28,8 @@ fn run_client(
     (language, program, installed): (&str, &str, &str),
     settings: &[(&str, &str)],
 ) {
-    let client = format!("tests/clients/{installed} (install it with tests/clients/install)");
+    install();
+    let client = format!("tests/clients/{installed} (tests/clients/install needs npm and pip)");
     if !tools::is_installed(&client, folder().join(installed).exists()) {
         return;
     }
