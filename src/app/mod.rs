@@ -47,9 +47,11 @@ use crate::error::Result;
 use crate::model::audit_seal::AuditSigner;
 use crate::repo::connection_settings;
 
-/// The number of connections besides those of the pool for requests.
-pub const LOOKUP_CONNECTIONS: u32 =
+/// The number of connections of the pool for lookups, without those for verifiers.
+const LOOKUP_CONNECTIONS: u32 =
     credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
+/// The number of connections that a server opens beside those of `DATABASE_MAX_CONNECTIONS`.
+pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + verification_lookup::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -75,8 +77,8 @@ pub struct Parts {
     pub rate_limits: RateLimits,
     /// Bounds the number of requests in flight.
     pub in_flight: InFlight,
-    /// Bounds the number of checks by verifiers in flight.
-    pub checks_in_flight: InFlight,
+    /// Bounds the number of credential checks for verifiers, separately from `in_flight`.
+    pub verifications_in_flight: InFlight,
     /// Finds the credentials that verifiers check.
     pub verification_lookup: VerificationLookup,
     /// Digests secrets.
@@ -91,7 +93,7 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Wakes the worker of queued jobs.
     pub job_waker: Notify,
-    /// Logs the warning about unreadable forwarded client addresses only once.
+    /// Whether the warning about an unreadable `X-Forwarded-For` header has been logged.
     pub forwarding_warning: Once,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
@@ -117,8 +119,8 @@ impl App {
         entropy: Arc<dyn Entropy>,
         stop: CancellationToken,
     ) -> Result<Self> {
-        let budget = &config.database;
-        let db = Database::open(database.clone(), budget.max_connections, "requests")?;
+        let database_settings = &config.database;
+        let db = Database::open(database.clone(), database_settings.max_connections, "requests")?;
         let lookups = Database::open_with(
             database.clone(),
             connection_settings::LOOKUPS,
@@ -137,7 +139,7 @@ impl App {
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
             rate_limits: RateLimits::new(db.clone(), &config.rate_limits),
-            checks_in_flight: InFlight::new(config.http.max_in_flight, usize::MAX),
+            verifications_in_flight: InFlight::new(config.http.max_in_flight, usize::MAX),
             verification_lookup: VerificationLookup::start(
                 &verifications,
                 verification_lookup::CONNECTIONS,
@@ -151,7 +153,7 @@ impl App {
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
-            mailer: Mailer::new(&config.mail, &budget.data_dir),
+            mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             job_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,

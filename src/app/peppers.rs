@@ -41,9 +41,9 @@ impl Peppers {
         &self.0[0].id
     }
 
-    /// Returns the subject that a rate limit counts for a text, such as an e-mail address. Without
-    /// the pepper, a text cannot be matched to its subject. Different values of
-    /// `namespace` give separate subjects.
+    /// Returns the subject under which rate limits count a text, such as an e-mail address. Without
+    /// the pepper, a text cannot be matched to its subject. Different values of `namespace` give
+    /// separate subjects.
     #[must_use]
     pub fn subject(&self, namespace: &str, text: &str) -> LimitSubject {
         LimitSubject::from_digest(&self.digest(&format!("limit {namespace} {text}")).0)

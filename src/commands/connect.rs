@@ -17,7 +17,7 @@ use crate::repo::{catalog, connection_settings};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two attempts.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// The maximum time to wait for a session behind a pooler. If the pooler has none left while
+/// The timeout of one probe of a pooler. If the pooler assigns the probe no session while
 /// another connection is idle, it does not share sessions between clients.
 const POOLER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest server version that supports what the migrations use: 14.
@@ -34,8 +34,8 @@ pub(super) struct DatabaseConnection {
 pub(super) struct Pooler {
     /// The name that it reports, such as `PgBouncer 1.18.0`.
     pub(super) name: String,
-    /// Whether several clients share a session in turn.
-    pub(super) is_shared: bool,
+    /// Whether several clients use one session in turn, as in transaction and statement mode.
+    pub(super) shares_sessions: bool,
 }
 
 /// Connects, and waits up to `wait` for a database that is not reachable yet.
@@ -137,37 +137,37 @@ async fn detect_pooler(
         }
         _ => "a connection pooler".to_owned(),
     };
-    let mut is_shared = false;
+    let mut shares_sessions = false;
     for _ in 0..4 {
         let probe = async {
             let mut other = options.connect().await?;
             connection_settings::is_transaction_pooled(db, &mut other).await
         };
-        is_shared = match timeout(POOLER_TIMEOUT, probe).await {
-            Ok(Ok(is_shared)) => is_shared,
+        shares_sessions = match timeout(POOLER_TIMEOUT, probe).await {
+            Ok(Ok(shares_sessions)) => shares_sessions,
             // The pooler is in statement mode.
             Ok(Err(sqlx::Error::Database(error))) if is_statement_mode_error(&*error) => true,
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => false,
         };
-        if is_shared {
+        if shares_sessions {
             break;
         }
     }
-    Ok(Pooler { name, is_shared })
+    Ok(Pooler { name, shares_sessions })
 }
 
 impl Pooler {
     /// Returns the pooler's name and mode, for the log and `tenantry doctor`.
     pub(super) fn description(&self) -> String {
-        let mode = if self.is_shared { "transaction or statement" } else { "session" };
+        let mode = if self.shares_sessions { "transaction or statement" } else { "session" };
         format!("{} in {mode} mode", self.name)
     }
 
     /// Returns why Tenantry cannot use this pooler, and what to do; `None` if it can.
     pub(super) fn problem(&self) -> Option<String> {
         let pooler = self.description();
-        self.is_shared.then(|| {
+        self.shares_sessions.then(|| {
             format!(
                 "DATABASE_URL leads to {pooler}, in which clients share sessions and would receive \
                  each other's settings and prepared statements: set pool_mode = session there, or \
@@ -177,7 +177,7 @@ impl Pooler {
     }
 }
 
-/// Returns the problems of the database that a connection's settings cannot solve. Each states
+/// Returns the unsuitable properties that a session cannot change for itself. Each text states
 /// what to do.
 pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
     let server = catalog::server_properties(db).await?;
@@ -243,7 +243,7 @@ pub(super) async fn connection_security(
         });
     }
     // Behind a pooler, the database reports on the pooler's connection instead.
-    let is_loopback = ["localhost", "::1"].contains(&options.get_host());
+    let is_loopback = |host: &str| ["localhost", "::1"].contains(&host) || host.starts_with("127.");
     let is_encrypted = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow => false,
         PgSslMode::Prefer => {
@@ -258,7 +258,7 @@ pub(super) async fn connection_security(
     };
     Ok(match is_encrypted {
         true => encrypted("TLS".to_owned()),
-        false if is_loopback || options.get_host().starts_with("127.") => ConnectionSecurity::Local,
+        false if is_loopback(options.get_host()) => ConnectionSecurity::Local,
         false => ConnectionSecurity::Unencrypted,
     })
 }

@@ -27,7 +27,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     let config = load_config()?;
     let text = read_file(file)?;
     let keys = parse(&text, &config.keys.scopes)?;
-    let enabled = config.keys.is_import_enabled;
+    let enabled = config.keys.accepts_imported_keys;
     let count = keys.len();
     with_app(config, async |app| Ok(import(app, keys).await?))?;
     print(&format!("imported {count} keys\n"))?;
@@ -37,7 +37,7 @@ pub fn run(file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the file's text, without a byte order mark.
+/// Returns the text of the file (standard input for `-`), without a byte order mark.
 fn read_file(file: &Path) -> Result<String, Failure> {
     let file_error = |why: &dyn Display| Failure::Message(format!("{}: {why}", file.display()));
     let mut bytes = Vec::new();
@@ -81,7 +81,7 @@ fn parse_line(
     // The error of serde is not included, because it could contain the key.
     let line: ImportLine = serde_json::from_str(line).map_err(|error| {
         let column = error.column();
-        ValidationError::from(format!("must be an object with known fields (column {column})"))
+        ValidationError::from(format!("must be an object with valid fields (column {column})"))
     })?;
     let sha256 = match (line.key, line.sha256) {
         (Some(key), None) if !key.trim().is_empty() => Sha256::digest(key.trim()).into(),

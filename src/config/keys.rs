@@ -15,7 +15,7 @@ pub struct KeySettings {
     /// The scopes that keys can have.
     pub scopes: ScopeCatalogue,
     /// Whether credentials of another format are looked up among the imported keys.
-    pub is_import_enabled: bool,
+    pub accepts_imported_keys: bool,
 }
 
 impl KeySettings {
@@ -29,7 +29,7 @@ impl KeySettings {
             format: key_format(env),
             peppers: peppers.unwrap_or_default(),
             scopes: ScopeCatalogue::new(&scopes),
-            is_import_enabled: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
+            accepts_imported_keys: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! E-mail addresses in canonical form.
 //!
-//! Two texts that reach the same mailbox, as far as can be known, become the same [`Email`]: lower
+//! Texts that differ only in case or in the form of the domain become the same [`Email`]: lower
 //! case before the `@`, A-labels after it. An ambiguous text is rejected, not corrected.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
@@ -37,7 +37,7 @@ impl Email {
             return Err("must not contain spaces".into());
         }
         if !is_nfkc(text) {
-            return Err("must not contain look-alikes such as full-width letters".into());
+            return Err("must be in Unicode normalization form NFKC".into());
         }
         let [local, domain] = text.split('@').collect::<Vec<_>>()[..] else {
             return Err("must have exactly one @, as in name@example.com".into());
@@ -213,15 +213,15 @@ mod tests {
         let longest = format!("{}@{}.{}.de", "a".repeat(64), "b".repeat(63), "c".repeat(63));
         assert_eq!(canonical(&longest), longest);
         let label = "d".repeat(61);
-        let at_most = format!("{}@{label}.{label}.{label}.de", "a".repeat(64));
-        assert_eq!(at_most.len(), 253);
+        let at_most = format!("{}@{label}.{label}.{label}.email", "a".repeat(64));
+        assert_eq!(at_most.len(), Email::MAX);
         assert_eq!(canonical(&at_most), at_most);
         let international = ["日本語漢字仮名交文章試験用例題"; 4].join(".");
         assert!(Email::parse(&format!("a@{international}")).is_ok());
         for text in [
             format!("{}@b.co", "a".repeat(65)),
             format!("a@{}.co", "b".repeat(64)),
-            format!("{}@{label}.{label}.{label}.desi.de", "a".repeat(64)),
+            format!("{}@{label}.{label}.{label}.emails", "a".repeat(64)),
             // Short as sent, too long as A-labels.
             format!("{}@{international}", "a".repeat(64)),
             "a".repeat(100_000),

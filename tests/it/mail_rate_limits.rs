@@ -97,7 +97,7 @@ async fn a_request_that_is_cancelled_before_its_mail_is_stored_does_not_count() 
                 let open = "select count(*) from rate_limits
                             where name = 'mail_address' and full_at > now()";
                 let is_it = async || (app.count(open).await > 0) == is_counted;
-                wait_until_async("the mail is counted, or given back", is_it).await;
+                wait_until_async("the mail is counted, or refunded", is_it).await;
             };
             let client = app.anonymous();
             let signing_up = async {
@@ -148,10 +148,10 @@ async fn invitations_to_one_recipient_share_a_limit_across_organizations() {
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             let ben = app.verified_account("ben@example.com").await;
-            let of_ann = invite(app, &ann, "cid@example.com").await;
-            app.session(&ann.cookie).post(&of_ann, json!({})).await.assert_status(200);
-            let of_ben = invite(app, &ben, "cid@example.com").await;
-            for (account, path) in [(&ann, of_ann), (&ben, of_ben)] {
+            let ann_resend = invite(app, &ann, "cid@example.com").await;
+            app.session(&ann.cookie).post(&ann_resend, json!({})).await.assert_status(200);
+            let ben_resend = invite(app, &ben, "cid@example.com").await;
+            for (account, path) in [(&ann, ann_resend), (&ben, ben_resend)] {
                 let rejected = app.session(&account.cookie).post(&path, json!({})).await;
                 assert_retry_after(&rejected.assert_error(429, "RATE_LIMIT_ERROR"), "mail_address");
             }
@@ -178,7 +178,7 @@ async fn a_replayed_invitation_does_not_count() {
             for _ in 0..6 {
                 client.post(&path, json!({})).await.assert_status(200);
             }
-            // The third mail is sent, the fourth is not.
+            // So far, two mails were sent. The third is sent, the fourth is not.
             invite(app, &ann, "ben@example.com").await;
             let session = app.session(&ann.cookie);
             let rejected = session.post(&invites_path(&ann), invitation("ben@example.com")).await;

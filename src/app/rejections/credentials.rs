@@ -20,7 +20,7 @@ use crate::repo::audit_events;
 const MAX_PENDING: usize = 200;
 /// The maximum number for one organization, so that it cannot displace those of the others.
 const MAX_PER_ORGANIZATION: usize = 10;
-/// The number of failed organizations after which the others wait for the next flush.
+/// The number of organizations whose writes may fail before the others wait for the next flush.
 const MAX_FAILURES: usize = 3;
 
 /// A rejected credential.
@@ -60,8 +60,8 @@ impl RejectedCredential {
         NewAuditEvent { organization, event_type, actor, target, key_display_id, detail, audit }
     }
 
-    /// Returns the public id of the credential.
-    fn public_id(&self) -> String {
+    /// Returns the audit event's actor: the key's id, the master key's scope, or `verifier`.
+    fn actor(&self) -> String {
         match self {
             Self::Key(key) => key.key.to_string(),
             Self::MasterKey(scope, _) => scope.as_str().to_owned(),
@@ -86,7 +86,7 @@ type Counted = (RejectedCredential, (AuditContext, u64));
 pub struct RejectedCredentials(HashMap<RejectedCredential, (AuditContext, u64)>);
 
 impl RejectedCredentials {
-    /// Adds `count` rejections of one credential. A new one beyond the bounds is dropped and
+    /// Adds `count` rejections of one credential. A new key beyond the bounds is dropped and
     /// counted in the metrics.
     pub fn add(
         &mut self,
@@ -94,7 +94,7 @@ impl RejectedCredentials {
         audit: impl FnOnce() -> AuditContext,
         count: u64,
     ) {
-        let Some(rejected) = self.within_bounds(rejected) else {
+        let Some(rejected) = self.entry_within_bounds(rejected) else {
             return count_outcome("left_out", 1);
         };
         match self.0.entry(rejected) {
@@ -105,10 +105,10 @@ impl RejectedCredentials {
         }
     }
 
-    /// Returns the entry that counts a rejection: its own within the bounds. Beyond them, a key has
-    /// no entry. A master key has the entry of its scope for all clients, and a verifier's secret
+    /// Returns the entry that counts a rejection. Within the bounds, each has its own. Beyond them,
+    /// a key has none, a master key that of its scope for all clients, and a verifier's secret
     /// the one for all clients, so that these are never dropped.
-    fn within_bounds(&self, rejected: RejectedCredential) -> Option<RejectedCredential> {
+    fn entry_within_bounds(&self, rejected: RejectedCredential) -> Option<RejectedCredential> {
         if self.0.contains_key(&rejected) {
             return Some(rejected);
         }
@@ -129,15 +129,15 @@ impl RejectedCredentials {
         }
     }
 
-    /// Writes one organization after the other, so that the failure of one does not delay the
-    /// others. Those that remain are retried.
+    /// Writes each organization in its own transaction, so that a failure affects only that one.
+    /// Temporary failures, and what remains after `MAX_FAILURES`, wait for the next flush.
     async fn write_each(&mut self, db: &Database, batch: &[Counted]) -> Result<()> {
         let (mut failures, mut outcome) = (0, Ok(()));
         for of_organization in
             batch.chunk_by(|(one, _), (other, _)| one.organization() == other.organization())
         {
             if failures == MAX_FAILURES {
-                self.retry(of_organization);
+                self.requeue(of_organization);
                 continue;
             }
             match insert(db, of_organization).await {
@@ -146,7 +146,7 @@ impl RejectedCredentials {
                     failures += 1;
                     // Only failures that may be temporary are retried.
                     match error.kind() {
-                        ErrorKind::Unavailable => self.retry(of_organization),
+                        ErrorKind::Unavailable => self.requeue(of_organization),
                         _ => count_outcome("lost", of_organization.len()),
                     }
                     outcome = Err(error);
@@ -156,7 +156,7 @@ impl RejectedCredentials {
         outcome
     }
 
-    fn retry(&mut self, batch: &[Counted]) {
+    fn requeue(&mut self, batch: &[Counted]) {
         count_outcome("kept", batch.len());
         self.0.extend(batch.iter().cloned());
     }
@@ -188,7 +188,7 @@ impl Batch for RejectedCredentials {
 async fn insert(db: &Database, batch: &[Counted]) -> Result<()> {
     db.transaction(async |tx| {
         for (rejected, (audit, count)) in batch {
-            let actor = rejected.public_id();
+            let actor = rejected.actor();
             audit_events::insert(tx, &rejected.event(&actor, *count, audit)).await?;
         }
         Ok(())

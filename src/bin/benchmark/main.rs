@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures all cases, and prints the table. A figure outside its budget is not an error.
+/// Measures all cases, and prints the table. A result that misses its budget is not an error.
 ///
 /// # Errors
 /// The cases cannot be measured: Postgres does not start, a response is unexpected, or a signal
@@ -107,7 +107,7 @@ fn run(options: &Arguments) -> Result<(), Failure> {
     let mut report = Report::new(load, environment.cluster.version());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        // Installed before any process is started that would otherwise be left behind.
+        // Installed before a server is started, which a signal would otherwise leave behind.
         let interrupt = signal(SignalKind::interrupt())?;
         let terminate = signal(SignalKind::terminate())?;
         tokio::select! {
@@ -115,7 +115,7 @@ fn run(options: &Arguments) -> Result<(), Failure> {
             stopped = wait_for_signal(interrupt, terminate) => stopped,
         }
     });
-    // Requests in progress still use the environment.
+    // Cancels the requests in progress, which still use the environment.
     drop(runtime);
     let removed = environment.remove();
     result?;

@@ -11,13 +11,13 @@ const HOPS: &str = "TRUSTED_PROXY_HOPS";
 /// Checks the address that callers use, and the proxies in front of the server.
 pub(super) fn checks(settings: &DoctorSettings) -> Vec<Check> {
     let http = &settings.config.http;
-    if settings.is_broken(PUBLIC_URL) || settings.is_broken("LISTEN_ADDR") {
+    if settings.is_unusable(PUBLIC_URL) || settings.is_unusable("LISTEN_ADDR") {
         return Vec::new();
     }
     let is_reachable = !http.listen_addr.ip().is_loopback();
     let mut checks =
         vec![check_public_url(&http.public_url, settings.has_public_url, is_reachable)];
-    if !settings.is_broken(HOPS) {
+    if !settings.is_unusable(HOPS) {
         checks.push(match (http.trusted_proxy_hops, http.is_https()) {
             (0, true) => Check::warning(
                 HOPS,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::settings::DoctorSettings;
 use super::{Check, definitions};
-use crate::app::LOOKUP_CONNECTIONS;
+use crate::app::OTHER_CONNECTIONS;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::Failure;
 use crate::commands::connect::{
@@ -25,7 +25,7 @@ use crate::repo::{
 
 /// Checks the database, if there is one. A failure of the database is a check, not an error.
 pub(super) fn checks(settings: &DoctorSettings, runtime: &Runtime) -> Result<Vec<Check>, Failure> {
-    if settings.is_broken("DATABASE_URL") {
+    if settings.is_unusable("DATABASE_URL") {
         return Ok(Vec::new());
     }
     if settings.uses_private_postgres && !settings.has_data {
@@ -57,7 +57,7 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
         vec![or_problem("encryption", check_encryption(&mut connection, options).await)];
     if let Some(pooler) = &connection.pooler {
         checks.push(check_pool_mode(pooler));
-        if pooler.is_shared {
+        if pooler.shares_sessions {
             return checks;
         }
     }
@@ -86,7 +86,7 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
         if is_current {
             checks.push(or_problem("definitions", definitions::check_definitions(db).await));
         }
-        if !settings.is_broken("KEY_PEPPERS") {
+        if !settings.is_unusable("KEY_PEPPERS") {
             checks.push(or_problem("keys", check_peppers(settings, db).await));
         }
         checks.push(or_problem("outbox", check_dead_mail(db).await));
@@ -144,7 +144,7 @@ async fn check_server_settings(settings: &DoctorSettings, db: &mut PgConnection)
         );
         return Ok(Check::warning("postgres", text));
     }
-    let needed = settings.config.database.max_connections + LOOKUP_CONNECTIONS;
+    let needed = settings.config.database.max_connections + OTHER_CONNECTIONS;
     let allowed = catalog::max_connections(db).await?;
     if i64::from(allowed) < i64::from(needed) {
         let text = format!(

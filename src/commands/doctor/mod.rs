@@ -66,7 +66,7 @@ pub fn run() -> Result<(), Failure> {
     summary.report(secrets::check_strength(&settings))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     summary.report(database::checks(&settings, &runtime)?)?;
-    if !settings.is_broken("SMTP_URL") {
+    if !settings.is_unusable("SMTP_URL") {
         let mailer = Mailer::new(&settings.config.mail, &settings.config.database.data_dir);
         let has_server = settings.config.mail.smtp.is_some();
         summary.report([runtime.block_on(mail::check(&mailer, has_server))])?;

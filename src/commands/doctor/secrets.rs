@@ -30,7 +30,7 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     ];
     let mut checks = Vec::new();
     for (variable, secrets, description, how_to_rotate) in lists {
-        if settings.is_broken(variable) {
+        if settings.is_unusable(variable) {
             continue;
         }
         let weak = join_ids(secrets.iter().filter(|secret| is_weak(&secret.bytes)));

@@ -19,19 +19,19 @@ pub(super) struct DoctorSettings {
     pub has_data: bool,
     /// Whether `PUBLIC_URL` is set.
     pub has_public_url: bool,
-    broken: BTreeSet<&'static str>,
+    unusable: BTreeSet<&'static str>,
 }
 
 impl DoctorSettings {
-    /// Returns whether the variable is invalid, or a secret that is not generated yet, so that
-    /// checks that depend on it are skipped.
-    pub fn is_broken(&self, variable: &str) -> bool {
-        self.broken.contains(variable)
+    /// Returns whether the variable has no usable value: it is invalid, or a secret that is not
+    /// generated yet. Checks that depend on it are skipped.
+    pub fn is_unusable(&self, variable: &str) -> bool {
+        self.unusable.contains(variable)
     }
 }
 
-/// Reads the configuration, and returns a problem for each invalid variable. Secrets that the first
-/// start would generate are not generated.
+/// Reads the configuration, and returns a problem for each invalid variable. Secrets that are not
+/// generated yet are replaced by placeholders, which are not stored.
 pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
     let mut env = Env::from_process();
     let is_private = !env.is_set("DATABASE_URL");
@@ -57,7 +57,7 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
     let config = Config::read_leniently(&mut env);
     let problems =
         env.check_problems().err().map_or_else(Vec::new, |ConfigError(problems)| problems);
-    let broken = problems.iter().map(|(variable, _)| *variable).chain(absent).collect();
+    let unusable = problems.iter().map(|(variable, _)| *variable).chain(absent).collect();
     if problems.is_empty() {
         checks.push(Check::ok("configuration", "every variable that is set is valid"));
     }
@@ -69,7 +69,7 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
             uses_private_postgres: is_private,
             has_data,
             has_public_url,
-            broken,
+            unusable,
         },
         checks,
     )

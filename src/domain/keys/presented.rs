@@ -21,7 +21,7 @@ pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Di
     if app.config.keys.format.matches(text) {
         candidates = app.peppers.candidates(text);
     }
-    if app.config.keys.is_import_enabled {
+    if app.config.keys.accepts_imported_keys {
         candidates.extend(app.peppers.candidates(&text_to_digest(text, IMPORTED_PREFIX)));
     }
     (!candidates.is_empty()).then_some((CredentialKind::ApiKey, candidates))

@@ -46,7 +46,7 @@ pub async fn identify_bearer(app: &App, context: &RequestContext, text: &str) ->
     let query = match app.access_tokens.verify(text, context.received_at) {
         Some(TokenSession::Key(session)) => CredentialQuery::KeySession(session),
         Some(TokenSession::Account(session)) => CredentialQuery::Session(session),
-        None if looks_like_jwt(text) && !app.config.keys.is_import_enabled => {
+        None if looks_like_jwt(text) && !app.config.keys.accepts_imported_keys => {
             return Err(invalid_credential(AuthFailure::InvalidToken));
         }
         None => return identify_key(app, context, text).await,

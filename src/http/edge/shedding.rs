@@ -29,7 +29,7 @@ pub fn acquire_permit(app: &App, context: &RequestContext) -> Result<RequestPerm
 /// # Errors
 /// Unavailable if no permit is left.
 pub fn acquire_check_permit(app: &App) -> Result<RequestPermit> {
-    app.checks_in_flight.acquire(Cost::Check).ok_or_else(no_permit_left)
+    app.verifications_in_flight.acquire(Cost::Check).ok_or_else(no_permit_left)
 }
 
 /// Releases the permits of a request when it is dropped.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::run;
 
 #[tokio::test]
-async fn the_audit_log_lists_each_request_in_the_admin_api_s_format() {
+async fn the_audit_log_lists_each_change_in_the_admin_api_s_format() {
     run(async |app| {
         let acme = app.sign_up().await;
         app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
@@ -21,7 +21,7 @@ async fn events_are_filtered_by_type_and_by_time_with_since_inclusive_and_until_
     run(async |app| {
         let acme = app.sign_up().await;
         let key = app.key(&acme.api_key);
-        let start = "2036-05-08T09:56:42.855Z";
+        let start = "2036-05-08T09:56:42.855Z"; // The start of the test clock.
         app.clock.advance(chrono::TimeDelta::seconds(60));
         app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
         let later = "2036-05-08T09:57:42.855Z";
@@ -75,7 +75,7 @@ async fn an_unknown_event_type_is_rejected_with_the_list_of_known_ones() {
 }
 
 #[tokio::test]
-async fn an_event_has_the_types_of_the_published_client_whatever_its_actor() {
+async fn the_fields_of_every_event_have_the_types_that_the_published_client_parses() {
     run(async |app| {
         let acme = app.sign_up().await;
         let command =
@@ -101,7 +101,7 @@ async fn an_event_has_the_types_of_the_published_client_whatever_its_actor() {
 }
 
 #[tokio::test]
-async fn the_audit_log_requires_its_scope_and_returns_one_organization_s_rows_only() {
+async fn the_audit_log_requires_its_scope_and_returns_one_organization_s_events_only() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let small = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;

@@ -1,4 +1,4 @@
-//! `/api/user/organizations` and one of them.
+//! `/api/user/organizations` and `/api/user/organizations/{id}`
 
 use serde_json::{Value, json};
 
@@ -113,7 +113,7 @@ async fn a_token_and_a_key_act_in_their_organization_within_their_scopes() {
 }
 
 #[tokio::test]
-async fn deletion_ends_keys_access_and_invitations_and_the_id_is_not_reused() {
+async fn deleting_an_organization_revokes_keys_tokens_and_invitations_and_reserves_its_id() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -153,7 +153,7 @@ async fn deletion_ends_keys_access_and_invitations_and_the_id_is_not_reused() {
 }
 
 #[tokio::test]
-async fn a_token_or_a_key_deletes_no_organization() {
+async fn a_token_or_a_key_cannot_delete_an_organization() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (pat, _) =
