@@ -160,7 +160,7 @@ impl Connector {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
     }
 
-    /// Closes connections that have been idle for `max_idle` or longer.
+    /// Closes connections that have been idle for `idle` or longer.
     pub fn close_unused(&self, idle: Duration) {
         self.state().unused.retain(|(_, since)| since.elapsed() < idle);
     }

@@ -38,8 +38,8 @@ const MAX_LIFETIME: Duration = Duration::from_mins(30);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// The deadline of one piece of work, commit included, besides its round trips.
 const CALL_DEADLINE: Duration = Duration::from_secs(3);
-/// The number of round trips that the deadline allows for. Each new connection prepares its
-/// statements first.
+/// The number of round trips that the deadline allows for. The first use of a statement on a
+/// connection prepares it, in a round trip of its own.
 const ROUND_TRIPS: u32 = 30;
 /// The deadline for the work of an operator's command.
 const COMMAND_DEADLINE: Duration = Duration::from_hours(1);
@@ -61,7 +61,7 @@ impl Database {
     /// identifies the pool in the metrics.
     ///
     /// # Errors
-    /// Internal if the pool cannot be built, which these settings exclude.
+    /// Internal if the pool cannot be built, which does not happen with these settings.
     pub fn open(options: PgConnectOptions, size: u32, name: &'static str) -> Result<Self> {
         Self::open_with(options, connection_settings::REQUESTS, size, name)
     }
@@ -76,10 +76,10 @@ impl Database {
         size: u32,
         name: &'static str,
     ) -> Result<Self> {
-        let opener = Connector::new(options, settings, size as usize);
+        let connector = Connector::new(options, settings, size as usize);
         // The last used connection first, so that the others become idle and are closed under
         // lower load.
-        let pool = Pool::builder(opener).max_size(size as usize).queue_mode(QueueMode::Lifo);
+        let pool = Pool::builder(connector).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
         Ok(Self { pool, shares: ConnectionShares::of(size), name, is_disk_full: Arc::default() })
     }

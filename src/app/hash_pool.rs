@@ -158,7 +158,7 @@ mod tests {
     }
 
     /// Starts work that returns the address of its blocks.
-    fn wait(pool: &Arc<HashPool>) -> Work {
+    fn start_work(pool: &Arc<HashPool>) -> Work {
         let pool = Arc::clone(pool);
         tokio::spawn(async move { pool.run(|blocks| Ok(blocks.as_ptr().addr())).await })
     }
@@ -195,7 +195,7 @@ mod tests {
         let pool = new_pool(2, 3);
         let (one, stop_one) = occupy(&pool).await;
         let (other, stop_other) = occupy(&pool).await;
-        let waiting: Vec<_> = (0..3).map(|_| wait(&pool)).collect();
+        let waiting: Vec<_> = (0..3).map(|_| start_work(&pool)).collect();
         until_queued(&pool, 5).await;
         assert_rejected(&pool).await;
         stop_one.send(()).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     async fn a_caller_that_is_cancelled_while_waiting_leaves_the_queue() {
         let pool = new_pool(1, 1);
         let (work, stop) = occupy(&pool).await;
-        let waiting = wait(&pool);
+        let waiting = start_work(&pool);
         until_queued(&pool, 2).await;
         waiting.abort();
         until_queued(&pool, 1).await;
@@ -244,7 +244,7 @@ mod tests {
     async fn blocks_are_reused_by_the_next_caller_and_freed_when_idle() {
         let pool = new_pool(1, 1);
         let (first, stop) = occupy(&pool).await;
-        let second = wait(&pool);
+        let second = start_work(&pool);
         until_queued(&pool, 2).await;
         stop.send(()).unwrap();
         assert_eq!(first.await.unwrap().unwrap(), second.await.unwrap().unwrap());

@@ -39,8 +39,9 @@ pub fn pattern() -> Result<(), Failure> {
     print(&format!("{}\n", KeyFormat::pattern(&formats()?)))
 }
 
-/// Prints the number of live keys and personal access tokens that each pepper digests. A pepper
-/// that digests none can be removed from `KEY_PEPPERS`.
+/// Prints the number of live keys and personal access tokens that each pepper digests. Sessions and
+/// audit events, which need their pepper too, are not counted: the README says when a pepper can be
+/// removed from `KEY_PEPPERS`.
 ///
 /// # Errors
 /// The configuration is invalid, or the database does not respond.
@@ -52,11 +53,12 @@ pub fn peppers() -> Result<(), Failure> {
     })?;
     for id in &configured {
         let count = counts.iter().find(|(other, _)| other == id).map_or(0, |(_, count)| *count);
-        print(&format!("{id}: {count} live keys\n"))?;
+        print(&format!("{id}: {count} live keys and personal access tokens\n"))?;
     }
     for (id, count) in counts.iter().filter(|(id, _)| !configured.contains(id)) {
         print(&format!(
-            "{id}: {count} live keys that cannot be verified, because KEY_PEPPERS lacks {id}\n"
+            "{id}: {count} live keys and personal access tokens that cannot be verified, because \
+             KEY_PEPPERS lacks {id}\n"
         ))?;
     }
     Ok(())

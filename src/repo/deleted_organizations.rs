@@ -21,9 +21,9 @@ pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationI
     Ok(rows.into_iter().map(|row| (OrganizationId(row.id), row.is_due)).collect())
 }
 
-/// Runs statements that each remove a batch, one after the other, until one has removed rows.
-/// Returns the number of rows.
-macro_rules! first_that_removes {
+/// Runs statements that each delete or update a batch of rows, one after the other, until one
+/// affects rows. Returns their number.
+macro_rules! first_that_affects_rows {
     ($db:ident, $organization:ident: $($sql:literal),* $(,)?) => {{
         $(
             let result = sqlx::query!($sql, $organization.0).execute(&mut *$db).await?;
@@ -35,10 +35,10 @@ macro_rules! first_that_removes {
     }};
 }
 
-/// Removes a batch of e-mail addresses of people who are not members: invitations, claims and their
-/// mails. Returns the number of rows, 0 if none are left.
+/// Removes a batch of e-mail addresses of people who are not members: invitations, claims of
+/// a first key, and their mails. Returns the number of rows, 0 if none are left.
 pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
-    first_that_removes!(db, organization:
+    first_that_affects_rows!(db, organization:
         "delete from outbox where ctid = any(array(
              select m.ctid from outbox m join invites i on i.id = m.invite_id
              where i.organization_id = $1 limit 1000 for update of m skip locked))",
@@ -55,7 +55,7 @@ pub async fn remove_addresses(db: &mut PgConnection, organization: OrganizationI
 
 /// Removes a batch of the other data. Returns the number of rows, 0 if none are left.
 pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
-    first_that_removes!(db, organization:
+    first_that_affects_rows!(db, organization:
         "delete from refresh_tokens where ctid = any(array(
              select ctid from refresh_tokens where organization_id = $1 limit 1000
              for update skip locked))",
@@ -95,8 +95,9 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
     )
 }
 
-/// Removes the organization's name from its row, and records that all other data is removed. Does
-/// nothing while memberships, keys, invitations or a claim remain, since a batch skips locked rows.
+/// Clears the organization's name and allowed origins, and records that all other data is removed.
+/// Does nothing while memberships, keys, invitations or a claim remain, since a batch skips locked
+/// rows.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations set name = '', allowed_origins = '{}', purged_at = now()

@@ -6,8 +6,13 @@ use crate::support::client::TestClient;
 use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run};
 
-/// Sends `requests` while `lock`, on a connection of the test, blocks them all, and asserts that
-/// requests of other callers succeed meanwhile.
+/// The number of the pool's 10 connections that one caller's requests may use: a quarter, rounded
+/// up.
+const SHARE: i64 = 3;
+
+/// Sends `requests` of one caller, which need a lock that `lock` takes on a connection of the test.
+/// Asserts that as many as a share wait for it in the database, that the others wait for the share,
+/// and that requests of other callers succeed meanwhile.
 async fn assert_other_callers_succeed(
     app: &TestApp,
     lock: &'static str,
@@ -23,19 +28,22 @@ async fn assert_other_callers_succeed(
         blocked.spawn(async move { client.send(method, path, body.to_string()).await });
     }
     let are_waiting =
-        async || app.lock_waiters().await >= 3 && app.app.in_flight.running_total() >= sent;
-    wait_until_async("every request runs, and three wait for the lock", are_waiting).await;
+        async || app.lock_waiters().await >= SHARE && app.app.in_flight.running_total() >= sent;
+    wait_until_async("every request runs, and a share of them waits for the lock", are_waiting)
+        .await;
     for number in 0..5 {
         app.sign_up().await;
         let other = app.key(&others[number % 2].api_key);
         other.post("/me/api-keys", json!({})).await.assert_status(201);
         other.get("/usage/today").await.assert_status(200);
         let waiting = app.lock_waiters().await;
-        assert!(waiting <= 3, "{waiting} connections wait for one caller's lock");
+        assert!(waiting <= SHARE, "{waiting} connections wait for one caller's lock");
     }
     sqlx::raw_sql("rollback").execute(&mut lock_connection).await.unwrap();
     for response in blocked.join_all().await {
         let status = response.status.as_u16();
+        // A request waited too long for the share or the lock (429, 503), or the refresh token had
+        // been used (401).
         assert!(status < 300 || [401, 429, 503].contains(&status), "{}", response.text);
     }
 }

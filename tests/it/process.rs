@@ -316,7 +316,7 @@ fn a_key_import_is_all_or_nothing_and_live_keys_are_counted_by_pepper() {
     assert!(done.contains("line 1: there is no such organization"), "{done}");
     assert!(!done.contains("SECRET"));
     let counted = work_dir.command(&[]).args(["key", "peppers"]).output().unwrap();
-    assert_eq!(output_text(&counted), "p1: 2 live keys\n");
+    assert_eq!(output_text(&counted), "p1: 2 live keys and personal access tokens\n");
 }
 
 #[test]

@@ -23,7 +23,8 @@ use crate::config::mail::MailSettings;
 
 /// The timeout for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The timeout for sending a mail, connecting included. The connection itself has no such timeout.
+/// The timeout for sending a mail, connecting included. The connection's own timeout applies to
+/// connecting only, so without this one a server that stops responding is waited for forever.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends mail.
@@ -101,7 +102,7 @@ impl Mailer {
 
 impl Mailer {
     /// Checks that mail can be written, if it is written to files. An SMTP server is not checked,
-    /// because it may be unavailable only now.
+    /// because it may be unavailable only for a while.
     ///
     /// # Errors
     /// The folder, and the reason why it is not writable.
@@ -293,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_password_is_not_sent_to_a_server_without_required_tls() {
-        let url = server(("AUTH", "550 saw the password")).await + "?tls=required";
+        let url = server(("AUTH", "550 5.1.1 saw the password")).await + "?tls=required";
         assert!(matches!(send_error(&url, "a@example.com").await, MailError::Transient(_)));
     }
 

@@ -60,18 +60,18 @@ impl Pgbench {
         let seconds = (window.warm_up + window.duration).as_secs_f64().ceil().max(1.0);
         let _ = fs::remove_dir_all(&self.folder);
         fs::create_dir(&self.folder)?;
-        let log_path = self.folder.with_extension("log");
+        let output_path = self.folder.with_extension("output");
         let mut command = Command::new(&self.program);
         command.current_dir(&self.folder).args(["--no-vacuum", "--protocol=prepared", "--log"]);
         command.arg(format!("--client={}", self.clients)).arg(format!("--jobs={}", cores()));
         command.arg(format!("--time={seconds}")).args(["--log-prefix=run", "-Dstarted=0"]);
         command.arg(format!("-Dn={}", (run + 1) * NUMBERS_PER_RUN)).arg("-f").arg(&self.script);
         command.arg(&self.url).stdin(Stdio::null());
-        let file = File::create(&log_path)?;
+        let file = File::create(&output_path)?;
         let status = command.stdout(file.try_clone()?).stderr(file).status()?;
         if !status.success() {
-            let log_text = fs::read_to_string(&log_path)?;
-            return Err(Failure::Message(format!("pgbench failed ({status}):\n{log_text}")));
+            let output = fs::read_to_string(&output_path)?;
+            return Err(Failure::Message(format!("pgbench failed ({status}):\n{output}")));
         }
         let mut transactions = Vec::new();
         for file in fs::read_dir(&self.folder)? {
@@ -91,7 +91,8 @@ fn parse_line(line: &str) -> Option<(Duration, u32)> {
     Some((Duration::from_secs(seconds) + Duration::from_micros(micros), took))
 }
 
-/// Measures the transactions that ended within the window, which began with the first transaction.
+/// Measures the transactions that ended within the window, whose warm-up began with the first
+/// transaction.
 fn measure_within(transactions: &[(Duration, u32)], window: MeasurementWindow) -> Measurement {
     let start = |(ended, took): &(Duration, u32)| {
         ended.saturating_sub(Duration::from_micros(u64::from(*took)))

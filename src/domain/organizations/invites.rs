@@ -35,8 +35,8 @@ use crate::repo::{
 /// and again when the invitation is accepted.
 ///
 /// # Errors
-/// Conflict if the address belongs to a member; missing role: only an owner invites owners; plan
-/// limit.
+/// Conflict if the address belongs to a member; e-mail not verified if the caller's account has not
+/// verified its address; missing scope; missing role: only an owner invites owners; plan limit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -114,8 +114,8 @@ fn no_such_invite() -> Error {
 /// Mails an invitation again and extends it; the links mailed before stop working.
 ///
 /// # Errors
-/// Not found if the organization has no such invitation, or it was accepted or revoked; missing
-/// role.
+/// Not found if the organization has no such invitation, or it was accepted or revoked; e-mail not
+/// verified if the caller's account has not verified its address; missing scope or role.
 pub async fn resend(
     app: &App,
     tx: &mut PgConnection,
@@ -187,8 +187,8 @@ pub async fn revoke(
 ///
 /// # Errors
 /// Not found if the token is unknown, expired or used, or the invitation was revoked; forbidden
-/// unless the session's account has verified the invited address; suspended if the organization is:
-/// the link remains valid; plan limit.
+/// unless the session's account has verified the invited address; organization suspended, after
+/// which the link remains valid; unauthenticated if the session has ended; plan limit.
 pub async fn accept(
     app: &App,
     tx: &mut PgConnection,
@@ -257,8 +257,9 @@ async fn find_by_token(
     invites::find_presented(tx, &digests).await?.ok_or_else(no_such_invite)
 }
 
-/// Gives the account a membership: the unclaimed owner's, or a new one. Returns `None` if the
-/// account is a member already.
+/// Gives the account a membership: for an owner's invitation the owner's membership that no account
+/// has claimed yet, if there is one, and otherwise a new one. Returns `None` if the account is a
+/// member already.
 async fn add_membership(
     app: &App,
     tx: &mut PgConnection,

@@ -28,9 +28,9 @@ async fn a_suspended_organization_s_credentials_get_the_right_403_and_work_again
         assert_eq!(suspended.body["suspended"], true);
         for (client, routes) in &callers {
             for path in *routes {
-                let is_user_s = path.starts_with("/api");
+                let is_user_api = path.starts_with("/api");
                 let code =
-                    if is_user_s { "ORGANIZATION_SUSPENDED" } else { "organization_suspended" };
+                    if is_user_api { "ORGANIZATION_SUSPENDED" } else { "organization_suspended" };
                 client.get(path).await.assert_error(403, code);
             }
         }
@@ -59,8 +59,8 @@ async fn a_suspended_organization_s_credentials_get_the_right_403_and_work_again
             }
         }
         app.anonymous().post("/auth/refresh", refreshing).await.assert_status(200);
-        let presented = app.session(&ann.cookie).get(&organization).await.assert_status(200);
-        assert_eq!(presented.body["data"]["status"], "active");
+        let reactivated = app.session(&ann.cookie).get(&organization).await.assert_status(200);
+        assert_eq!(reactivated.body["data"]["status"], "active");
     })
     .await;
 }
@@ -177,13 +177,14 @@ async fn a_suspension_applies_on_every_server_when_its_response_arrives() {
         let acme = app.sign_up().await;
         let replica = app.replica();
         for round in 0..10 {
-            let (off, on) = (format!("off {round}"), format!("on {round}"));
-            send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", &off)
+            let suspend_key = format!("suspend {round}");
+            let reactivate_key = format!("reactivate {round}");
+            send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "suspend", &suspend_key)
                 .await
                 .assert_status(200);
             let rejected = replica.key(&acme.api_key).get("/me").await;
             rejected.assert_error(403, "organization_suspended");
-            send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "reactivate", &on)
+            send_confirmed(app, "ORG_SUSPEND", &acme.org_id, "reactivate", &reactivate_key)
                 .await
                 .assert_status(200);
             replica.key(&acme.api_key).get("/me").await.assert_status(200);
@@ -201,14 +202,14 @@ async fn an_account_cannot_be_deleted_while_its_organization_is_suspended() {
         send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "suspend", "evt_1")
             .await
             .assert_status(200);
-        let json = app.session(&ann.cookie).with("content-type", "application/json");
+        let client = app.session(&ann.cookie).with("content-type", "application/json");
         let password = json!({ "password": crate::support::accounts::PASSWORD }).to_string();
-        let rejected = json.send("DELETE", "/api/user/me", password.clone()).await;
+        let rejected = client.send("DELETE", "/api/user/me", password.clone()).await;
         rejected.assert_error(403, "ORGANIZATION_SUSPENDED");
         send_confirmed(app, "ORG_SUSPEND", &ann.org_id, "reactivate", "evt_2")
             .await
             .assert_status(200);
-        json.send("DELETE", "/api/user/me", password).await.assert_status(200);
+        client.send("DELETE", "/api/user/me", password).await.assert_status(200);
         let events = "select count(*) from audit_events where event_type = 'organization.deleted'";
         assert_eq!(app.count(events).await, 1);
     })

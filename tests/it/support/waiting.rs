@@ -1,5 +1,6 @@
-//! Waiting for what no event announces, such as another process. Tests poll with these functions,
-//! so that each ends as soon as its condition holds and otherwise fails with a description of it.
+//! Waits for conditions that send no notification, such as the state of another process. Tests poll
+//! with these functions, so that each ends as soon as its condition holds and otherwise fails with a
+//! description of it.
 
 use std::thread;
 use std::time::{Duration, Instant};
