@@ -1,6 +1,6 @@
 //! Waits for conditions that send no notification, such as the state of another process. Tests poll
-//! with these functions, so that each ends as soon as its condition holds and otherwise fails with a
-//! description of it.
+//! with these functions, so that each ends as soon as its condition holds and otherwise fails with
+//! a description of it.
 
 use std::thread;
 use std::time::{Duration, Instant};
