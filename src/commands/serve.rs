@@ -229,8 +229,8 @@ fn bind_verify(setting: &VerifyListener) -> Result<VerifySocket, Failure> {
     Ok(VerifySocket::Unix(listener))
 }
 
-/// Returns whether a path is a unix socket that nobody listens on. A connection that the socket
-/// refuses for another reason, or cannot accept now, belongs to a process.
+/// Returns whether a path is a unix socket on which no process listens. A connection that fails
+/// for another reason than being refused belongs to a process.
 fn is_abandoned_socket(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     let connect = || {

@@ -340,7 +340,7 @@ pub async fn update(
     Ok(())
 }
 
-/// Deletes the personal data of the account. The remaining row identifies nobody.
+/// Deletes the personal data of the account. The remaining row does not identify a person.
 pub async fn delete(db: &mut PgConnection, id: AccountId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update accounts

@@ -117,8 +117,8 @@ async fn applied(db: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar!("select version from _sqlx_migrations").fetch_all(db).await
 }
 
-/// Returns the migration in a form that can run in a transaction, for a schema that nobody else
-/// uses.
+/// Returns the migration in a form that can run in a transaction, for a schema that is not in use
+/// elsewhere.
 fn in_transaction(migration: &Migration) -> Migration {
     let mut migration = migration.clone();
     if migration.no_tx {

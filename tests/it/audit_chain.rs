@@ -69,13 +69,13 @@ pub fn assert_findings(app: &TestApp, arguments: &[&str], findings: &[&str]) {
 async fn every_event_is_chained_without_gaps_under_concurrent_requests() {
     run(async |app| {
         let fixtures = Fixtures::new(app).await;
-        let mut mints = tokio::task::JoinSet::new();
+        let mut creations = tokio::task::JoinSet::new();
         for number in 0..20 {
             let key = app.key(&fixtures.acme.api_key);
             let name = json!({ "name": format!("at once {number}") });
-            mints.spawn(async move { key.post("/me/api-keys", name).await.status });
+            creations.spawn(async move { key.post("/me/api-keys", name).await.status });
         }
-        let statuses = mints.join_all().await;
+        let statuses = creations.join_all().await;
         assert!(statuses.iter().all(|status| *status == 201), "{statuses:?}");
         let events = app.count("select count(*) from audit_events").await;
         assert_eq!(app.count("select count(*) from audit_links").await, events);

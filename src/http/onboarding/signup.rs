@@ -50,7 +50,7 @@ pub struct SignUpResponse {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
     #[serde(flatten)]
-    minted: CreateKeyResponse,
+    created_key: CreateKeyResponse,
 }
 
 /// Sign up: create an organization, its owner's membership and its first key, which has all scopes.
@@ -84,7 +84,7 @@ pub(super) async fn sign_up(
     let response = SignUpResponse {
         org_id: signed_up.organization_handle.as_str().to_owned(),
         user_id: signed_up.user_handle,
-        minted: signed_up.created_key.into(),
+        created_key: signed_up.created_key.into(),
     };
     Ok((StatusCode::CREATED, JsonWithSecrets(response)))
 }

@@ -21,6 +21,7 @@ pub mod database;
 pub mod dedicated_postgres;
 pub mod leaks;
 pub mod locks;
+pub mod nginx;
 pub mod pgbouncer;
 pub mod rate_limits;
 pub mod relay;

@@ -3,81 +3,37 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::json;
 
+use crate::support::nginx::Nginx;
 use crate::support::server::{CurlResponse, Server, WorkDir, curl};
-use crate::support::tools::find_program;
-use crate::support::waiting::wait_until;
 
-/// The part of the configuration around the README's block.
-const CONFIGURATION: &str = "
-daemon off;
-master_process off;
-pid DIR/nginx.pid;
-error_log DIR/nginx.log;
-events { worker_connections 128; }
-http {
-    access_log off;
-    client_body_temp_path DIR/bodies;
-    proxy_temp_path DIR/proxied;
-    fastcgi_temp_path DIR/fastcgi;
-    uwsgi_temp_path DIR/uwsgi;
-    scgi_temp_path DIR/scgi;
+/// The content of the `http` block around the README's block.
+const HTTP: &str = "
     client_max_body_size 0;
     upstream backend { server BACKEND; }
     map $http_upgrade $connection_header { default upgrade; '' close; }
     server {
-        listen unix:DIR/nginx.sock;
+        listen unix:DIR/api.sock;
         BLOCK
-    }
-}";
+    }";
 
-struct Nginx {
-    dir: WorkDir,
-    process: Child,
+/// Starts nginx with the README's block, which asks `verify`; `None` if the test is skipped.
+fn start_nginx(verify: &str, backend: &str) -> Option<Nginx> {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.contains("http://127.0.0.1:8082/"), "{block}");
+    let block = block.replace("127.0.0.1:8082", verify);
+    Nginx::start(&HTTP.replace("BLOCK", &block).replace("BACKEND", backend), "api")
 }
 
-impl Nginx {
-    /// Starts nginx with the README's block, which asks `verify`; `None` where the tests of nginx
-    /// are skipped.
-    fn start(verify: &str, backend: &str) -> Option<Self> {
-        let program = find_program("nginx")?;
-        let readme = include_str!("../../../README.md");
-        let block = readme.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
-        assert!(block.contains("http://127.0.0.1:8082/"), "{block}");
-        let dir = WorkDir::new();
-        let configuration = CONFIGURATION
-            .replace("BLOCK", &block.replace("127.0.0.1:8082", verify))
-            .replace("BACKEND", backend)
-            .replace("DIR", dir.path().to_str().unwrap());
-        let file = dir.path().join("nginx.conf");
-        fs::write(&file, configuration).unwrap();
-        let mut command = Command::new(program);
-        command.arg("-c").arg(&file).arg("-p").arg(dir.path()).stderr(Stdio::null());
-        let nginx = Self { process: command.spawn().unwrap(), dir };
-        wait_until("nginx listens", || {
-            std::os::unix::net::UnixStream::connect(nginx.dir.path().join("nginx.sock")).is_ok()
-        });
-        Some(nginx)
-    }
-
-    /// Sends a request with curl.
-    fn request(&self, arguments: &[&str]) -> CurlResponse {
-        let socket = self.dir.path().join("nginx.sock");
-        let always =
-            ["--unix-socket", socket.to_str().unwrap(), "http://api.example.com/docs/7?q=1"];
-        curl(&[&always, arguments].concat())
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Sends a request through nginx with curl.
+fn request(nginx: &Nginx, arguments: &[&str]) -> CurlResponse {
+    let socket = nginx.socket("api");
+    let always = ["--unix-socket", socket.to_str().unwrap(), "http://api.example.com/docs/7?q=1"];
+    curl(&[&always, arguments].concat())
 }
 
 /// A backend that answers every request with its head, and the length of its body.
@@ -141,9 +97,9 @@ fn the_readme_s_nginx_passes_on_what_tenantry_decides_and_keeps_the_key_from_the
     let dir = WorkDir::new();
     let verify = free_address();
     let server = start_server(&dir, &verify);
-    let Some(nginx) = Nginx::start(&verify, &start_backend()) else { return };
+    let Some(nginx) = start_nginx(&verify, &start_backend()) else { return };
     let key = format!("X-Api-Key: {}", server.sign_up());
-    let passed = nginx.request(&["-H", &key, "-H", "X-Tenantry-Organization: org_victim"]);
+    let passed = request(&nginx, &["-H", &key, "-H", "X-Tenantry-Organization: org_victim"]);
     assert_eq!(passed.status, 200, "{}", passed.text);
     assert_eq!(passed.body["request"], "get /docs/7?q=1 http/1.1");
     let organization = passed.body["organization"].as_str().unwrap();
@@ -153,20 +109,20 @@ fn the_readme_s_nginx_passes_on_what_tenantry_decides_and_keeps_the_key_from_the
     let upload = dir.path().join("upload");
     fs::write(&upload, vec![b'x'; 20_000_000]).unwrap();
     let upload = format!("@{}", upload.display());
-    let uploaded = nginx.request(&["-H", &key, "-X", "PUT", "--data-binary", &upload]);
+    let uploaded = request(&nginx, &["-H", &key, "-X", "PUT", "--data-binary", &upload]);
     assert_eq!((uploaded.status, &uploaded.body["length"]), (200, &json!(20_000_000)));
-    assert_eq!(nginx.request(&[]).status, 401);
-    assert_eq!(nginx.request(&["-H", "X-Api-Key: garbage"]).status, 401);
+    assert_eq!(request(&nginx, &[]).status, 401);
+    assert_eq!(request(&nginx, &["-H", "X-Api-Key: garbage"]).status, 401);
     let preflight = ["-X", "OPTIONS", "-H", "Origin: https://app.example.com"];
-    assert_eq!(nginx.request(&preflight).status, 401);
+    assert_eq!(request(&nginx, &preflight).status, 401);
     assert_eq!(
-        nginx.request(&["-H", &key, "-H", "X_Tenantry_Organization: org_victim"]).status,
+        request(&nginx, &["-H", &key, "-H", "X_Tenantry_Organization: org_victim"]).status,
         200
     );
-    assert_eq!(nginx.request(&["-H", &key]).status, 200);
-    let limited = nginx.request(&["-i", "-H", &key]);
+    assert_eq!(request(&nginx, &["-H", &key]).status, 200);
+    let limited = request(&nginx, &["-i", "-H", &key]);
     assert_eq!(limited.status, 429, "{}", limited.text);
     assert!(limited.text.to_lowercase().contains("\r\nretry-after: "), "{}", limited.text);
     drop(server);
-    assert_eq!(nginx.request(&["-H", &key]).status, 503);
+    assert_eq!(request(&nginx, &["-H", &key]).status, 503);
 }
