@@ -31,6 +31,8 @@ pub trait BatchQuery: Send + Sync + Sized + 'static {
     type Answer: Send + 'static;
     /// The kind of query, in the metrics and the log.
     const NAME: &'static str;
+    /// Whether a batch whose connection was lost may be sent again: not if it writes.
+    const MAY_BE_REPEATED: bool = true;
 
     /// Returns one answer for each query, in the same order; `None` if nothing was found.
     fn answer(
@@ -112,8 +114,8 @@ async fn work<Q: BatchQuery>(db: Database, receiver: QueryReceiver<Q>) {
 /// or takes long: one large batch costs less than two small ones, but no request must wait for a
 /// connection that no longer responds.
 ///
-/// A connection that broke while idle fails only now. The query is read-only, so it is sent once
-/// more on a new connection. After a timeout it is not: the requests have waited long enough.
+/// A connection that broke while idle fails only now. A query that may be repeated is sent once more
+/// on a new connection. After a timeout it is not: the requests have waited long enough.
 async fn query_batch<Q: BatchQuery, T>(
     db: &Database,
     queries: &[Q],
@@ -121,7 +123,7 @@ async fn query_batch<Q: BatchQuery, T>(
 ) -> Result<Vec<Option<Q::Answer>>> {
     let mut querying = pin!(async {
         match db.run(async |db| Q::answer(db, queries).await).await {
-            Err(error) if database::is_connection_lost(&error) => {
+            Err(error) if Q::MAY_BE_REPEATED && database::is_connection_lost(&error) => {
                 db.run(async |db| Q::answer(db, queries).await).await
             }
             answers => answers,

@@ -6,6 +6,7 @@ pub mod batch_lookup;
 pub mod connection_shares;
 pub mod connector;
 pub mod credential_lookup;
+pub mod credit_leases;
 pub mod database;
 pub mod hash_pool;
 pub mod in_flight;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
 use crate::app::credential_lookup::CredentialLookup;
+use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
 use crate::app::in_flight::InFlight;
 use crate::app::mailer::Mailer;
@@ -51,7 +53,9 @@ use crate::repo::connection_settings;
 const LOOKUP_CONNECTIONS: u32 =
     credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
 /// The number of connections that a server opens beside those of `DATABASE_MAX_CONNECTIONS`.
-pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + verification_lookup::CONNECTIONS;
+pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + VERIFICATION_CONNECTIONS;
+/// The number of connections of the pool for verifiers.
+const VERIFICATION_CONNECTIONS: u32 = verification_lookup::CONNECTIONS + credit_leases::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -81,6 +85,8 @@ pub struct Parts {
     pub verifications_in_flight: InFlight,
     /// Finds the credentials that verifiers check.
     pub verification_lookup: VerificationLookup,
+    /// The prepaid units that this server may use.
+    pub credit_leases: CreditLeases,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs audit events.
@@ -101,7 +107,7 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// The database, for batched lookups: one connection for each batch that may run at once.
     lookups: Database,
-    /// The database, for the lookups of verifiers.
+    /// The database, for the checks of verifiers.
     verifications: Database,
     stop: CancellationToken,
 }
@@ -130,7 +136,7 @@ impl App {
         let verifications = Database::open_with(
             database,
             connection_settings::LOOKUPS,
-            verification_lookup::CONNECTIONS,
+            VERIFICATION_CONNECTIONS,
             "verifications",
         )?;
         Ok(Self(Arc::new(Parts {
@@ -144,6 +150,7 @@ impl App {
                 &verifications,
                 verification_lookup::CONNECTIONS,
             ),
+            credit_leases: CreditLeases::start(&verifications),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,

@@ -27,9 +27,10 @@ const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts the background tasks. They end when `end` is cancelled, after pending usage and
-/// rejections are written.
+/// rejections are written and unused credits are returned.
 pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> Vec<JoinHandle<()>> {
     let (meter_app, meter_end) = (app.clone(), end.clone());
+    let (leases, leases_end) = (app.credit_leases.clone(), end.clone());
     let retention = end.clone().run_until_cancelled_owned(run_retention(app.clone()));
     let (flush_app, flush_end) = (app.clone(), end.clone());
     let upkeep = end.clone().run_until_cancelled_owned(run_upkeep(app.clone(), metrics));
@@ -41,6 +42,7 @@ pub fn start(app: &App, metrics: PrometheusHandle, end: &CancellationToken) -> V
         tokio::spawn(async { heads.await.unwrap_or_default() }),
         tokio::spawn(async { jobs.await.unwrap_or_default() }),
         tokio::spawn(async move { meter_app.meter.run(meter_end).await }),
+        tokio::spawn(async move { leases.run(leases_end).await }),
         tokio::spawn(async { retention.await.unwrap_or_default() }),
         tokio::spawn(async move { flush_rejections(flush_app, flush_end).await }),
         tokio::spawn(async { upkeep.await.unwrap_or_default() }),

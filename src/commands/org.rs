@@ -11,7 +11,7 @@ use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::ids::new_request_id;
 use crate::model::names::OrganizationName;
-use crate::model::organization::BusinessDomain;
+use crate::model::organization::{BusinessDomain, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::parse_comma_separated_origins;
 use crate::model::plan::Plan;
@@ -74,6 +74,7 @@ fn parse_arguments(
             domain: domain.map(|(domain, _)| domain),
             plan,
             allowed_origins: origins.unwrap_or_default(),
+            settings: OrganizationSettings::default(),
         }),
         _ => Err(Failure::Message(problems.join("\n  "))),
     }

@@ -119,11 +119,13 @@ async fn serve_app(
         },
         _ = signals.next() => tracing::warn!("second signal: exiting without draining"),
     }
+    if let Some(verify_server) = verify_server {
+        wait_for_server(verify_server).await;
+    }
     end.cancel();
     for task in maintenance
         .into_iter()
         .chain(metrics_server.map(|task| tokio::spawn(wait_for_server(task))))
-        .chain(verify_server.map(|task| tokio::spawn(wait_for_server(task))))
     {
         let _ = task.await;
     }

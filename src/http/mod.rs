@@ -12,6 +12,7 @@ pub mod family;
 pub mod health;
 pub mod jwks;
 mod key_endpoints;
+mod limits_and_credits;
 pub mod metrics;
 pub mod onboarding;
 pub mod openapi;

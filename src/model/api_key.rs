@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::credits::Credits;
 use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::metadata::Metadata;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
@@ -42,6 +44,15 @@ pub struct ApiKey {
     pub allowed_ips: AllowedIps,
     /// The metadata that its organization stores with it.
     pub metadata: Metadata,
+    /// The operator's own id for it.
+    pub external_id: Option<String>,
+    /// The rate limits that checks of it count against.
+    pub limits: NamedLimits,
+    /// Its credits; `None` if its checks need none.
+    pub credits: Option<Credits>,
+    /// The key whose limits and credits it shares: itself, or the first key of the rotations that
+    /// led to it.
+    pub metered_key: KeyId,
     /// The key that this one replaced.
     pub rotated_from: Option<KeyId>,
     /// The key that replaced this one.
@@ -53,6 +64,12 @@ impl ApiKey {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_active && self.rotated_to.is_none()
+    }
+
+    /// Returns whether it has limits or credits of its own.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        self.credits.is_some() || !self.limits.as_slice().is_empty()
     }
 }
 
@@ -86,6 +103,12 @@ pub struct NewApiKey<'a> {
     pub metadata: &'a Metadata,
     /// Whether it is enabled.
     pub enabled: bool,
+    /// The operator's own id for it.
+    pub external_id: Option<&'a ExternalId>,
+    /// The rate limits that checks of it count against.
+    pub limits: &'a NamedLimits,
+    /// The first key of the rotations that lead to it; `None` if it is the first itself.
+    pub metered_key: Option<KeyId>,
     /// The key that it replaces.
     pub rotated_from: Option<KeyId>,
 }

@@ -33,6 +33,7 @@ impl Decider {
                 MasterScope::OrgForceRevoke => "master:ORG_FORCE_REVOKE",
                 MasterScope::OrgSuspend => "master:ORG_SUSPEND",
                 MasterScope::OrgUsage => "master:ORG_USAGE",
+                MasterScope::OrgSettings => "master:ORG_SETTINGS",
                 MasterScope::BillingSuspend => "master:BILLING_SUSPEND",
                 MasterScope::BillingRotate => "master:BILLING_ROTATE",
                 MasterScope::BillingPlan => "master:BILLING_PLAN",

@@ -13,6 +13,8 @@ pub enum MasterScope {
     OrgSuspend,
     /// Reading an organization's usage.
     OrgUsage,
+    /// Finding organizations, and setting their limits, credits, metadata and external ids.
+    OrgSettings,
     /// Suspending an organization that does not pay, and reactivating it.
     BillingSuspend,
     /// Replacing all keys of an organization that pays again.
@@ -23,12 +25,13 @@ pub enum MasterScope {
 
 impl MasterScope {
     /// Every scope.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OrgCreate,
         Self::OrgForceRotate,
         Self::OrgForceRevoke,
         Self::OrgSuspend,
         Self::OrgUsage,
+        Self::OrgSettings,
         Self::BillingSuspend,
         Self::BillingRotate,
         Self::BillingPlan,
@@ -43,6 +46,7 @@ impl MasterScope {
             Self::OrgForceRevoke => "ORG_FORCE_REVOKE",
             Self::OrgSuspend => "ORG_SUSPEND",
             Self::OrgUsage => "ORG_USAGE",
+            Self::OrgSettings => "ORG_SETTINGS",
             Self::BillingSuspend => "BILLING_SUSPEND",
             Self::BillingRotate => "BILLING_ROTATE",
             Self::BillingPlan => "BILLING_PLAN",
@@ -58,6 +62,7 @@ impl MasterScope {
             Self::OrgForceRevoke => "MASTER_ADMIN_KEY_ORG_FORCE_REVOKE",
             Self::OrgSuspend => "MASTER_ADMIN_KEY_ORG_SUSPEND",
             Self::OrgUsage => "MASTER_ADMIN_KEY_ORG_USAGE",
+            Self::OrgSettings => "MASTER_ADMIN_KEY_ORG_SETTINGS",
             Self::BillingSuspend => "MASTER_ADMIN_KEY_BILLING_SUSPEND",
             Self::BillingRotate => "MASTER_ADMIN_KEY_BILLING_ROTATE",
             Self::BillingPlan => "MASTER_ADMIN_KEY_BILLING_PLAN",

@@ -1,13 +1,13 @@
-//! The metadata of keys: strings that an organization stores with a key.
+//! Metadata: strings that an organization stores with a key, and an operator with an organization.
 
 use std::collections::BTreeMap;
 
 use crate::model::ValidationError;
 
-/// The maximum size of a key's metadata, in bytes of JSON.
+/// The maximum size of metadata, in bytes of JSON.
 const MAX_BYTES: usize = 4096;
 
-/// A key's metadata: values by name.
+/// Metadata: values by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(BTreeMap<String, String>);
 
@@ -65,4 +65,5 @@ impl Metadata {
 }
 
 /// Changes to metadata: a string sets a member, and `None` removes it.
+#[derive(Clone)]
 pub struct MetadataChanges(pub BTreeMap<String, Option<String>>);

@@ -1,4 +1,4 @@
-//! Names of organizations, projects, people and keys.
+//! Names of organizations, projects, people and keys, and the operator's own ids for them.
 
 use crate::model::ValidationError;
 
@@ -38,6 +38,8 @@ names! {
     PersonName = 256;
     /// The name of a key or a personal access token.
     KeyName = 255;
+    /// The id that an operator gives an organization or a key in its own systems.
+    ExternalId = 128;
 }
 
 impl KeyName {

@@ -2,8 +2,11 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::model::credits::Credits;
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
+use crate::model::metadata::Metadata;
+use crate::model::named_limits::NamedLimits;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
@@ -104,6 +107,37 @@ impl OrganizationStatus {
     pub fn is_suspended_for_billing(&self) -> bool {
         self.suspended_at.is_some() && self.suspended_by.is_some_and(Decider::is_for_billing)
     }
+}
+
+/// What the operator sets for an organization (VERIFY §5).
+#[derive(Clone, Debug, Default)]
+pub struct OrganizationSettings {
+    /// The operator's own id for it.
+    pub external_id: Option<String>,
+    /// The metadata that the operator stores with it.
+    pub metadata: Metadata,
+    /// The rate limits that its credentials share.
+    pub limits: NamedLimits,
+    /// The credits that its credentials share; `None` if their checks need none.
+    pub credits: Option<Credits>,
+}
+
+/// An organization as the operator finds it.
+pub struct FoundOrganization {
+    /// Its internal id.
+    pub id: OrganizationId,
+    /// Its public id.
+    pub handle: String,
+    /// Its display name.
+    pub name: String,
+    /// Its plan.
+    pub plan: Plan,
+    /// Whether it is suspended.
+    pub is_suspended: bool,
+    /// Its settings.
+    pub settings: OrganizationSettings,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
 }
 
 /// An organization, with the caller's role.

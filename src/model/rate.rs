@@ -29,11 +29,19 @@ impl Rate {
     /// and, if the attempt is allowed, the time until the bucket is full after it.
     #[must_use]
     pub fn check(&self, until_full: Duration) -> (RateOutcome, Option<Duration>) {
-        let after = until_full + self.interval();
+        self.check_units(until_full, 1)
+    }
+
+    /// Checks an attempt that counts as several, as [`Self::check`] does. One that counts as more
+    /// than the quota is always rejected.
+    #[must_use]
+    pub fn check_units(&self, until_full: Duration, units: u32) -> (RateOutcome, Option<Duration>) {
+        let after = until_full + self.interval() * units;
         if after <= self.window {
             return (self.allowed(after), Some(after));
         }
-        (self.rejected(until_full), None)
+        let wait = after.saturating_sub(self.window);
+        (RateOutcome { retry_after: Some(wait), ..self.rejected(until_full) }, None)
     }
 
     /// Returns the outcome of an allowed attempt, after which the bucket is full in `until_full`.

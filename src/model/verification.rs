@@ -5,8 +5,10 @@ use chrono::{DateTime, Utc};
 
 use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::credits::CreditBalance;
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::metadata::Metadata;
+use crate::model::named_limits::NamedLimits;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::{Scope, ScopeSet};
@@ -49,6 +51,8 @@ pub enum VerificationCode {
     RateLimited,
     /// The monthly quota of its organization is used up.
     QuotaExceeded,
+    /// Its credits, or those of its organization, are used up.
+    CreditsExhausted,
 }
 
 /// What a verdict means for the client.
@@ -88,6 +92,7 @@ impl VerificationCode {
             Self::ScopeMissing => "scope_missing",
             Self::RateLimited => "rate_limited",
             Self::QuotaExceeded => "quota_exceeded",
+            Self::CreditsExhausted => "credits_exhausted",
         }
     }
 
@@ -110,7 +115,9 @@ impl VerificationCode {
             | Self::AddressUnknown
             | Self::OriginNotAllowed
             | Self::ScopeMissing => VerdictClass::Forbidden,
-            Self::RateLimited | Self::QuotaExceeded => VerdictClass::Exhausted,
+            Self::RateLimited | Self::QuotaExceeded | Self::CreditsExhausted => {
+                VerdictClass::Exhausted
+            }
         }
     }
 }
@@ -196,6 +203,14 @@ pub struct KnownCredential {
     pub allowed_ips: AllowedIps,
     /// The metadata stored with it.
     pub metadata: Metadata,
+    /// The operator's own id for it.
+    pub external_id: Option<String>,
+    /// Its rate limits.
+    pub limits: NamedLimits,
+    /// Its credits; `None` if its checks need none.
+    pub credits: Option<CreditBalance>,
+    /// The key whose limits and credits it shares: itself, or the first key of its rotations.
+    pub metered_key: KeyId,
     /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
     /// The organization that it acts in; `None` if its membership there has ended.
@@ -223,6 +238,14 @@ pub struct CredentialOrganization {
     pub is_suspended: bool,
     /// The origins whose scripts may use its keys; all where empty.
     pub allowed_origins: Vec<String>,
+    /// The operator's own id for it.
+    pub external_id: Option<String>,
+    /// The metadata that the operator stores with it.
+    pub metadata: Metadata,
+    /// Its rate limits, which its credentials share.
+    pub limits: NamedLimits,
+    /// Its credits, which its credentials share; `None` if their checks need none.
+    pub credits: Option<CreditBalance>,
 }
 
 /// The account of a credential.

@@ -74,6 +74,9 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
         "delete from idempotency_keys where ctid = any(array(
              select ctid from idempotency_keys where organization_id = $1 limit 1000
              for update skip locked))",
+        "delete from credit_balances where ctid = any(array(
+             select ctid from credit_balances where organization_id = $1 limit 1000
+             for update skip locked))",
         "delete from billing_customers where organization_id = $1",
         "delete from ended_subscriptions where organization_id = $1",
         "delete from personal_tokens where ctid = any(array(
@@ -95,12 +98,14 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
     )
 }
 
-/// Clears the organization's name and allowed origins, and records that all other data is removed.
+/// Clears the organization's name, allowed origins and settings, and records that all other data is removed.
 /// Does nothing while memberships, keys, invitations or a claim remain, since a batch skips locked
 /// rows.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
-        "update organizations set name = '', allowed_origins = '{}', purged_at = now()
+        "update organizations
+         set name = '', allowed_origins = '{}', external_id = null, metadata = null, limits = null,
+             purged_at = now()
          where id = $1 and deleted_at is not null
            and not exists (select from users where organization_id = $1)
            and not exists (select from api_keys where organization_id = $1)

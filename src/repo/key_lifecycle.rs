@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::key_format::IMPORTED_PREFIX;
 
@@ -162,8 +162,9 @@ pub async fn clear_references(db: &mut PgConnection, days: i32) -> Result<u64> {
 /// Invariant: imported keys are kept. Other systems know them, and only the row shows that a
 /// key was revoked: without it, the key could be imported again.
 pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
-    let result = sqlx::query!(
-        "delete from api_keys where id = any(array(
+    let count = sqlx::query_scalar!(
+        r#"with deleted as (
+           delete from api_keys where id = any(array(
              select k.id from api_keys k
              where (k.revoked_at is not null or k.expires_at is not null)
                and least(k.revoked_at, k.expires_at) < now() - make_interval(days => $1)
@@ -178,13 +179,23 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
                and not exists (select from accounts a
                                where a.home_organization_id = k.organization_id
                                  and a.default_key_id = k.id)
-             limit 1000 for update of k skip locked))",
+             limit 1000 for update of k skip locked))
+           returning organization_id, id, coalesce(metered_key_id, id) as metered_key_id
+         ), unused as (
+           delete from credit_balances b using deleted d
+           where b.id = d.metered_key_id and b.organization_id = d.organization_id
+             and not exists (select from api_keys k
+                             where k.organization_id = d.organization_id
+                               and coalesce(k.metered_key_id, k.id) = d.metered_key_id
+                               and k.id not in (select id from deleted))
+         )
+         select count(*) as "count!" from deleted"#,
         days,
         IMPORTED_PREFIX,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(result.rows_affected())
+    u64::try_from(count).map_err(Error::internal)
 }
 
 /// Revokes every key that a membership created and that has not ended or was superseded; returns

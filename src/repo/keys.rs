@@ -1,4 +1,5 @@
-//! API keys. Callers are looked up in [`super::callers`], and keys end in [`super::key_lifecycle`].
+//! API keys. They are listed in [`super::key_lists`]; callers are looked up in [`super::callers`], and
+//! keys end in [`super::key_lifecycle`].
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -8,9 +9,11 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
+use crate::model::credits::Credits;
 use crate::model::ids::{KeyId, MembershipId, OrganizationId};
 use crate::model::metadata::Metadata;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 use crate::repo::MapConstraintViolations;
@@ -20,24 +23,30 @@ const NAME_TAKEN: (&str, &str) =
     ("api_keys_held_name_key", "A live key of this organization already has this name");
 
 /// A key's row. `is_active` is decided by the database's clock.
-struct Row {
-    id: Uuid,
-    user_id: Uuid,
-    prefix: String,
-    display_id: String,
-    name: Option<String>,
-    scopes: Vec<String>,
-    is_active: bool,
-    created_at: DateTime<Utc>,
-    expires_at: Option<DateTime<Utc>>,
-    last_used_at: Option<DateTime<Utc>>,
-    revoked_at: Option<DateTime<Utc>>,
-    revoked_reason: Option<String>,
-    enabled: bool,
-    allowed_ips: Vec<IpNet>,
-    metadata: serde_json::Value,
-    rotated_from: Option<Uuid>,
-    rotated_to: Option<Uuid>,
+pub(super) struct Row {
+    pub(super) id: Uuid,
+    pub(super) user_id: Uuid,
+    pub(super) prefix: String,
+    pub(super) display_id: String,
+    pub(super) name: Option<String>,
+    pub(super) scopes: Vec<String>,
+    pub(super) is_active: bool,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: Option<DateTime<Utc>>,
+    pub(super) last_used_at: Option<DateTime<Utc>>,
+    pub(super) revoked_at: Option<DateTime<Utc>>,
+    pub(super) revoked_reason: Option<String>,
+    pub(super) enabled: bool,
+    pub(super) allowed_ips: Vec<IpNet>,
+    pub(super) metadata: serde_json::Value,
+    pub(super) external_id: Option<String>,
+    pub(super) limits: Option<serde_json::Value>,
+    pub(super) metered_key_id: Option<Uuid>,
+    pub(super) credits: Option<i64>,
+    pub(super) refill_amount: Option<i64>,
+    pub(super) refill_interval: Option<String>,
+    pub(super) rotated_from: Option<Uuid>,
+    pub(super) rotated_to: Option<Uuid>,
 }
 
 impl From<Row> for ApiKey {
@@ -58,6 +67,12 @@ impl From<Row> for ApiKey {
             enabled: row.enabled,
             allowed_ips: AllowedIps::from_stored(row.allowed_ips),
             metadata: Metadata::from_stored(row.metadata),
+            external_id: row.external_id,
+            limits: NamedLimits::from_stored(row.limits),
+            credits: row.credits.map(|remaining| {
+                Credits::from_stored(remaining, row.refill_amount, row.refill_interval.as_deref())
+            }),
+            metered_key: KeyId::from_uuid(row.metered_key_id.unwrap_or(row.id)),
             rotated_from: row.rotated_from.map(KeyId::from_uuid),
             rotated_to: row.rotated_to.map(KeyId::from_uuid),
         }
@@ -86,12 +101,15 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option
         Row,
         r#"insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
                                  display_id, name, name_held, scopes, created_at, expires_at,
-                                 allowed_ips, metadata, enabled, rotated_from)
+                                 allowed_ips, metadata, enabled, rotated_from, external_id,
+                                 limits, metered_key_id)
          values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
-                 $13, $14, $15)
+                 $13, $14, $15, $16, $17, $18)
          on conflict (organization_id, name) where name_held do nothing
          returning id, user_id, prefix, display_id, name, scopes, created_at, expires_at,
                    last_used_at, revoked_at, revoked_reason, enabled, allowed_ips, metadata,
+                   external_id, limits, metered_key_id, null::bigint as credits,
+                   null::bigint as refill_amount, null::text as refill_interval,
                    rotated_from, null::uuid as rotated_to,
                    (expires_at is null or expires_at > now()) as "is_active!""#,
         key.id.uuid(),
@@ -109,6 +127,9 @@ async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option
         key.metadata.to_stored(),
         key.enabled,
         key.rotated_from.map(KeyId::uuid),
+        key.external_id.map(ExternalId::as_str),
+        key.limits.to_stored(),
+        key.metered_key.map(KeyId::uuid),
     )
     .fetch_optional(db)
     .await
@@ -140,87 +161,6 @@ async fn release_name(
     Ok(())
 }
 
-/// Returns at most `limit` of the organization's keys, newest first: those older than `after`, or
-/// the newest. Revoked and expired keys only with `include_revoked`.
-pub async fn list(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    include_revoked: bool,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<ApiKey>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
-                  k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
-                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
-                  (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
-                      as "is_active!"
-           from api_keys k
-           left join api_keys n
-             on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
-           where k.organization_id = $1
-             and ($2 or (k.revoked_at is null
-                         and (k.expires_at is null or k.expires_at > now())))
-             and ($3::uuid is null or k.id < $3)
-           order by k.id desc
-           limit $4"#,
-        organization.0,
-        include_revoked,
-        after,
-        limit,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(ApiKey::from).collect())
-}
-
-/// Returns a page of the organization's keys whose names contain `search`, newest first, and their
-/// total count. Revoked and expired keys only with `include_revoked`.
-pub async fn list_page(
-    db: &mut PgConnection,
-    organization: OrganizationId,
-    include_revoked: bool,
-    search: Option<&str>,
-    (offset, limit): (i64, i64),
-) -> Result<(Vec<ApiKey>, i64)> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
-                  k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
-                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
-                  (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
-                      as "is_active!"
-           from api_keys k
-           left join api_keys n
-             on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
-           where k.organization_id = $1
-             and ($2 or (k.revoked_at is null
-                         and (k.expires_at is null or k.expires_at > now())))
-             and ($3::text is null or strpos(lower(k.name), lower($3)) > 0)
-           order by k.id desc offset $4 limit $5"#,
-        organization.0,
-        include_revoked,
-        search,
-        offset,
-        limit,
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    let total = sqlx::query_scalar!(
-        r#"select count(*) as "count!" from api_keys
-           where organization_id = $1
-             and ($2 or (revoked_at is null and (expires_at is null or expires_at > now())))
-             and ($3::text is null or strpos(lower(name), lower($3)) > 0)"#,
-        organization.0,
-        include_revoked,
-        search,
-    )
-    .fetch_one(db)
-    .await?;
-    Ok((rows.into_iter().map(ApiKey::from).collect(), total))
-}
-
 /// Returns a key of the organization, if it exists.
 pub async fn find(
     db: &mut PgConnection,
@@ -231,12 +171,19 @@ pub async fn find(
         Row,
         r#"select k.id, k.user_id, k.prefix, k.display_id, k.name, k.scopes, k.created_at,
                   k.expires_at, k.last_used_at, k.revoked_at, k.revoked_reason, k.enabled,
-                  k.allowed_ips, k.metadata, k.rotated_from, n.id as "rotated_to?",
+                  k.allowed_ips, k.metadata, k.external_id, k.limits, k.metered_key_id,
+                  available_credits(b.remaining, b.refill_amount, b.refill_interval,
+                                    b.refilled_at) as "credits?",
+                  b.refill_amount as "refill_amount?", b.refill_interval as "refill_interval?",
+                  k.rotated_from, n.id as "rotated_to?",
                   (k.revoked_at is null and (k.expires_at is null or k.expires_at > now()))
                       as "is_active!"
            from api_keys k
            left join api_keys n
              on n.rotated_from = k.id and (n.organization_id = k.organization_id) is true
+           left join credit_balances b
+             on b.id = coalesce(k.metered_key_id, k.id)
+            and (b.organization_id = k.organization_id) is true
            where k.id = $2 and (k.organization_id = $1) is true"#,
         organization.0,
         id.uuid(),
@@ -281,7 +228,8 @@ pub async fn update(
     }
     let result = sqlx::query!(
         "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
-                expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8
+                expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8,
+                external_id = $9, limits = $10
          where id = $2 and (organization_id = $1) is true",
         organization.0,
         key.id.uuid(),
@@ -291,6 +239,8 @@ pub async fn update(
         key.metadata.to_stored(),
         key.allowed_ips.as_stored(),
         key.enabled,
+        key.external_id,
+        key.limits.to_stored(),
     )
     .execute(db)
     .await

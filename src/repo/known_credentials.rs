@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::credits::{CreditBalance, RefillInterval};
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::metadata::Metadata;
+use crate::model::named_limits::NamedLimits;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
@@ -33,6 +35,12 @@ struct Row {
     allowed_ips: Vec<IpNet>,
     metadata: Value,
     expires_at: Option<DateTime<Utc>>,
+    external_id: Option<String>,
+    limits: Option<Value>,
+    metered_key_id: Option<Uuid>,
+    credits: Option<i64>,
+    credits_version: Option<i64>,
+    refill_interval: Option<String>,
     defect: Option<String>,
     organization_id: Option<Uuid>,
     organization_handle: Option<String>,
@@ -40,6 +48,12 @@ struct Row {
     plan: Option<String>,
     is_suspended: Option<bool>,
     allowed_origins: Option<Vec<String>>,
+    organization_external_id: Option<String>,
+    organization_metadata: Option<Value>,
+    organization_limits: Option<Value>,
+    organization_credits: Option<i64>,
+    organization_credits_version: Option<i64>,
+    organization_refill_interval: Option<String>,
     account_id: Option<Uuid>,
     email: Option<String>,
     role: Option<String>,
@@ -54,6 +68,18 @@ impl Row {
             plan: Plan::parse(self.plan.as_deref()?)?,
             is_suspended: self.is_suspended.unwrap_or(false),
             allowed_origins: self.allowed_origins.take().unwrap_or_default(),
+            external_id: self.organization_external_id.take(),
+            metadata: self
+                .organization_metadata
+                .take()
+                .map(Metadata::from_stored)
+                .unwrap_or_default(),
+            limits: NamedLimits::from_stored(self.organization_limits.take()),
+            credits: balance(
+                self.organization_id?,
+                self.organization_credits.zip(self.organization_credits_version),
+                self.organization_refill_interval.as_deref(),
+            ),
         })
     }
 
@@ -67,6 +93,7 @@ impl Row {
     fn into_credential(mut self, kind: CredentialKind) -> Option<(Digest, KnownCredential)> {
         let digest = Digest::new(std::mem::take(&mut self.digest).try_into().ok()?);
         let (organization, account) = (self.organization(), self.account());
+        let metered_key = self.metered_key_id.unwrap_or(self.id);
         let credential = KnownCredential {
             kind,
             id: KeyId::from_uuid(self.id),
@@ -78,6 +105,14 @@ impl Row {
             allowed_ips: AllowedIps::from_stored(self.allowed_ips),
             metadata: Metadata::from_stored(self.metadata),
             expires_at: self.expires_at,
+            external_id: self.external_id,
+            limits: NamedLimits::from_stored(self.limits),
+            credits: balance(
+                metered_key,
+                self.credits.zip(self.credits_version),
+                self.refill_interval.as_deref(),
+            ),
+            metered_key: KeyId::from_uuid(metered_key),
             organization,
             account,
             role: self.role.as_deref().and_then(Role::parse),
@@ -85,6 +120,13 @@ impl Row {
         };
         Some((digest, credential))
     }
+}
+
+/// Returns the balance of credits that a statement found; `None` if there is none.
+fn balance(id: Uuid, found: Option<(i64, i64)>, refill: Option<&str>) -> Option<CreditBalance> {
+    let (remaining, version) = found?;
+    let refill_every = refill.and_then(RefillInterval::parse);
+    Some(CreditBalance { id, version, remaining, refill_every })
 }
 
 /// Reads the statements' word for a defect. An unknown word is one, too.
@@ -107,7 +149,11 @@ pub async fn find_keys(
     let rows = sqlx::query_as!(
         Row,
         r#"select k.digest, k.id, k.name, k.prefix, k.display_id, k.pepper_id, k.scopes,
-                  k.allowed_ips, k.metadata, k.expires_at,
+                  k.allowed_ips, k.metadata, k.expires_at, k.external_id, k.limits,
+                  k.metered_key_id,
+                  available_credits(b.remaining, b.refill_amount, b.refill_interval,
+                                    b.refilled_at) as "credits?",
+                  b.version as "credits_version?", b.refill_interval as "refill_interval?",
                   case when k.revoked_at is not null or o.deleted_at is not null then 'revoked'
                        when k.expires_at <= now() and k.superseded_at is not null then 'rotated'
                        when k.expires_at <= now() then 'expired'
@@ -116,9 +162,17 @@ pub async fn find_keys(
                   o.name as "organization_name?", o.plan as "plan?",
                   o.suspended_at is not null and o.deleted_at is null as is_suspended,
                   o.allowed_origins as "allowed_origins?",
+                  o.external_id as "organization_external_id?",
+                  o.metadata as "organization_metadata?", o.limits as "organization_limits?",
+                  available_credits(ob.remaining, ob.refill_amount, ob.refill_interval,
+                                    ob.refilled_at) as "organization_credits?",
+                  ob.version as "organization_credits_version?",
+                  ob.refill_interval as "organization_refill_interval?",
                   null::uuid as account_id, null as email, null as role
            from api_keys k
            join organizations o on o.id = k.organization_id
+           left join credit_balances b on b.id = coalesce(k.metered_key_id, k.id)
+           left join credit_balances ob on ob.id = o.id
            where k.digest = any($1)"#,
         &digests,
     )
@@ -139,6 +193,9 @@ pub async fn find_tokens(
         Row,
         r#"select t.digest, t.id, t.name as "name?", t.prefix, t.display_id, t.pepper_id, t.scopes,
                   '{}'::cidr[] as "allowed_ips!", '{}'::jsonb as "metadata!", t.expires_at,
+                  null as external_id, null::jsonb as limits, null::uuid as metered_key_id,
+                  null::bigint as credits, null::bigint as credits_version,
+                  null as refill_interval,
                   case when t.revoked_at is not null then 'revoked'
                        when t.expires_at <= now() then 'expired'
                        when not a.is_active or a.deleted_at is not null then 'owner_disabled'
@@ -146,6 +203,12 @@ pub async fn find_tokens(
                   o.id as "organization_id?", o.handle as "organization_handle?",
                   o.name as "organization_name?", o.plan as "plan?",
                   o.suspended_at is not null as is_suspended, null::text[] as allowed_origins,
+                  o.external_id as "organization_external_id?",
+                  o.metadata as "organization_metadata?", o.limits as "organization_limits?",
+                  available_credits(ob.remaining, ob.refill_amount, ob.refill_interval,
+                                    ob.refilled_at) as "organization_credits?",
+                  ob.version as "organization_credits_version?",
+                  ob.refill_interval as "organization_refill_interval?",
                   a.id as "account_id?", a.email as "email?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
@@ -154,6 +217,7 @@ pub async fn find_tokens(
                     then u.account_id = a.id and u.organization_id = a.home_organization_id
                     else u.id = t.pinned_seat and u.organization_id = t.pinned_to end
            left join organizations o on o.id = u.organization_id and o.deleted_at is null
+           left join credit_balances ob on ob.id = o.id
            where t.digest = any($1)"#,
         &digests,
     )

@@ -41,12 +41,12 @@ impl LocalBuckets {
         now: Instant,
     ) -> Option<RateOutcome> {
         let mut shard = self.shard(subject);
-        has_capacity(&shard, subject).then(|| take(&mut shard, subject, rate, now))
+        has_capacity(&shard, subject).then(|| take(&mut shard, subject, (rate, 1), now))
     }
 
     /// Counts one attempt against the bucket that the subjects of a full shard share.
     pub fn take_shared(&self, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
-        take(&mut self.shard(subject), LimitSubject::SHARED, rate, now)
+        take(&mut self.shard(subject), LimitSubject::SHARED, (rate, 1), now)
     }
 
     /// Sets the subject's bucket to be full after `until_full`, as the shared table reported it.
@@ -57,18 +57,48 @@ impl LocalBuckets {
         }
     }
 
+    /// Counts an attempt that counts as several against the subject's bucket, as [`Self::take`]
+    /// does.
+    pub fn take_units(
+        &self,
+        subject: LimitSubject,
+        rate: &Rate,
+        units: u32,
+        now: Instant,
+    ) -> RateOutcome {
+        let mut shard = self.shard(subject);
+        let subject = if has_capacity(&shard, subject) { subject } else { LimitSubject::SHARED };
+        take(&mut shard, subject, (rate, units), now)
+    }
+
     /// Refunds one attempt to the subject's bucket.
     pub fn refund(&self, subject: LimitSubject, rate: &Rate) {
+        self.refund_units(subject, rate, 1);
+    }
+
+    /// Refunds an attempt that counted as several to the subject's bucket.
+    pub fn refund_units(&self, subject: LimitSubject, rate: &Rate, units: u32) {
         if let Some(full_at) = self.shard(subject).get_mut(&subject) {
-            *full_at = full_at.checked_sub(rate.interval()).unwrap_or(*full_at);
+            *full_at = full_at.checked_sub(rate.interval() * units).unwrap_or(*full_at);
         }
     }
 
     /// Returns the outcome that one attempt of the subject would have, without counting it.
     pub fn peek(&self, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
+        self.peek_units(subject, rate, 1, now)
+    }
+
+    /// Returns the outcome that an attempt that counts as several would have, without counting it.
+    pub fn peek_units(
+        &self,
+        subject: LimitSubject,
+        rate: &Rate,
+        units: u32,
+        now: Instant,
+    ) -> RateOutcome {
         let full_at = self.shard(subject).get(&subject).copied();
         let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        rate.check(until_full).0
+        rate.check_units(until_full, units).0
     }
 
     /// Fills the subject's bucket.
@@ -99,10 +129,15 @@ fn has_capacity(shard: &Shard, subject: LimitSubject) -> bool {
     shard.len() < MAX_PER_SHARD || shard.contains_key(&subject)
 }
 
-fn take(shard: &mut Shard, subject: LimitSubject, rate: &Rate, now: Instant) -> RateOutcome {
+fn take(
+    shard: &mut Shard,
+    subject: LimitSubject,
+    (rate, units): (&Rate, u32),
+    now: Instant,
+) -> RateOutcome {
     let full_at = shard.get(&subject).copied();
     let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-    let (outcome, after) = rate.check(until_full);
+    let (outcome, after) = rate.check_units(until_full, units);
     if let Some(after) = after {
         shard.insert(subject, now + after);
     }

@@ -5,10 +5,12 @@
 mod local_buckets;
 mod outage;
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use self::local_buckets::LocalBuckets;
 use self::outage::Outage;
@@ -16,6 +18,7 @@ use crate::app::database::Database;
 use crate::config::rate_limits::{RateLimitSetting, RateLimitSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
+use crate::model::named_limits::NamedLimit;
 use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 use crate::repo::rate_limits;
@@ -24,10 +27,10 @@ use crate::repo::rate_limits;
 const PLAN_LIMIT: &str = "org";
 
 /// The decision of one rate limit on a request, for the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimitDecision {
     /// The limit's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether the response reports the limit even if the request is accepted.
     pub is_reported: bool,
     /// The outcome.
@@ -40,6 +43,7 @@ pub struct RateLimits {
     is_on: bool,
     buckets: [LocalBuckets; RateLimit::ALL.len()],
     plan_buckets: LocalBuckets,
+    named_buckets: LocalBuckets,
     outage: Outage,
 }
 
@@ -52,6 +56,7 @@ impl RateLimits {
             is_on: settings.is_on,
             buckets: std::array::from_fn(|_| LocalBuckets::default()),
             plan_buckets: LocalBuckets::default(),
+            named_buckets: LocalBuckets::default(),
             outage: Outage::new(Instant::now()),
         }
     }
@@ -78,7 +83,40 @@ impl RateLimits {
     ) -> Option<RateLimitDecision> {
         let (subject, rate) = self.plan_bucket(organization, quota)?;
         let outcome = self.plan_buckets.peek(subject, &rate, Instant::now());
-        Some(RateLimitDecision { name: PLAN_LIMIT, is_reported: true, outcome })
+        Some(RateLimitDecision { name: PLAN_LIMIT.into(), is_reported: true, outcome })
+    }
+
+    /// Refunds a request that [`Self::count_request`] counted.
+    pub fn refund_request(&self, organization: OrganizationId, quota: Option<u64>) {
+        if let Some((subject, rate)) = self.plan_bucket(organization, quota) {
+            self.plan_buckets.refund(subject, &rate);
+        }
+    }
+
+    /// Counts units against a named limit of a key or an organization, on this server alone; a dry
+    /// run counts nothing. These limits are the operator's own, and apply even if rate limits are
+    /// off.
+    #[must_use]
+    pub fn count_named(
+        &self,
+        limit: &NamedLimit,
+        owner: Uuid,
+        units: u32,
+        is_dry_run: bool,
+    ) -> RateLimitDecision {
+        let (subject, rate, now) = (limit.subject(owner), limit.rate(), Instant::now());
+        let outcome = if is_dry_run {
+            self.named_buckets.peek_units(subject, &rate, units, now)
+        } else {
+            self.named_buckets.take_units(subject, &rate, units, now)
+        };
+        let name = limit.name.as_str().to_owned().into();
+        RateLimitDecision { name, is_reported: true, outcome }
+    }
+
+    /// Refunds units that [`Self::count_named`] counted.
+    pub fn refund_named(&self, limit: &NamedLimit, owner: Uuid, units: u32) {
+        self.named_buckets.refund_units(limit.subject(owner), &limit.rate(), units);
     }
 
     fn plan_bucket(
@@ -225,7 +263,7 @@ impl RateLimits {
     /// Removes local buckets that are full.
     pub fn remove_full(&self) {
         let now = Instant::now();
-        let all = self.buckets.iter().chain([&self.plan_buckets]);
+        let all = self.buckets.iter().chain([&self.plan_buckets, &self.named_buckets]);
         all.for_each(|buckets| buckets.remove_full(now));
     }
 }
@@ -254,5 +292,6 @@ fn record(
         counter!("rate_limited_total", "limit" => name, "mode" => mode).increment(1);
     }
     let retry_after = outcome.retry_after.filter(|_| !only_observed);
-    RateLimitDecision { name, is_reported, outcome: RateOutcome { retry_after, ..outcome } }
+    let outcome = RateOutcome { retry_after, ..outcome };
+    RateLimitDecision { name: name.into(), is_reported, outcome }
 }

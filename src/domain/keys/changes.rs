@@ -7,9 +7,9 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::containment::KeyPermissions;
+use crate::domain::keys::containment::{KeyPermissions, require_unmetered};
 use crate::domain::keys::{
-    CreatedKey, KeySpec, insert_key, is_own, lock_live_key, record_caller_event,
+    CreatedKey, KeySpec, credits, insert_key, is_own, lock_live_key, record_caller_event,
 };
 use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
@@ -18,9 +18,11 @@ use crate::model::api_key::ApiKey;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
+use crate::model::credits::CreditChange;
 use crate::model::ids::KeyId;
 use crate::model::metadata::MetadataChanges;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::timestamp;
 use crate::repo::{key_lifecycle, keys};
@@ -43,6 +45,12 @@ pub struct KeyChanges {
     pub allowed_ips: Option<AllowedIps>,
     /// Whether it is enabled.
     pub enabled: Option<bool>,
+    /// The operator's own id for it; `Some(None)` removes it.
+    pub external_id: Option<Option<ExternalId>>,
+    /// The rate limits that checks of it count against.
+    pub limits: Option<NamedLimits>,
+    /// A change of its credits.
+    pub credits: Option<CreditChange>,
 }
 
 /// Updates a live key of the caller's organization. Its permissions before and after must lie
@@ -55,7 +63,8 @@ pub struct KeyChanges {
 ///
 /// # Errors
 /// Unauthenticated if the caller's own key has ended meanwhile; forbidden; not found; conflict if
-/// the key is not live or another live key has the name; invalid if the metadata grows too large.
+/// the key is not live, another live key has the name, or units are added to a key without credits;
+/// invalid if the metadata grows too large.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -65,9 +74,16 @@ pub async fn update(
 ) -> Result<ApiKey> {
     let (caller, before) = lock_live_key(tx, caller, id, audit).await?;
     caller.authorize(BuiltInScope::ApiKeysWrite)?;
-    let after = changes.apply_to(&before)?;
+    let mut after = changes.apply_to(&before)?;
     KeyPermissions::of(&after).require_within(&caller)?;
+    if changes.limits.is_some() || changes.credits.is_some() {
+        require_unmetered(tx, &caller).await?;
+    }
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
+    if let Some(change) = changes.credits {
+        let balance = (caller.organization, before.metered_key.uuid());
+        after.credits = credits::apply(tx, balance, change, audit.at).await?;
+    }
     let mut detail = diff(audited_fields(&before), audited_fields(&after));
     if caller.require_owner().is_err()
         && keys::reassign_from_owner(tx, caller.organization, id, caller.membership).await?
@@ -95,10 +111,12 @@ pub async fn rotate(
     let (caller, old) = lock_live_key(tx, caller, id, audit).await?;
     if !is_own(&caller, id) {
         caller.authorize(BuiltInScope::ApiKeysWrite)?;
+        require_unmetered(tx, &caller).await?;
     }
     let (organization, membership) = (caller.organization, caller.membership);
     key_lifecycle::supersede(tx, organization, id, grace_seconds, audit.at).await?;
     let name = old.name.as_deref().map(KeyName::parse).transpose();
+    let external_id = old.external_id.as_deref().map(ExternalId::parse).transpose();
     let spec = KeySpec {
         name: name.map_err(|ValidationError(message)| Error::internal(message))?,
         scopes: old.scopes,
@@ -106,9 +124,15 @@ pub async fn rotate(
         allowed_ips: old.allowed_ips,
         metadata: old.metadata,
         enabled: old.enabled,
+        external_id: external_id.map_err(|ValidationError(message)| Error::internal(message))?,
+        limits: old.limits,
+        // The new key shares the old one's.
+        credits: None,
+        metered_key: Some(old.metered_key),
         rotated_from: Some(id),
     };
-    let created_key = insert_key(app, tx, (organization, membership), spec, audit.at).await?;
+    let mut created_key = insert_key(app, tx, (organization, membership), spec, audit.at).await?;
+    created_key.key.credits = old.credits;
     let detail = json!({
         "rotated_to": created_key.key.id.to_string(),
         "display_id": created_key.key.display_id,
@@ -128,6 +152,9 @@ impl KeyChanges {
             && self.metadata.is_none()
             && self.allowed_ips.is_none()
             && self.enabled.is_none()
+            && self.external_id.is_none()
+            && self.limits.is_none()
+            && self.credits.is_none()
     }
 
     fn apply_to(&self, key: &ApiKey) -> Result<ApiKey> {
@@ -150,6 +177,12 @@ impl KeyChanges {
                 |ValidationError(message)| Error::invalid(vec![Issue::field("metadata", message)]);
             changed.metadata = merged.map_err(invalid)?;
         }
+        if let Some(external_id) = &self.external_id {
+            changed.external_id = external_id.as_ref().map(|it| it.as_str().to_owned());
+        }
+        if let Some(limits) = &self.limits {
+            changed.limits = limits.clone();
+        }
         changed.enabled = self.enabled.unwrap_or(key.enabled);
         Ok(changed)
     }
@@ -164,5 +197,8 @@ fn audited_fields(key: &ApiKey) -> serde_json::Value {
         "allowed_ips": key.allowed_ips.to_strings(),
         "metadata": key.metadata.to_stored(),
         "enabled": key.enabled,
+        "external_id": key.external_id,
+        "limits": key.limits.to_stored(),
+        "credits": key.credits.map(credits::audited),
     })
 }

@@ -100,6 +100,23 @@ pub fn require_scopes_and_expiry_within(
     }
 }
 
+/// Checks that the caller's own key, if it has one, has no limits or credits. Otherwise it could get
+/// the text of a key without them.
+///
+/// # Errors
+/// Forbidden.
+pub async fn require_unmetered(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
+    let Some(own) = caller.credential.key() else { return Ok(()) };
+    let own = keys::find(tx, caller.organization, own.id).await?;
+    if own.is_some_and(|own| own.is_metered()) {
+        return Err(Error::forbidden(
+            "This key has limits or credits of its own, so it may not create or rotate other keys, \
+             or change limits and credits",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks that allowed addresses lie within those of the caller's own key.
 fn require_networks_within(caller: &Caller, requested: &AllowedIps) -> Result<()> {
     match caller.credential.key() {

@@ -12,6 +12,7 @@ use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, new_request_id};
 use crate::model::key_format::{IMPORTED_PREFIX, imported_text};
 use crate::model::metadata::Metadata;
+use crate::model::named_limits::NamedLimits;
 use crate::model::names::KeyName;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::ScopeSet;
@@ -114,6 +115,9 @@ async fn import_key(
         allowed_ips: &AllowedIps::default(),
         metadata: &Metadata::default(),
         enabled: true,
+        external_id: None,
+        limits: &NamedLimits::default(),
+        metered_key: None,
         rotated_from: None,
     };
     keys::insert(tx, &new).await?;

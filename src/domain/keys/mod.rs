@@ -7,6 +7,7 @@
 pub mod changes;
 pub mod claims;
 pub mod containment;
+pub mod credits;
 pub mod default_key;
 pub mod import;
 pub mod invites;
@@ -21,21 +22,27 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::containment::{KeyPermissions, require_scopes_and_expiry_within};
+use crate::domain::keys::containment::{
+    KeyPermissions, require_scopes_and_expiry_within, require_unmetered,
+};
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential};
+use crate::model::credits::Credits;
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::Metadata;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::secret::Secret;
 use crate::model::timestamp;
-use crate::repo::{account_callers, audit_events, callers, key_lifecycle, keys, organizations};
+use crate::repo::{
+    account_callers, audit_events, callers, credit_balances, key_lifecycle, keys, organizations,
+};
 
 /// A new key and its text, which is stored nowhere.
 pub struct CreatedKey {
@@ -60,6 +67,14 @@ pub struct KeySpec {
     pub metadata: Metadata,
     /// Whether it is enabled.
     pub enabled: bool,
+    /// The operator's own id for it.
+    pub external_id: Option<ExternalId>,
+    /// The rate limits that checks of it count against.
+    pub limits: NamedLimits,
+    /// Its credits; `None` if its checks need none, or if it shares those of `metered_key`.
+    pub credits: Option<Credits>,
+    /// The first key of the rotations that lead to it; `None` if it is the first itself.
+    pub metered_key: Option<KeyId>,
     /// The key that it replaces by rotation.
     pub rotated_from: Option<KeyId>,
 }
@@ -80,6 +95,10 @@ impl KeySpec {
             allowed_ips: AllowedIps::default(),
             metadata: Metadata::default(),
             enabled: true,
+            external_id: None,
+            limits: NamedLimits::default(),
+            credits: None,
+            metered_key: None,
             rotated_from: None,
         }
     }
@@ -115,9 +134,16 @@ pub async fn insert_key(
         allowed_ips: &spec.allowed_ips,
         metadata: &spec.metadata,
         enabled: spec.enabled,
+        external_id: spec.external_id.as_ref(),
+        limits: &spec.limits,
+        metered_key: spec.metered_key,
         rotated_from: spec.rotated_from,
     };
-    let key = keys::insert(tx, &new).await?;
+    let mut key = keys::insert(tx, &new).await?;
+    if let Some(credits) = spec.credits {
+        credit_balances::set(tx, (organization, key.id.uuid()), &credits, at).await?;
+        key.credits = Some(credits);
+    }
     Ok(CreatedKey { secret, key })
 }
 
@@ -126,7 +152,7 @@ pub async fn insert_key(
 ///
 /// # Errors
 /// Unauthenticated if the caller's own key has ended meanwhile; forbidden beyond its scopes, expiry
-/// or addresses; plan limit; conflict if a live key has the name.
+/// or addresses, or if it has limits or credits; plan limit; conflict if a live key has the name.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -139,6 +165,7 @@ pub async fn create(
     caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let spec = spec(&caller);
     spec.permissions().require_within(&caller)?;
+    require_unmetered(tx, &caller).await?;
     check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys).await?;
     let created_key =
         insert_key(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
@@ -148,6 +175,9 @@ pub async fn create(
         "scopes": created_key.key.scopes.to_stored(),
         "expires_at": created_key.key.expires_at.map(timestamp::format),
         "never_expires": created_key.key.expires_at.is_none(),
+        "external_id": created_key.key.external_id,
+        "limits": created_key.key.limits.to_stored(),
+        "credits": created_key.key.credits.map(credits::audited),
     });
     record_caller_event(tx, &caller, AuditEventType::KeyCreated, created_key.key.id, detail, audit)
         .await?;

@@ -6,6 +6,7 @@ pub mod members;
 pub mod plan_limits;
 pub mod projects;
 pub mod provisioning;
+pub mod settings;
 pub mod signup;
 pub mod status;
 

@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::invites;
 use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
+use crate::domain::organizations::settings::audited_settings;
 use crate::domain::organizations::status::{lock_organization, record_operator_event};
 use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
@@ -16,13 +17,18 @@ use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::member::{KeyInvitedMembership, NewMembership};
 use crate::model::names::OrganizationName;
-use crate::model::organization::{BusinessDomain, NewOrganization, OrganizationStatus};
+use crate::model::organization::{
+    BusinessDomain, NewOrganization, OrganizationSettings, OrganizationStatus,
+};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
-use crate::repo::{audit_events, key_claims, key_lifecycle, memberships, organizations};
+use crate::repo::{
+    audit_events, credit_balances, key_claims, key_lifecycle, memberships, organization_settings,
+    organizations,
+};
 
 /// The attributes of an organization to create.
 pub struct OrganizationSpec {
@@ -36,6 +42,8 @@ pub struct OrganizationSpec {
     pub plan: Plan,
     /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<Origin>,
+    /// Its external id, metadata, rate limits and credits.
+    pub settings: OrganizationSettings,
 }
 
 /// A newly created organization.
@@ -84,6 +92,10 @@ pub async fn create_organization(
         created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
+    organization_settings::update(tx, organization, &spec.settings, audit.at).await?;
+    if let Some(credits) = &spec.settings.credits {
+        credit_balances::set(tx, (organization, organization.0), credits, audit.at).await?;
+    }
     let owner = add_unclaimed_owner(app, tx, organization, audit).await?;
     let event = NewAuditEvent {
         organization,
@@ -95,6 +107,7 @@ pub async fn create_organization(
             "name": spec.name.as_str(),
             "plan": spec.plan.as_str(),
             "domain": spec.domain.map(BusinessDomain::as_str),
+            "settings": audited_settings(&spec.settings),
             "allowed_origins": spec.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
         }),
         audit,

@@ -2,9 +2,10 @@
 //! (VERIFY §3 and §4).
 //!
 //! The order is fixed: form and checksum, the lookup, the organization, the key, the client's
-//! address and origin, scopes, and finally the quota and the rate limit. A rejected check counts
-//! against neither.
+//! address and origin, scopes, and finally credits, the quota and rate limits. A rejected check counts
+//! against none of them.
 
+mod limits;
 mod record;
 
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use self::record::record;
 use crate::app::App;
@@ -23,13 +24,11 @@ use crate::config::verification::LOCAL;
 use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
+use crate::model::named_limits::LimitName;
 use crate::model::origin::is_origin_allowed;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 use crate::model::secret::Secret;
-use crate::model::usage::Period;
-use crate::model::verification::{
-    CredentialOrganization, KnownCredential, RequiredScopes, VerdictClass, VerificationCode,
-};
+use crate::model::verification::{KnownCredential, RequiredScopes, VerdictClass, VerificationCode};
 
 /// A verifier of credentials: an API or a proxy of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +58,14 @@ impl Verifier {
 pub struct CheckRequest {
     /// The scopes that it requires.
     pub scopes: RequiredScopes,
-    /// How many requests of the monthly quota the client's request costs.
+    /// How many requests of the monthly quota, and how many credits, the client's request costs.
     pub cost: u32,
     /// The client's address as the verifier reports it.
     pub client_address: Option<IpAddr>,
     /// The client's `Origin`.
     pub client_origin: Option<String>,
+    /// The named limits that it counts against, and the units that it counts as.
+    pub limits: Vec<(LimitName, u32)>,
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
     /// The method and the path of the client's request, for the list of rejections.
@@ -83,6 +84,8 @@ pub struct Verdict {
     pub limits: Vec<RateLimitDecision>,
     /// The monthly quota of its organization, if there is one.
     pub quota: Option<QuotaState>,
+    /// The credits that remain; `None` if the check needs none.
+    pub credits: Option<i64>,
     /// How long to wait before a retry.
     pub retry_after: Option<Duration>,
 }
@@ -100,8 +103,15 @@ pub struct QuotaState {
 
 impl Verdict {
     fn new(code: VerificationCode, credential: Option<KnownCredential>) -> Self {
-        let (missing_scopes, limits) = (Vec::new(), Vec::new());
-        Self { code, credential, missing_scopes, limits, quota: None, retry_after: None }
+        Self {
+            code,
+            credential,
+            missing_scopes: Vec::new(),
+            limits: Vec::new(),
+            quota: None,
+            credits: None,
+            retry_after: None,
+        }
     }
 }
 
@@ -129,19 +139,18 @@ async fn evaluate(
     request: &CheckRequest,
     audit: &AuditContext,
 ) -> Result<Verdict> {
+    let deadline = Instant::now() + app.config.verification.timeout;
     let text = key.expose();
     let credential = match possible_digests(app, text) {
         Some((kind, candidates)) => {
             let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
-            let found = timeout(app.config.verification.timeout, lookup).await;
+            let found = timeout_at(deadline, lookup).await;
             found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown)
         }
         None => Err(VerificationCode::KeyMalformed),
     };
-    // Nothing is awaited from here on: a verifier that closes its connection cannot leave a check
-    // half counted.
     let mut verdict = match credential {
-        Ok(credential) => decide(app, credential, request, audit.at),
+        Ok(credential) => decide(app, credential, request, (audit.at, deadline)).await?,
         Err(code) => Verdict::new(code, None),
     };
     if request.is_dry_run {
@@ -192,12 +201,12 @@ fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest, verdict
 }
 
 /// Returns the verdict on a known credential, checked in the order of VERIFY §4.
-fn decide(
+async fn decide(
     app: &App,
     credential: KnownCredential,
     request: &CheckRequest,
-    now: DateTime<Utc>,
-) -> Verdict {
+    (now, deadline): (DateTime<Utc>, Instant),
+) -> Result<Verdict> {
     let organization = credential.organization.as_ref();
     let is_suspended = organization.is_some_and(|organization| organization.is_suspended);
     let code = if is_suspended {
@@ -206,18 +215,15 @@ fn decide(
         credential.defect.or_else(|| client_rejection(app, &credential, request))
     };
     if let Some(code) = code {
-        return Verdict::new(code, Some(credential));
+        return Ok(Verdict::new(code, Some(credential)));
     }
     let missing_scopes = request.scopes.missing_from(&credential.scopes, credential.role);
     if !missing_scopes.is_empty() {
         let verdict = Verdict::new(VerificationCode::ScopeMissing, Some(credential));
-        return Verdict { missing_scopes, ..verdict };
+        return Ok(Verdict { missing_scopes, ..verdict });
     }
-    let mut verdict = Verdict::new(VerificationCode::Valid, None);
-    if let Some(organization) = organization {
-        count_against_limits(app, organization, request, now, &mut verdict);
-    }
-    Verdict { credential: Some(credential), ..verdict }
+    let verdict = limits::count(app, &credential, request, (now, deadline)).await?;
+    Ok(Verdict { credential: Some(credential), ..verdict })
 }
 
 /// Returns the code for a client whose address or origin is not allowed; `None` if both are.
@@ -236,42 +242,4 @@ fn client_rejection(
     let trusted = &app.config.http.trusted_origins;
     let is_allowed = is_origin_allowed(request.client_origin.as_deref(), origins, trusted);
     (!is_allowed).then_some(VerificationCode::OriginNotAllowed)
-}
-
-/// Counts one request against the plan's rate limit and the cost against its monthly quota, or
-/// nothing if one of them is exceeded.
-fn count_against_limits(
-    app: &App,
-    organization: &CredentialOrganization,
-    request: &CheckRequest,
-    now: DateTime<Utc>,
-    verdict: &mut Verdict,
-) {
-    let plan = app.config.plans.of(organization.plan);
-    let cost = u64::from(request.cost);
-    if let Some(quota) = plan.requests_per_month {
-        let (month, is_dry_run) = (Period::month_of(now), request.is_dry_run);
-        let used = app.meter.admit_units(organization.id, (cost, quota), is_dry_run, now);
-        verdict.quota = Some(QuotaState {
-            used: used.unwrap_or_else(|used| used),
-            limit: quota,
-            resets_at: month.end_time(),
-        });
-        if used.is_err() {
-            verdict.code = VerificationCode::QuotaExceeded;
-            verdict.retry_after = Some(month.remaining(now));
-            return;
-        }
-    }
-    let per_minute = plan.requests_per_minute;
-    let decision = if request.is_dry_run {
-        app.rate_limits.peek_request(organization.id, per_minute)
-    } else {
-        app.rate_limits.count_request(organization.id, per_minute)
-    };
-    verdict.limits.extend(decision);
-    if let Some(wait) = decision.and_then(|decision| decision.outcome.retry_after) {
-        verdict.code = VerificationCode::RateLimited;
-        verdict.retry_after = Some(wait);
-    }
 }

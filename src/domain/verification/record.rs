@@ -119,7 +119,8 @@ const fn rejection_reason(code: VerificationCode) -> Option<KeyRejectionReason> 
         | VerificationCode::OrganizationSuspended
         | VerificationCode::ScopeMissing
         | VerificationCode::RateLimited
-        | VerificationCode::QuotaExceeded => None,
+        | VerificationCode::QuotaExceeded
+        | VerificationCode::CreditsExhausted => None,
     }
 }
 

@@ -70,6 +70,7 @@ master_scopes! {
     OrgForceRevoke;
     OrgSuspend;
     OrgUsage;
+    OrgSettings;
     BillingSuspend;
     BillingRotate;
     BillingPlan;

@@ -36,7 +36,7 @@ use self::identity::identify_bearer;
 pub use self::identity::identify_key;
 pub use self::master_key::{
     BillingPlan, BillingRotate, BillingSuspend, MasterKeyGuard, OrgCreate, OrgForceRevoke,
-    OrgForceRotate, OrgSuspend, OrgUsage, RequiredMasterScope,
+    OrgForceRotate, OrgSettings, OrgSuspend, OrgUsage, RequiredMasterScope,
 };
 pub use self::quota::count_presented;
 use self::rejected_caller::RejectedCaller;

@@ -104,6 +104,24 @@ impl<'a> Fields<'a> {
         self.members.is_empty()
     }
 
+    /// Returns whether the member `name` is there and was not taken yet.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.members.iter().any(|(member, _)| member == name)
+    }
+
+    /// Returns whether the member `name` is there as null, and was not taken yet.
+    #[must_use]
+    pub fn is_null(&self, name: &str) -> bool {
+        let is_null = |node: &JsonNode| matches!(node, JsonNode::Null);
+        self.members.iter().any(|(member, node)| member == name && is_null(node))
+    }
+
+    /// Removes the members with these names without reading them: another issue covers them.
+    pub fn ignore(&mut self, names: &[&str]) {
+        self.members.retain(|(member, _)| !names.contains(&member.as_str()));
+    }
+
     /// Records an issue of a field, after the field was parsed.
     pub fn add_issue(&mut self, name: &'static str, ValidationError(why): ValidationError) {
         self.issues.push(Issue::field(name, why));
@@ -151,6 +169,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Parses the field `name` of an update, which is an object with fields of its own. Returns
+    /// `Some(None)` for null, and `None` if the field is absent or invalid.
+    pub fn nullable_object<T: FromFields>(&mut self, name: &'static str) -> Option<Option<T>> {
+        match self.take(name)? {
+            JsonNode::Null => Some(None),
+            node => self.object(&[name.to_owned()], node).map(Some),
+        }
+    }
+
     /// Parses the required field `name`, which is a list of objects; `length` is the allowed number
     /// of items.
     pub fn required_objects<T: FromFields>(
@@ -158,7 +185,29 @@ impl<'a> Fields<'a> {
         name: &'static str,
         length: RangeInclusive<usize>,
     ) -> Option<Vec<T>> {
-        let JsonNode::Array(items) = self.required(name, Ok)? else {
+        let items = self.required(name, Ok)?;
+        self.objects(name, items, length)
+    }
+
+    /// Parses the optional field `name`, which is a list of objects; null is as if it was absent.
+    pub fn optional_objects<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<T>> {
+        match self.take(name)? {
+            JsonNode::Null => None,
+            items => self.objects(name, items, length),
+        }
+    }
+
+    fn objects<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        items: JsonNode,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<T>> {
+        let JsonNode::Array(items) = items else {
             self.add_issue(name, "must be a list".into());
             return None;
         };

@@ -30,7 +30,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>) -> Result<()> {
     let Some(decision) = decision else { return Ok(()) };
     if decision.is_reported || decision.outcome.is_rejected() {
-        context.add_rate_limit_decision(decision);
+        context.add_rate_limit_decision(decision.clone());
     }
     decision.require()
 }

@@ -11,10 +11,13 @@ use crate::app::App;
 use crate::domain::keys::KeySpec;
 use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, ApiKeysWrite, Authenticated, Scoped};
-use crate::http::body::{FieldContext, Fields, FromFields, JsonBody};
+use crate::http::body::{FieldContext, Fields, FromFields, JsonBody, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
+use crate::http::limits_and_credits::{
+    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+};
 use crate::http::onboarding::wire::{CreateKeyResponse, Key, parse_key_name};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
@@ -23,7 +26,9 @@ use crate::http::render::onboarding::{
     UnsupportedMediaType,
 };
 use crate::model::caller::Caller;
-use crate::model::names::KeyName;
+use crate::model::credits::Credits;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -44,7 +49,8 @@ pub(super) async fn list(
     let keys = app
         .db
         .tenant_transaction(caller.organization, async |db| {
-            repo::keys::list(db, caller.organization, include_revoked, None, 1000).await
+            repo::key_lists::list(db, caller.organization, (include_revoked, None), None, 1000)
+                .await
         })
         .await?;
     Ok(Json(keys.into_iter().map(Key::from).collect()))
@@ -64,6 +70,15 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
+    /// The operator's own id for it, at most 128 characters.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    external_id: Option<ExternalId>,
+    /// Rate limits that checks of it count against, in addition to those of the organization.
+    #[schema(value_type = Option<Vec<NamedRateLimit>>, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Prepaid units that checks of it take. Default: checks need none.
+    #[schema(value_type = Option<CreditsBody>)]
+    credits: Option<Credits>,
 }
 
 impl FromFields for CreateKeyRequest {
@@ -72,7 +87,10 @@ impl FromFields for CreateKeyRequest {
         let FieldContext { config, .. } = fields.context;
         let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_strings()?));
         let expires_at = fields.future_time("expires_at");
-        Some(Self { name: name.flatten(), scopes, expires_at })
+        let external_id = fields.optional("external_id", text(ExternalId::parse));
+        let limits = take_limits::<false>(fields);
+        let credits = take_credits(fields);
+        Some(Self { name: name.flatten(), scopes, expires_at, external_id, limits, credits })
     }
 }
 
@@ -94,10 +112,14 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value, fingerprint }: JsonBody<CreateKeyRequest>,
 ) -> Result<Response> {
-    let CreateKeyRequest { name, scopes, expires_at } = value;
+    let CreateKeyRequest { name, scopes, expires_at, external_id, limits, credits } = value;
+    let limits = limits.unwrap_or_default();
     let spec = |caller: &Caller| KeySpec {
         // This family has no field for allowed addresses.
         allowed_ips: caller.credential.key().map(|it| it.allowed_ips.clone()).unwrap_or_default(),
+        external_id: external_id.clone(),
+        limits: limits.clone(),
+        credits,
         ..KeySpec::plain(
             name.clone(),
             scopes.as_ref().unwrap_or(&caller.scopes).clone(),

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::http::auth::{ApiKeysRead, Authenticated, RequiredScope};
 use crate::http::onboarding::wire::Key;
 use crate::http::render::onboarding::{BadRequest, Forbidden, Unauthorized, Unavailable};
-use crate::repo::keys;
+use crate::repo::{key_lists, keys};
 
 /// The caller's organization, membership and keys.
 #[derive(Serialize, ToSchema)]
@@ -39,7 +39,7 @@ pub(super) async fn show(
         .db
         .tenant_transaction(caller.organization, async |db| {
             if can_list_keys {
-                keys::list(db, caller.organization, false, None, 1000).await
+                key_lists::list(db, caller.organization, (false, None), None, 1000).await
             } else {
                 let Some(own) = caller.credential.key() else { return Ok(Vec::new()) };
                 let own = keys::find(db, caller.organization, own.id).await?;

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::keys::CreatedKey;
 use crate::http::body::JsonNode;
+use crate::http::limits_and_credits::{Credits, NamedRateLimit};
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
@@ -40,6 +41,14 @@ pub struct Key {
     expires_at: Option<Timestamp>,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
+    /// The operator's own id for it.
+    #[schema(required, examples("cus_1042"))]
+    external_id: Option<String>,
+    /// The rate limits that checks of it count against.
+    limits: Vec<NamedRateLimit>,
+    /// Its credits; null if checks of it need none.
+    #[schema(required)]
+    credits: Option<Credits>,
 }
 
 impl From<ApiKey> for Key {
@@ -55,6 +64,9 @@ impl From<ApiKey> for Key {
             last_used_at: key.last_used_at.map(Timestamp),
             expires_at: key.expires_at.map(Timestamp),
             revoked_at: key.revoked_at.map(Timestamp),
+            external_id: key.external_id,
+            limits: NamedRateLimit::list(&key.limits),
+            credits: key.credits.map(Credits::from),
         }
     }
 }

@@ -10,9 +10,12 @@ use crate::domain::keys::CreatedKey;
 use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OrgCreate};
-use crate::http::body::{Fields, FromFields, JsonBody, text};
+use crate::http::body::{Fields, FromFields, JsonBody, parse_metadata, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::ChangeResponse;
+use crate::http::limits_and_credits::{
+    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+};
 use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
 use crate::http::operator::wire::{KEY_WARNING, ResponseMeta};
 use crate::http::render::operator::{
@@ -21,9 +24,12 @@ use crate::http::render::operator::{
 };
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
+use crate::model::credits::Credits;
 use crate::model::decider::Decider;
-use crate::model::names::OrganizationName;
-use crate::model::organization::BusinessDomain;
+use crate::model::metadata::Metadata;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, OrganizationName};
+use crate::model::organization::{BusinessDomain, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::{Origin, parse_comma_separated_origins};
 use crate::model::plan::Plan;
@@ -50,6 +56,18 @@ pub struct CreateOrganizationRequest {
     /// commas.
     #[schema(value_type = String, examples("https://acme.example.com"))]
     allowed_origins: Vec<Origin>,
+    /// The operator's own id for it, at most 128 characters. Several may have the same.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    external_id: Option<ExternalId>,
+    /// Strings by name, at most 4 KiB in total.
+    #[schema(value_type = Option<Object>, examples(json!({ "region": "eu" })))]
+    metadata: Option<Metadata>,
+    /// Rate limits that its credentials share.
+    #[schema(value_type = Option<Vec<NamedRateLimit>>, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Prepaid units that checks of its credentials take. Default: checks need none.
+    #[schema(value_type = Option<CreditsBody>)]
+    credits: Option<Credits>,
 }
 
 impl FromFields for CreateOrganizationRequest {
@@ -60,12 +78,20 @@ impl FromFields for CreateOrganizationRequest {
         let tier = fields.required_choice("tier", &Plan::ALL);
         let allowed_origins =
             fields.required("allowed_origins", text(parse_comma_separated_origins));
+        let external_id = fields.optional("external_id", text(ExternalId::parse));
+        let metadata = fields.optional("metadata", parse_metadata);
+        let limits = take_limits::<false>(fields);
+        let credits = take_credits(fields);
         Some(Self {
             org_id: org_id?,
             name: name?,
             domain: domain?,
             tier: tier?,
             allowed_origins: allowed_origins?,
+            external_id,
+            metadata,
+            limits,
+            credits,
         })
     }
 }
@@ -112,13 +138,18 @@ pub(super) async fn create(
     RequireIdempotencyKey(idempotency): RequireIdempotencyKey,
     JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,
 ) -> Result<Response> {
-    let CreateOrganizationRequest { org_id, name, domain, tier, allowed_origins } = request;
     let spec = OrganizationSpec {
-        handle: org_id,
-        name,
-        domain: Some(domain),
-        plan: tier,
-        allowed_origins,
+        handle: request.org_id,
+        name: request.name,
+        domain: Some(request.domain),
+        plan: request.tier,
+        allowed_origins: request.allowed_origins,
+        settings: OrganizationSettings {
+            external_id: request.external_id.map(|it| it.as_str().to_owned()),
+            metadata: request.metadata.unwrap_or_default(),
+            limits: request.limits.unwrap_or_default(),
+            credits: request.credits,
+        },
     };
     idempotency
         .run(&app, scope, fingerprint, async |tx| {

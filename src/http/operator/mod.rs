@@ -9,6 +9,7 @@ mod forced_key_changes;
 mod idempotency;
 mod organization_change;
 mod own_key;
+mod settings;
 mod suspension;
 mod usage;
 mod wire;
@@ -31,6 +32,9 @@ fn master_key_routes() -> FamilyRoutes {
         .route(RouteKind::WRITE, routes!(suspension::suspend))
         .route(RouteKind::WRITE, routes!(suspension::reactivate))
         .route(RouteKind::READ, routes!(usage::show))
+        .route(RouteKind::READ, routes!(settings::show))
+        .route(RouteKind::READ, routes!(settings::find))
+        .route(RouteKind::WRITE, routes!(settings::update))
         .route(RouteKind::WRITE, routes!(billing::suspend))
         .route(RouteKind::WRITE, routes!(billing::rotate))
         .route(RouteKind::WRITE, routes!(billing::change_plan))

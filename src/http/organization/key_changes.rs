@@ -17,6 +17,9 @@ use crate::http::body::{
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
+use crate::http::limits_and_credits::{
+    CreditsUpdate, NamedRateLimit, take_credit_change, take_limits_update,
+};
 use crate::http::organization::wire::KeyResponse;
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
@@ -26,9 +29,11 @@ use crate::http::render::organization::{
 };
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::credits::CreditChange;
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 
 /// The settings to change, at least one. Omitted settings stay as they are.
@@ -58,6 +63,16 @@ pub struct UpdateApiKeyRequest {
     /// Whether the key is enabled.
     #[schema(nullable = false)]
     enabled: Option<bool>,
+    /// The operator's own id for it, at most 128 characters; null removes it.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    #[expect(clippy::option_option, reason = "absent, null and an id are three different values")]
+    external_id: Option<Option<ExternalId>>,
+    /// Replaces the rate limits that checks of it count against.
+    #[schema(value_type = Option<Vec<NamedRateLimit>>, nullable = false, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Sets its credits or adds to them; null removes them, so that checks need none.
+    #[schema(value_type = Option<CreditsUpdate>)]
+    credits: Option<CreditChange>,
 }
 
 impl FromFields for UpdateApiKeyRequest {
@@ -73,6 +88,9 @@ impl FromFields for UpdateApiKeyRequest {
             metadata: fields.non_null("metadata", parse_metadata_changes),
             allowed_ips: fields.non_null("allowed_ips", parse_allowed_ips),
             enabled: fields.non_null("enabled", JsonNode::into_bool),
+            external_id: fields.nullable("external_id", text(ExternalId::parse)),
+            limits: take_limits_update::<false>(fields),
+            credits: take_credit_change(fields),
         })
     }
 }
@@ -99,8 +117,17 @@ pub(super) async fn update(
     JsonBody { value, fingerprint }: JsonBody<UpdateApiKeyRequest>,
 ) -> Result<Response> {
     let id = parse_key_id(&id)?;
-    let UpdateApiKeyRequest { name, scopes, expires_at, metadata, allowed_ips, enabled } = value;
-    let changes = KeyChanges { name, scopes, expires_at, metadata, allowed_ips, enabled };
+    let changes = KeyChanges {
+        name: value.name,
+        scopes: value.scopes,
+        expires_at: value.expires_at,
+        metadata: value.metadata,
+        allowed_ips: value.allowed_ips,
+        enabled: value.enabled,
+        external_id: value.external_id,
+        limits: value.limits,
+        credits: value.credits,
+    };
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     request.update(fingerprint, id, changes, |key| KeyResponse::new(key, &context)).await
 }

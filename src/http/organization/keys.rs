@@ -17,6 +17,9 @@ use crate::http::cursor_page::CursorPage;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
+use crate::http::limits_and_credits::{
+    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+};
 use crate::http::organization::wire::{CursorList, Key, KeyResponse, short_prefix};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_bool};
@@ -28,9 +31,11 @@ use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
+use crate::model::credits::Credits;
 use crate::model::cursor::PagedList;
 use crate::model::metadata::Metadata;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -57,6 +62,15 @@ pub struct CreateApiKeyRequest {
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowed_ips: Option<AllowedIps>,
+    /// The operator's own id for it, at most 128 characters.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    external_id: Option<ExternalId>,
+    /// Rate limits that checks of it count against, in addition to those of the organization.
+    #[schema(value_type = Option<Vec<NamedRateLimit>>, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Prepaid units that checks of it take. Default: checks need none.
+    #[schema(value_type = Option<CreditsBody>)]
+    credits: Option<Credits>,
 }
 
 impl FromFields for CreateApiKeyRequest {
@@ -67,7 +81,11 @@ impl FromFields for CreateApiKeyRequest {
         let expires_at = fields.future_time("expires_at");
         let metadata = fields.optional("metadata", parse_metadata);
         let allowed_ips = fields.optional("allowed_ips", parse_allowed_ips);
-        Some(Self { name: name?, scopes: scopes?, expires_at, metadata, allowed_ips })
+        let external_id = fields.optional("external_id", text(ExternalId::parse));
+        let limits = take_limits::<false>(fields);
+        let credits = take_credits(fields);
+        let (name, scopes) = (name?, scopes?);
+        Some(Self { name, scopes, expires_at, metadata, allowed_ips, external_id, limits, credits })
     }
 }
 
@@ -133,11 +151,13 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value, fingerprint }: JsonBody<CreateApiKeyRequest>,
 ) -> Result<Response> {
-    let CreateApiKeyRequest { name, scopes, expires_at, metadata, allowed_ips } = value;
     let spec = KeySpec {
-        metadata: metadata.unwrap_or_default(),
-        allowed_ips: allowed_ips.unwrap_or_default(),
-        ..KeySpec::plain(Some(name), scopes, expires_at)
+        metadata: value.metadata.unwrap_or_default(),
+        allowed_ips: value.allowed_ips.unwrap_or_default(),
+        external_id: value.external_id,
+        limits: value.limits.unwrap_or_default(),
+        credits: value.credits,
+        ..KeySpec::plain(Some(value.name), value.scopes, value.expires_at)
     };
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     let respond = |created| CreateApiKeyResponse::new(created, &context);
@@ -150,7 +170,9 @@ pub(super) async fn create(
     params(("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("cursor" = Option<String>, Query, description = "The previous page's `cursor`."),
            ("include_revoked" = Option<bool>, Query,
-            description = "Whether to include revoked and expired keys.")),
+            description = "Whether to include revoked and expired keys."),
+           ("external_id" = Option<String>, Query,
+            description = "Only keys with this id of the operator's own.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "A page of keys.", body = CursorList<Key>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]
@@ -161,6 +183,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<CursorList<Key>>> {
     let include_revoked = query.optional("include_revoked", parse_bool).unwrap_or(false);
+    let external_id = query.optional("external_id", ExternalId::parse);
     let kind = if include_revoked { PagedList::AllKeys } else { PagedList::LiveKeys };
     let organization = caller.organization;
     let page = CursorPage::from_query(&mut query, &app, kind, organization.0);
@@ -171,7 +194,9 @@ pub(super) async fn list(
             |key: &ApiKey| key.id.uuid().as_u128(),
             async |db, after, limit| {
                 let after = after.map(Uuid::from_u128);
-                repo::keys::list(db, organization, include_revoked, after, limit).await
+                let external_id = external_id.as_ref().map(ExternalId::as_str);
+                let filter = (include_revoked, external_id);
+                repo::key_lists::list(db, organization, filter, after, limit).await
             },
         )
         .await?;

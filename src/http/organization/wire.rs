@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::keys::CreatedKey;
 use crate::http::edge::context::RequestContext;
+use crate::http::limits_and_credits::{Credits, NamedRateLimit};
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::api_key::ApiKey;
@@ -69,6 +70,14 @@ pub struct Key {
     /// The metadata stored with it.
     #[schema(value_type = Object, examples(json!({ "team": "data" })))]
     metadata: serde_json::Value,
+    /// The operator's own id for it.
+    #[schema(required, examples("cus_1042"))]
+    external_id: Option<String>,
+    /// The rate limits that checks of it count against.
+    limits: Vec<NamedRateLimit>,
+    /// Its credits; null if checks of it need none.
+    #[schema(required)]
+    credits: Option<Credits>,
     created_at: Timestamp,
     #[schema(required)]
     expires_at: Option<Timestamp>,
@@ -99,6 +108,9 @@ impl From<ApiKey> for Key {
             enabled: key.enabled,
             allowed_ips: key.allowed_ips.to_strings(),
             metadata: key.metadata.to_stored(),
+            external_id: key.external_id,
+            limits: NamedRateLimit::list(&key.limits),
+            credits: key.credits.map(Credits::from),
             created_at: Timestamp(key.created_at),
             expires_at: key.expires_at.map(Timestamp),
             last_used_at: key.last_used_at.map(Timestamp),

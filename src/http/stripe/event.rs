@@ -11,7 +11,7 @@ use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::idempotency::IdempotencyKey;
 use crate::model::names::OrganizationName;
-use crate::model::organization::BusinessDomain;
+use crate::model::organization::{BusinessDomain, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::parse_comma_separated_origins;
 use crate::model::payment::Charge;
@@ -133,7 +133,9 @@ impl EventParser<'_> {
         let (handle, plan) = (handle?, plan?);
         let name = name.or(buyer).or_else(|| OrganizationName::parse(handle.as_str()).ok())?;
         let allowed_origins = origins.unwrap_or_default();
-        let spec = Box::new(OrganizationSpec { handle, name, domain, plan, allowed_origins });
+        let settings = OrganizationSettings::default();
+        let spec = OrganizationSpec { handle, name, domain, plan, allowed_origins, settings };
+        let spec = Box::new(spec);
         let pays_once = self.text_at("data.object.mode") == Some("payment");
         let is_existing = self.has_existing_mode(SESSION_METADATA);
         Some(BillingEventKind::Bought { spec, email, pays_once, is_existing })

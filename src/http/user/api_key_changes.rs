@@ -17,6 +17,9 @@ use crate::http::body::{
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
+use crate::http::limits_and_credits::{
+    CamelCaseLimit, CreditsUpdate, take_credit_change, take_limits_update,
+};
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
 use crate::http::render::user::{
@@ -27,9 +30,11 @@ use crate::http::user::api_keys::OrganizationKey;
 use crate::http::user::responses::Success;
 use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
+use crate::model::credits::CreditChange;
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::MetadataChanges;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 
 /// The settings to change, at least one. Omitted settings keep their values.
@@ -60,6 +65,16 @@ pub struct UpdateOrganizationKeyRequest {
     /// Whether the key may be used.
     #[schema(nullable = false)]
     enabled: Option<bool>,
+    /// The operator's own id for it, at most 128 characters; null removes it.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    #[expect(clippy::option_option, reason = "absent, null and an id are three things")]
+    externalId: Option<Option<ExternalId>>,
+    /// Replaces the rate limits that checks of it count against.
+    #[schema(value_type = Option<Vec<CamelCaseLimit>>, nullable = false, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Sets its credits or adds to them; null removes them, so that checks need none.
+    #[schema(value_type = Option<CreditsUpdate>)]
+    credits: Option<CreditChange>,
 }
 
 impl FromFields for UpdateOrganizationKeyRequest {
@@ -75,6 +90,9 @@ impl FromFields for UpdateOrganizationKeyRequest {
             metadata: fields.non_null("metadata", parse_metadata_changes),
             allowedIps: fields.non_null("allowedIps", parse_allowed_ips),
             enabled: fields.non_null("enabled", JsonNode::into_bool),
+            externalId: fields.nullable("externalId", text(ExternalId::parse)),
+            limits: take_limits_update::<true>(fields),
+            credits: take_credit_change(fields),
         })
     }
 }
@@ -102,15 +120,16 @@ pub(super) async fn update(
     JsonBody { value, fingerprint }: JsonBody<UpdateOrganizationKeyRequest>,
 ) -> Result<Response> {
     let id = parse_key_id(&id)?;
-    let UpdateOrganizationKeyRequest { name, scopes, expiresAt, metadata, allowedIps, enabled } =
-        value;
     let changes = KeyChanges {
-        name,
-        scopes,
-        expires_at: expiresAt,
-        metadata,
-        allowed_ips: allowedIps,
-        enabled,
+        name: value.name,
+        scopes: value.scopes,
+        expires_at: value.expiresAt,
+        metadata: value.metadata,
+        allowed_ips: value.allowedIps,
+        enabled: value.enabled,
+        external_id: value.externalId,
+        limits: value.limits,
+        credits: value.credits,
     };
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     let respond = |key| Success::ok("API key updated", OrganizationKey::new(&caller, key));

@@ -15,6 +15,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_m
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::KeyChangeRequest;
+use crate::http::limits_and_credits::{CamelCaseLimit, Credits, take_credits, take_limits};
 use crate::http::query::{Query, parse_bool};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
@@ -28,8 +29,10 @@ use crate::http::wire::Timestamp;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::ApiKey;
 use crate::model::caller::Caller;
+use crate::model::credits;
 use crate::model::metadata::Metadata;
-use crate::model::names::KeyName;
+use crate::model::named_limits::NamedLimits;
+use crate::model::names::{ExternalId, KeyName};
 use crate::model::scope::ScopeSet;
 use crate::repo;
 
@@ -68,6 +71,14 @@ pub struct OrganizationKey {
     enabled: bool,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
+    /// The operator's own id for it.
+    #[schema(required, examples("cus_1042"))]
+    external_id: Option<String>,
+    /// The rate limits that checks of it count against.
+    limits: Vec<CamelCaseLimit>,
+    /// Its credits; null if checks of it need none.
+    #[schema(required)]
+    credits: Option<Credits>,
 }
 
 impl OrganizationKey {
@@ -86,6 +97,9 @@ impl OrganizationKey {
             created_at: Timestamp(key.created_at),
             enabled: key.enabled,
             revoked_at: key.revoked_at.map(Timestamp),
+            external_id: key.external_id,
+            limits: CamelCaseLimit::list(&key.limits),
+            credits: key.credits.map(Credits::from),
         }
     }
 
@@ -119,6 +133,15 @@ pub struct CreateOrganizationKeyRequest {
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowedIps: Option<AllowedIps>,
+    /// The operator's own id for it, at most 128 characters.
+    #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
+    externalId: Option<ExternalId>,
+    /// Rate limits that checks of it count against, in addition to those of the organization.
+    #[schema(value_type = Option<Vec<CamelCaseLimit>>, max_items = 10)]
+    limits: Option<NamedLimits>,
+    /// Prepaid units that checks of it take. Default: checks need none.
+    #[schema(value_type = Option<Credits>)]
+    credits: Option<credits::Credits>,
 }
 
 impl FromFields for CreateOrganizationKeyRequest {
@@ -129,12 +152,18 @@ impl FromFields for CreateOrganizationKeyRequest {
         let expires_at = fields.future_time("expiresAt");
         let metadata = fields.optional("metadata", parse_metadata);
         let allowed_ips = fields.optional("allowedIps", parse_allowed_ips);
+        let external_id = fields.optional("externalId", text(ExternalId::parse));
+        let limits = take_limits::<true>(fields);
+        let credits = take_credits(fields);
         Some(Self {
             name: name?,
             scopes: scopes?,
             expiresAt: expires_at,
             metadata,
             allowedIps: allowed_ips,
+            externalId: external_id,
+            limits,
+            credits,
         })
     }
 }
@@ -158,11 +187,13 @@ pub(super) async fn create(
     idempotency: Idempotency,
     JsonBody { value, fingerprint }: JsonBody<CreateOrganizationKeyRequest>,
 ) -> Result<Response> {
-    let CreateOrganizationKeyRequest { name, scopes, expiresAt, metadata, allowedIps } = value;
     let spec = KeySpec {
-        metadata: metadata.unwrap_or_default(),
-        allowed_ips: allowedIps.unwrap_or_default(),
-        ..KeySpec::plain(Some(name), scopes, expiresAt)
+        metadata: value.metadata.unwrap_or_default(),
+        allowed_ips: value.allowedIps.unwrap_or_default(),
+        external_id: value.externalId,
+        limits: value.limits.unwrap_or_default(),
+        credits: value.credits,
+        ..KeySpec::plain(Some(value.name), value.scopes, value.expiresAt)
     };
     let request = KeyChangeRequest { app: &app, caller: &caller, context: &context, idempotency };
     let respond = |created: CreatedKey| {
@@ -181,7 +212,9 @@ pub(super) async fn create(
            ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
            ("q" = Option<String>, Query, description = "Text that the name must contain."),
            ("includeRevoked" = Option<bool>, Query,
-            description = "Whether to include revoked and expired keys.")),
+            description = "Whether to include revoked and expired keys."),
+           ("externalId" = Option<String>, Query,
+            description = "Only keys with this id of the operator's own.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The keys.", body = OffsetList<OrganizationKey>),
               BadRequest,
@@ -193,10 +226,12 @@ pub(super) async fn list(
 ) -> Result<Json<OffsetList<OrganizationKey>>> {
     let page = OffsetPage::from_query(&mut query);
     let include_revoked = query.optional("includeRevoked", parse_bool).unwrap_or(false);
+    let external_id = query.optional("externalId", ExternalId::parse);
     query.finish()?;
     let (organization, render) = (caller.organization, |key| OrganizationKey::new(&caller, key));
     page.respond(&app, organization, ("API keys fetched", render), async |db, search, window| {
-        repo::keys::list_page(db, organization, include_revoked, search, window).await
+        let filter = (include_revoked, external_id.as_ref().map(ExternalId::as_str));
+        repo::key_lists::list_page(db, organization, filter, search, window).await
     })
     .await
 }

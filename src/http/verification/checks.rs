@@ -14,10 +14,9 @@ use crate::http::render::verification::{
     BadRequest, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::verification::check_audit_context;
+use crate::http::verification::verdict::{Verification, VerificationList};
 use crate::http::verification::verifier::JsonVerifier;
-use crate::http::verification::wire::{
-    Verification, VerificationList, VerifyBatchRequest, VerifyRequest,
-};
+use crate::http::verification::wire::{VerifyBatchRequest, VerifyRequest};
 
 /// Check a credential of a customer: is it valid, whose is it, and may it do this?
 ///

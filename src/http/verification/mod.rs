@@ -5,6 +5,7 @@
 mod checks;
 mod proxies;
 mod requirements;
+mod verdict;
 mod verifier;
 mod wire;
 

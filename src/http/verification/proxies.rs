@@ -127,6 +127,7 @@ async fn respond(
     let request = CheckRequest {
         scopes: required.scopes,
         cost: required.cost.unwrap_or(1),
+        limits: required.limits,
         client_address: last_forwarded_address(headers),
         client_origin: context.origin.clone(),
         is_dry_run: false,
@@ -136,7 +137,7 @@ async fn respond(
     let key = Secret::new(text.to_owned());
     let verdict = check(app, verifier, &key, &request, &audit).await?;
     for decision in &verdict.limits {
-        context.add_rate_limit_decision(*decision);
+        context.add_rate_limit_decision(decision.clone());
     }
     match verdict.code.class() {
         VerdictClass::Valid => Ok(valid_response(&verdict)),
@@ -183,13 +184,19 @@ fn valid_response(verdict: &Verdict) -> Response {
     let organization = known.and_then(|known| known.organization.as_ref());
     let account = known.and_then(|known| known.account.as_ref());
     let scopes = known.map(|known| known.scopes.to_stored().join(" "));
+    // The key's own, or else its organization's.
+    let external_id = known
+        .and_then(|known| known.external_id.as_ref())
+        .or(organization.and_then(|organization| organization.external_id.as_ref()))
+        .filter(|id| id.bytes().all(|it| it.is_ascii_graphic()))
+        .cloned();
     let values = [
         (ORGANIZATION, organization.map(|it| it.handle.clone())),
         (KEY, known.map(|known| known.id.to_string())),
         (ACCOUNT, account.map(|account| account.id.to_string())),
         (PLAN, organization.map(|it| it.plan.as_str().to_owned())),
         (SCOPES, scopes.filter(|scopes| scopes.len() <= MAX_SCOPES_BYTES)),
-        (EXTERNAL_ID, None),
+        (EXTERNAL_ID, external_id),
         (TOKEN, None),
         (STATUS, Some("200".to_owned())),
     ];
@@ -243,6 +250,9 @@ fn exhausted(verdict: &Verdict) -> Error {
             let (limit, used) = (quota.limit, quota.used);
             let kind = ErrorKind::QuotaExceeded { resource: "requests", limit, used };
             Error::new(kind, "The monthly quota of requests is used up")
+        }
+        None if verdict.code == VerificationCode::CreditsExhausted => {
+            Error::new(ErrorKind::RateLimited, "credits_exhausted: The credits are used up")
         }
         None => Error::new(ErrorKind::RateLimited, "Too many requests"),
     }

@@ -6,11 +6,13 @@ use utoipa::IntoParams;
 
 use crate::error::{Error, Issue, Location, Result};
 use crate::model::ValidationError;
+use crate::model::named_limits::{LimitName, MAX_UNITS};
 use crate::model::verification::RequiredScopes;
 
 /// The headers in which Envoy states what a check requires.
 const SCOPE: HeaderName = HeaderName::from_static("x-tenantry-scope");
 const COST: HeaderName = HeaderName::from_static("x-tenantry-cost");
+const LIMIT: HeaderName = HeaderName::from_static("x-tenantry-limit");
 const RESOURCE: HeaderName = HeaderName::from_static("x-tenantry-resource");
 
 /// The query parameters of a check, for the API description.
@@ -21,9 +23,14 @@ pub struct CheckParameters {
     /// Required scopes, separated by spaces. If it is repeated, any of the lists is sufficient.
     #[param(example = "docs:read")]
     scope: Option<String>,
-    /// The number of requests that the request counts as in the monthly quota. Default: 1.
+    /// The number of requests that the request counts as in the monthly quota, and of the credits
+    /// that it takes. Default: 1.
     #[param(minimum = 0, maximum = 1_000_000)]
     cost: Option<i32>,
+    /// A named limit that the request counts against, and after a colon how many units it counts
+    /// as. Default: 1. It may be repeated.
+    #[param(example = "search:5")]
+    limit: Option<String>,
     /// The route's template, shown in the list of rejections instead of the path.
     #[param(example = "GET /docs/{id}")]
     resource: Option<String>,
@@ -38,9 +45,14 @@ pub struct CheckHeaders {
     /// separated by commas.
     #[param(rename = "X-Tenantry-Scope", example = "docs:read")]
     scope: Option<String>,
-    /// The number of requests that the request counts as in the monthly quota. Default: 1.
+    /// The number of requests that the request counts as in the monthly quota, and of the credits
+    /// that it takes. Default: 1.
     #[param(rename = "X-Tenantry-Cost", minimum = 0, maximum = 1_000_000)]
     cost: Option<i32>,
+    /// Named limits that the request counts against, separated by commas, each with a colon and how
+    /// many units it counts as. Default: 1.
+    #[param(rename = "X-Tenantry-Limit", example = "search:5")]
+    limit: Option<String>,
     /// The route's template, shown in the list of rejections instead of the path.
     #[param(rename = "X-Tenantry-Resource", example = "GET /docs/{id}")]
     resource: Option<String>,
@@ -53,6 +65,8 @@ pub struct Requirements {
     pub scopes: RequiredScopes,
     /// The number of requests that the client's request counts as in the monthly quota.
     pub cost: Option<u32>,
+    /// The named limits that it counts against, and the units that it counts as.
+    pub limits: Vec<(LimitName, u32)>,
     /// The template of the route, for the list of rejections.
     pub resource: Option<String>,
 }
@@ -69,6 +83,10 @@ pub fn from_query(uri: &Uri) -> Result<Requirements> {
             "scope" => lists.push(value.into_owned()),
             "cost" if required.cost.is_none() => match parse_cost(&value) {
                 Ok(cost) => required.cost = Some(cost),
+                Err(why) => reject(&name, why),
+            },
+            "limit" => match parse_limit(&value) {
+                Ok(limit) => required.limits.push(limit),
                 Err(why) => reject(&name, why),
             },
             "resource" if required.resource.is_none() => {
@@ -93,7 +111,7 @@ pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
     let mut reject = |name: &HeaderName, ValidationError(message)| {
         issues.push(Issue::field(name.as_str(), message).with_location(Location::Header));
     };
-    for name in [SCOPE, COST, RESOURCE] {
+    for name in [SCOPE, COST, LIMIT, RESOURCE] {
         let mut values = headers.get_all(&name).iter();
         let Some(value) = values.next() else { continue };
         let (Ok(text), None) = (value.to_str(), values.next()) else {
@@ -108,6 +126,11 @@ pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
         } else if name == COST {
             match parse_cost(text) {
                 Ok(cost) => required.cost = Some(cost),
+                Err(why) => reject(&name, why),
+            }
+        } else if name == LIMIT {
+            match text.split(',').map(|limit| parse_limit(limit.trim())).collect() {
+                Ok(limits) => required.limits = limits,
                 Err(why) => reject(&name, why),
             }
         } else {
@@ -137,4 +160,11 @@ fn parse_scope_lists<'a>(
 fn parse_cost(text: &str) -> std::result::Result<u32, ValidationError> {
     let cost = text.parse().ok().filter(|cost| *cost <= 1_000_000);
     cost.ok_or_else(|| "must be a whole number from 0 to 1000000".into())
+}
+
+fn parse_limit(text: &str) -> std::result::Result<(LimitName, u32), ValidationError> {
+    let (name, units) = text.split_once(':').unwrap_or((text, "1"));
+    let units = units.parse().ok().filter(|units| *units <= MAX_UNITS.unsigned_abs());
+    let units = units.ok_or("must be a name, or a name, a colon and 0 to 1000000 units")?;
+    Ok((LimitName::parse(name)?, units))
 }

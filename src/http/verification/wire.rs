@@ -1,19 +1,16 @@
-//! The requests and responses of the JSON routes (VERIFY §3).
+//! The requests of the JSON routes (VERIFY §3).
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::rate_limits::RateLimitDecision;
-use crate::domain::verification::{CheckRequest, QuotaState, Verdict};
+use crate::domain::verification::CheckRequest;
 use crate::http::body::{Fields, FromFields, JsonNode, text};
-use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
+use crate::model::named_limits::{LimitName, MAX_LIMITS, MAX_UNITS};
 use crate::model::secret::Secret;
-use crate::model::verification::{
-    CredentialAccount, CredentialOrganization, KnownCredential, RequiredScopes, VerificationCode,
-};
+use crate::model::verification::RequiredScopes;
 
 /// The longest text of a credential, in bytes.
 const MAX_KEY_LENGTH: usize = 512;
@@ -37,9 +34,14 @@ pub struct VerifyRequest {
     /// The scopes that the request requires: all scopes of any of these lists. Default: none.
     #[schema(value_type = Option<Vec<Vec<String>>>, max_items = 16)]
     scopes: Option<RequiredScopes>,
-    /// How many requests of the organization's monthly quota this one counts as. Default: 1.
+    /// How many requests of the organization's monthly quota this one counts as, and how many
+    /// credits it takes. Default: 1.
     #[schema(value_type = Option<i32>, minimum = 0, maximum = 1_000_000, examples(1))]
     cost: Option<i32>,
+    /// Named limits of the key or its organization that the request counts against, in addition to
+    /// those that every request counts against. A limit that neither has is ignored.
+    #[schema(value_type = Option<Vec<NamedUnits>>, max_items = 10)]
+    limits: Option<Vec<NamedUnits>>,
     /// The template of the route that the client called, for the list of rejections.
     #[schema(value_type = Option<String>, max_length = 128, examples("GET /docs/{id}"))]
     resource: Option<String>,
@@ -48,6 +50,26 @@ pub struct VerifyRequest {
     /// Whether to count and record nothing. Default: false.
     #[schema(value_type = Option<bool>)]
     dry_run: Option<bool>,
+}
+
+/// A named limit, and how many units the request counts as.
+#[derive(ToSchema)]
+#[schema(as = verification::NamedUnits)]
+pub struct NamedUnits {
+    /// The limit's name.
+    #[schema(value_type = String, examples("search"))]
+    name: LimitName,
+    /// How many units the request counts as. Default: 1.
+    #[schema(value_type = Option<i32>, minimum = 0, maximum = 1_000_000, examples(5))]
+    cost: Option<i32>,
+}
+
+impl FromFields for NamedUnits {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let name = fields.required("name", text(LimitName::parse));
+        let cost = fields.optional("cost", |node| node.into_integer(0..=MAX_UNITS));
+        Some(Self { name: name?, cost })
+    }
 }
 
 /// What the verifier knows of the client.
@@ -67,10 +89,11 @@ impl FromFields for VerifyRequest {
         let key = fields.required("key", parse_key);
         let scopes = fields.optional("scopes", parse_scopes);
         let cost = fields.optional("cost", |node| node.into_integer(0..=MAX_COST));
+        let limits = take_named_units(fields);
         let resource = fields.optional("resource", text(|it| visible(it, MAX_RESOURCE_CHARS)));
         let client = fields.optional_object("client");
         let dry_run = fields.optional("dry_run", JsonNode::into_bool);
-        Some(Self { key: key?, scopes, cost, resource, client, dry_run })
+        Some(Self { key: key?, scopes, cost, limits, resource, client, dry_run })
     }
 }
 
@@ -85,12 +108,18 @@ impl FromFields for CheckedClient {
 impl VerifyRequest {
     /// Returns the credential's text and the check of it.
     pub fn into_check(self) -> (Secret, CheckRequest) {
-        let Self { key, scopes, cost, resource, client, dry_run } = self;
+        let Self { key, scopes, cost, limits, resource, client, dry_run } = self;
+        let units = |cost: Option<i32>| cost.map_or(1, i32::unsigned_abs);
         let (client_address, client_origin) =
             client.map_or((None, None), |client| (client.ip, client.origin));
         let check = CheckRequest {
             scopes: scopes.unwrap_or_default(),
-            cost: cost.and_then(|cost| u32::try_from(cost).ok()).unwrap_or(1),
+            cost: units(cost),
+            limits: limits
+                .into_iter()
+                .flatten()
+                .map(|limit| (limit.name, units(limit.cost)))
+                .collect(),
             client_address,
             client_origin,
             is_dry_run: dry_run.unwrap_or(false),
@@ -116,6 +145,15 @@ impl FromFields for VerifyBatchRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self { items: fields.required_objects("items", 1..=100)? })
     }
+}
+
+fn take_named_units(fields: &mut Fields<'_>) -> Option<Vec<NamedUnits>> {
+    let limits: Vec<NamedUnits> = fields.optional_objects("limits", 0..=MAX_LIMITS)?;
+    let names: HashSet<_> = limits.iter().map(|limit| &limit.name).collect();
+    if names.len() < limits.len() {
+        fields.add_issue("limits", "must not name a limit twice".into());
+    }
+    Some(limits)
 }
 
 fn parse_key(node: JsonNode) -> Result<Secret, ValidationError> {
@@ -149,193 +187,4 @@ fn visible(text: &str, max: usize) -> Result<String, ValidationError> {
         return Err("must not contain control characters".into());
     }
     Ok(text.to_owned())
-}
-
-/// The verdict on a credential.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Verification)]
-pub struct Verification {
-    #[schema(examples("verification"))]
-    object: &'static str,
-    /// Whether the request may pass.
-    valid: bool,
-    /// `valid`, or why not: `key_malformed`, `key_unknown`, `key_revoked`, `key_expired`,
-    /// `key_rotated`, `key_disabled`, `owner_disabled`, `organization_suspended`,
-    /// `address_not_allowed`, `address_unknown`, `origin_not_allowed`, `scope_missing`,
-    /// `rate_limited` or `quota_exceeded`. Clients must not learn what distinguishes the first
-    /// seven.
-    #[schema(examples("valid"))]
-    code: &'static str,
-    /// `api_key` or `personal_token`; null for an unknown credential.
-    #[schema(required, examples("api_key"))]
-    credential: Option<&'static str>,
-    /// The organization that the credential acts in; null for an unknown credential. A personal
-    /// access token that is pinned to no organization acts in its account's own.
-    #[schema(required)]
-    organization: Option<VerifiedOrganization>,
-    /// The key or token; null for an unknown credential.
-    #[schema(required)]
-    key: Option<VerifiedKey>,
-    /// The account of a personal access token; null for an organization's key.
-    #[schema(required)]
-    account: Option<VerifiedAccount>,
-    /// The required scopes that the credential lacks.
-    #[schema(examples("docs:write"))]
-    missing_scopes: Vec<String>,
-    /// The rate limits that the check was counted against.
-    limits: Vec<VerifiedLimit>,
-    /// The monthly quota of the organization; null for an unlimited plan.
-    #[schema(required)]
-    quota: Option<VerifiedQuota>,
-    /// After how many seconds the same request may pass; null where that is unknown.
-    #[schema(required, examples(30))]
-    retry_after: Option<u64>,
-    request_id: String,
-}
-
-/// An organization.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Organization)]
-pub struct VerifiedOrganization {
-    #[schema(examples("org_79d0fHwDRh"))]
-    id: String,
-    #[schema(examples("Acme Corp"))]
-    name: String,
-    #[schema(examples("trial"))]
-    plan: &'static str,
-}
-
-/// A key or a token.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Key)]
-pub struct VerifiedKey {
-    #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    id: String,
-    #[schema(required, examples("Analytics Dashboard"))]
-    name: Option<String>,
-    /// The start of its text: the prefix and 4 characters.
-    #[schema(examples("tnt_live_LfbR"))]
-    prefix: String,
-    #[schema(examples("docs:read"))]
-    scopes: Vec<String>,
-    /// The metadata stored with it.
-    #[schema(value_type = Object, examples(json!({ "team": "data" })))]
-    metadata: serde_json::Value,
-    #[schema(required)]
-    expires_at: Option<Timestamp>,
-}
-
-/// An account.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Account)]
-pub struct VerifiedAccount {
-    #[schema(examples("acc_4fTq0kXyT1"))]
-    id: String,
-    #[schema(examples("dev@example.com"))]
-    email: String,
-}
-
-/// A rate limit.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Limit)]
-pub struct VerifiedLimit {
-    /// `org` for the requests per minute of the organization's plan.
-    #[schema(examples("org"))]
-    name: &'static str,
-    #[schema(examples(600))]
-    limit: u32,
-    #[schema(examples(599))]
-    remaining: u32,
-    /// After how many seconds all requests are available again.
-    #[schema(examples(1))]
-    reset_s: u64,
-}
-
-/// A monthly quota.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Quota)]
-pub struct VerifiedQuota {
-    /// The requests used this month, this one included.
-    #[schema(examples(1024))]
-    used: u64,
-    #[schema(examples(100_000))]
-    limit: u64,
-    resets_at: Timestamp,
-}
-
-impl Verification {
-    /// Describes a verdict.
-    pub fn new(verdict: Verdict, request_id: &str) -> Self {
-        let retry_after = verdict.retry_after.map(|wait| wait.as_secs().max(1));
-        let known = verdict.credential;
-        Self {
-            object: "verification",
-            valid: verdict.code == VerificationCode::Valid,
-            code: verdict.code.as_str(),
-            credential: known.as_ref().map(|known| known.kind.as_str()),
-            organization: known.as_ref().and_then(|it| it.organization.as_ref()).map(Into::into),
-            account: known.as_ref().and_then(|it| it.account.as_ref()).map(Into::into),
-            key: known.map(Into::into),
-            missing_scopes: verdict.missing_scopes,
-            limits: verdict.limits.into_iter().map(Into::into).collect(),
-            quota: verdict.quota.map(Into::into),
-            retry_after,
-            request_id: request_id.to_owned(),
-        }
-    }
-}
-
-impl From<&CredentialOrganization> for VerifiedOrganization {
-    fn from(organization: &CredentialOrganization) -> Self {
-        let (id, name) = (organization.handle.clone(), organization.name.clone());
-        Self { id, name, plan: organization.plan.as_str() }
-    }
-}
-
-impl From<&CredentialAccount> for VerifiedAccount {
-    fn from(account: &CredentialAccount) -> Self {
-        Self { id: account.id.to_string(), email: account.email.clone() }
-    }
-}
-
-impl From<KnownCredential> for VerifiedKey {
-    fn from(known: KnownCredential) -> Self {
-        let start = known.display_id.get(..4).unwrap_or(&known.display_id);
-        Self {
-            id: known.id.to_string(),
-            name: known.name,
-            prefix: format!("{}{start}", known.prefix),
-            scopes: known.scopes.to_stored(),
-            metadata: known.metadata.to_stored(),
-            expires_at: known.expires_at.map(Timestamp),
-        }
-    }
-}
-
-impl From<RateLimitDecision> for VerifiedLimit {
-    fn from(decision: RateLimitDecision) -> Self {
-        let outcome = decision.outcome;
-        Self {
-            name: decision.name,
-            limit: outcome.rate.quota,
-            remaining: outcome.remaining,
-            reset_s: outcome.until_full.as_secs().max(1),
-        }
-    }
-}
-
-impl From<QuotaState> for VerifiedQuota {
-    fn from(quota: QuotaState) -> Self {
-        Self { used: quota.used, limit: quota.limit, resets_at: Timestamp(quota.resets_at) }
-    }
-}
-
-/// The verdicts on several credentials, in the order of the checks.
-#[derive(Serialize, ToSchema)]
-#[schema(as = verification::Verifications)]
-pub struct VerificationList {
-    #[schema(examples("list"))]
-    pub object: &'static str,
-    pub data: Vec<Verification>,
-    pub request_id: String,
 }

@@ -116,6 +116,9 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
                      where not exists (select from users u where u.organization_id = o.id
                                          and u.account_id is null)";
     app.execute(unclaimed).await;
+    let credits = "insert into credit_balances (id, organization_id, remaining, refilled_at)
+                   select id, id, 1000, now() from organizations on conflict do nothing";
+    app.execute(credits).await;
     // Every invitation was created with the organization's key.
     let by_key = "update invites i set key_id = k.id from api_keys k
                   where k.organization_id = i.organization_id and k.name = 'k'";

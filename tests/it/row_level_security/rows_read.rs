@@ -8,6 +8,7 @@ use tenantry::model::allowed_ips::AllowedIps;
 use tenantry::model::api_key::{ApiKey, NewApiKey};
 use tenantry::model::ids::KeyId;
 use tenantry::model::metadata::Metadata;
+use tenantry::model::named_limits::NamedLimits;
 use tenantry::model::names::KeyName;
 use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
@@ -31,8 +32,8 @@ const READ_ALL_ROWS: [&str; 22] = [
     "key_lifecycle::revoke_all",
     "key_lifecycle::revoke_created_by",
     "keys::count",
-    "keys::list",
-    "keys::list_page",
+    "key_lists::list",
+    "key_lists::list_page",
     "members::count",
     "members::has_unclaimed_owner",
     "members::claim",
@@ -202,17 +203,25 @@ fn new_key<'a>(it: &Tenant, name: &'a KeyName, permissions: &'a AllPermissions) 
         allowed_ips: &permissions.1,
         metadata: &permissions.2,
         enabled: true,
+        external_id: None,
+        limits: &permissions.3,
+        metered_key: None,
         rotated_from: None,
     }
 }
 
-struct AllPermissions(ScopeSet, AllowedIps, Metadata);
+struct AllPermissions(ScopeSet, AllowedIps, Metadata, NamedLimits);
 
 #[tokio::test]
 async fn creating_or_renaming_a_key_reads_a_bounded_number_of_rows_with_20_000_keys() {
     run(async |app| {
         let acme = large_organization(app).await;
-        let all = AllPermissions(ScopeSet::all(), AllowedIps::default(), Metadata::default());
+        let all = AllPermissions(
+            ScopeSet::all(),
+            AllowedIps::default(),
+            Metadata::default(),
+            NamedLimits::default(),
+        );
         // A new name, a name that all other organizations use, and the name of an expired key, for
         // which the organization's keys are scanned once.
         for (name, max) in

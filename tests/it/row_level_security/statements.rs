@@ -13,12 +13,14 @@ use tenantry::model::api_key::{ApiKey, NewApiKey};
 use tenantry::model::audit::{AuditContext, AuditEventFilter, AuditEventType, NewAuditEvent};
 use tenantry::model::audit_seal::AuditSigner;
 use tenantry::model::caller::{Credential, Person};
+use tenantry::model::credits::Credits;
 use tenantry::model::idempotency::IdempotentRequest;
 use tenantry::model::ids::{InviteId, KeyId, MembershipId, ProjectId, SessionId};
 use tenantry::model::invite::NewInvite;
 use tenantry::model::mail::MailKind;
 use tenantry::model::member::NewMembership;
 use tenantry::model::metadata::Metadata;
+use tenantry::model::named_limits::NamedLimits;
 use tenantry::model::names::ProjectName;
 use tenantry::model::project::{NewProject, ProjectChanges, Slug};
 use tenantry::model::role::Role;
@@ -26,16 +28,16 @@ use tenantry::model::scope::ScopeSet;
 use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
-    account_callers, accounts, audit_events, callers, idempotency_keys, invites, key_claims,
-    key_invites, key_lifecycle, key_sessions, keys, mails, members, memberships, organizations,
-    payments, projects, rejections, usage,
+    account_callers, accounts, audit_events, callers, credit_balances, idempotency_keys, invites,
+    key_claims, key_invites, key_lifecycle, key_lists, key_sessions, keys, mails, members,
+    memberships, organizations, payments, projects, rejections, usage,
 };
 use uuid::Uuid;
 
 use super::Tenant;
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 75] = [
+pub const STATEMENTS: [&str; 78] = [
     "accounts::lock_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -43,6 +45,9 @@ pub const STATEMENTS: [&str; 75] = [
     "audit_events::list_page",
     "callers::lock_and_confirm",
     "callers::lock_session",
+    "credit_balances::add",
+    "credit_balances::delete",
+    "credit_balances::set",
     "rejections::list",
     "idempotency_keys::find",
     "idempotency_keys::store",
@@ -71,9 +76,9 @@ pub const STATEMENTS: [&str; 75] = [
     "keys::count",
     "keys::find",
     "keys::insert",
-    "keys::list",
+    "key_lists::list",
+    "key_lists::list_page",
     "keys::lock",
-    "keys::list_page",
     "keys::rehash",
     "keys::reassign_from_owner",
     "keys::update",
@@ -134,6 +139,9 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // The operator, who is in no organization, and origins of all organizations, for preflights.
     &[
         "organizations::filter_listed_origins",
+        "organization_settings::find",
+        "organization_settings::list_by_external_id",
+        "organization_settings::update",
         "organization_statuses::lock",
         "organization_statuses::set_plan",
         "organization_statuses::set_suspended",
@@ -270,6 +278,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage::add",
         "usage::sum_by_month",
     ],
+    // Credits, which a server takes from the balances of all organizations.
+    &["credit_balances::withdraw", "credit_balances::give_back"],
     // Expired rows of all organizations.
     &[
         "accounts::sweep",
@@ -394,8 +404,15 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         }
         "keys::count" => keys::count(tx, organization).await? > 0,
         "keys::find" => keys::find(tx, organization, it.key).await?.is_some(),
-        "keys::list" => !keys::list(tx, organization, true, None, 100).await?.is_empty(),
-        "keys::list_page" => keys::list_page(tx, organization, true, None, all).await?.1 > 0,
+        "key_lists::list" => {
+            !key_lists::list(tx, organization, (true, None), None, 100).await?.is_empty()
+        }
+        "key_lists::list_page" => {
+            key_lists::list_page(tx, organization, (true, None), None, all).await?.1 > 0
+        }
+        "credit_balances::add" => {
+            credit_balances::add(tx, (organization, organization.0), 5).await?.is_some()
+        }
         "members::count" => members::count(tx, organization).await? > 0,
         "members::find" => members::find(tx, organization, &it.membership_handle).await?.is_some(),
         "members::has_email" => members::has_email(tx, organization, &it.email).await?,
@@ -477,6 +494,13 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         }
         "key_sessions::consume_refresh_token" => {
             key_sessions::consume_refresh_token(tx, organization, it.session, now).await?;
+        }
+        "credit_balances::delete" => {
+            credit_balances::delete(tx, (organization, organization.0)).await?;
+        }
+        "credit_balances::set" => {
+            let credits = Credits { remaining: 7, refill: None };
+            credit_balances::set(tx, (organization, organization.0), &credits, now).await?;
         }
         "keys::rehash" => keys::rehash(tx, organization, it.key, digest, "p9").await?,
         "keys::reassign_from_owner" => {
@@ -568,6 +592,9 @@ async fn inserts(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
                 allowed_ips: &AllowedIps::default(),
                 metadata: &Metadata::default(),
                 enabled: true,
+                external_id: None,
+                limits: &NamedLimits::default(),
+                metered_key: None,
                 rotated_from: None,
             };
             keys::insert(tx, &new).await?;

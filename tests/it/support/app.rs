@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 16] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -47,6 +47,7 @@ const SETTINGS: [(&str, &str); 15] = [
     ("MASTER_ADMIN_KEY_ORG_FORCE_REVOKE", "master-of-ORG_FORCE_REVOKE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_ORG_SUSPEND", "master-of-ORG_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_ORG_USAGE", "master-of-ORG_USAGE-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_ORG_SETTINGS", "master-of-ORG_SETTINGS-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),

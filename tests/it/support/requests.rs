@@ -255,6 +255,9 @@ fn master_scope_of(operation: &Operation) -> &'static str {
         "forceRevokeKeys" => "ORG_FORCE_REVOKE",
         "suspendOrganization" | "reactivateOrganization" => "ORG_SUSPEND",
         "getUsageOfOrganization" => "ORG_USAGE",
+        "getOrganizationSettings" | "updateOrganizationSettings" | "findOrganizations" => {
+            "ORG_SETTINGS"
+        }
         "suspendOrganizationForBilling" => "BILLING_SUSPEND",
         "rotateKeysForBilling" => "BILLING_ROTATE",
         "changePlan" => "BILLING_PLAN",

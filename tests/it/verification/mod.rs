@@ -1,8 +1,10 @@
 //! The `verification` family: checks of customers' credentials by the operator's API and proxies.
 
 mod checks;
+mod credits;
 mod limits;
 mod listener;
+mod named_limits;
 mod nginx;
 mod proxies;
 mod verifiers;

@@ -1,0 +1,49 @@
+//! Credits of keys and organizations: set, added to and removed in the caller's transaction.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::model::credits::{CreditChange, Credits};
+use crate::model::ids::OrganizationId;
+use crate::repo::credit_balances;
+
+/// Applies a change to the credits with this id, and returns them; `None` if there are none now.
+///
+/// # Errors
+/// Conflict if units are added where there are no credits.
+pub async fn apply(
+    tx: &mut PgConnection,
+    (organization, id): (OrganizationId, Uuid),
+    change: CreditChange,
+    at: DateTime<Utc>,
+) -> Result<Option<Credits>> {
+    match change {
+        CreditChange::Set(credits) => {
+            credit_balances::set(tx, (organization, id), &credits, at).await?;
+            Ok(Some(credits))
+        }
+        CreditChange::Add(units) => {
+            let credits = credit_balances::add(tx, (organization, id), units).await?;
+            let none = || Error::conflict("There are no credits to add to; set `remaining` first");
+            credits.map(Some).ok_or_else(none)
+        }
+        CreditChange::Remove => {
+            credit_balances::delete(tx, (organization, id)).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Returns credits as the audit log shows them.
+#[must_use]
+pub fn audited(credits: Credits) -> serde_json::Value {
+    json!({
+        "remaining": credits.remaining,
+        "refill": credits
+            .refill
+            .map(|refill| json!({ "amount": refill.amount, "every": refill.every.as_str() })),
+    })
+}

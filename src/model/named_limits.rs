@@ -1,0 +1,165 @@
+//! Named rate limits of a key or an organization (VERIFY §5), which checks of a credential count
+//! against.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::ValidationError;
+use crate::model::rate::Rate;
+use crate::model::rate_limit::LimitSubject;
+
+/// The most limits of one key or organization.
+pub const MAX_LIMITS: usize = 10;
+/// The longest name of a limit, in bytes.
+const MAX_NAME_LENGTH: usize = 64;
+/// The most units that a limit allows in its window, and that one check counts.
+pub const MAX_UNITS: i32 = 1_000_000;
+/// The longest window, in seconds: a day.
+pub const MAX_WINDOW: i32 = 86_400;
+
+/// The name of a limit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LimitName(String);
+
+impl LimitName {
+    /// Parses a name of 1 to 64 letters, digits, `-`, `_` and `.`.
+    ///
+    /// # Errors
+    /// The text is not such a name, or the name of the plan's own limit.
+    pub fn parse(text: &str) -> Result<Self, ValidationError> {
+        let is_allowed = |it: u8| it.is_ascii_alphanumeric() || b"-_.".contains(&it);
+        if !(1..=MAX_NAME_LENGTH).contains(&text.len()) || !text.bytes().all(is_allowed) {
+            return Err(format!("must be 1 to {MAX_NAME_LENGTH} letters, digits, -, _ or .").into());
+        }
+        if text == "org" {
+            return Err("must not be org, which is the limit of the plan".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A rate limit with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NamedLimit {
+    /// Its name, unique among those of its key or organization.
+    pub name: LimitName,
+    /// How many units a full window allows.
+    pub limit: u32,
+    /// The window, in seconds.
+    pub window_s: u32,
+    /// Whether every check counts against it; otherwise, only those that name it.
+    pub always: bool,
+}
+
+impl NamedLimit {
+    /// Returns the rate of the limit.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        Rate::new(self.limit, self.window_s.into())
+    }
+
+    /// Returns the subject that counts the units of the key or organization `owner`. A limit that
+    /// is changed starts with a full bucket.
+    #[must_use]
+    pub fn subject(&self, owner: Uuid) -> LimitSubject {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        LimitSubject::from_id(owner).with_number(hasher.finish())
+    }
+}
+
+/// The named limits of a key or an organization.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedLimits(Vec<NamedLimit>);
+
+impl NamedLimits {
+    /// Creates a list of at most [`MAX_LIMITS`] limits with different names.
+    ///
+    /// # Errors
+    /// There are more, or two have one name.
+    pub fn new(limits: Vec<NamedLimit>) -> Result<Self, ValidationError> {
+        if limits.len() > MAX_LIMITS {
+            return Err(format!("must have at most {MAX_LIMITS} limits").into());
+        }
+        let names: BTreeSet<_> = limits.iter().map(|limit| &limit.name).collect();
+        if names.len() < limits.len() {
+            return Err("must not have two limits with the same name".into());
+        }
+        Ok(Self(limits))
+    }
+
+    /// Returns the limits.
+    #[must_use]
+    pub fn as_slice(&self) -> &[NamedLimit] {
+        &self.0
+    }
+
+    /// Creates the limits from the database's column.
+    #[must_use]
+    pub fn from_stored(value: Option<serde_json::Value>) -> Self {
+        Self(value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default())
+    }
+
+    /// Returns the value of the database's column; `None` if there is no limit.
+    #[must_use]
+    pub fn to_stored(&self) -> Option<serde_json::Value> {
+        (!self.0.is_empty()).then(|| serde_json::json!(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(name: &str) -> NamedLimit {
+        let name = LimitName::parse(name).expect("a name");
+        NamedLimit { name, limit: 10, window_s: 60, always: false }
+    }
+
+    #[test]
+    fn names_are_short_words_and_unique_in_a_list() {
+        for name in ["search", "a", "Export-1", "reports.daily_2"] {
+            assert!(LimitName::parse(name).is_ok(), "{name}");
+        }
+        for name in ["", "org", "two words", "a,b", "é", &"x".repeat(65)] {
+            assert!(LimitName::parse(name).is_err(), "{name}");
+        }
+        assert!(NamedLimits::new(vec![limit("a"), limit("b")]).is_ok());
+        assert!(NamedLimits::new(vec![limit("a"), limit("a")]).is_err());
+        let eleven = (0..11).map(|index| limit(&format!("limit-{index}"))).collect();
+        assert!(NamedLimits::new(eleven).is_err());
+    }
+
+    #[test]
+    fn stored_limits_are_read_as_they_were_written() {
+        let limits = NamedLimits::new(vec![limit("a"), limit("b")]).expect("two limits");
+        assert_eq!(NamedLimits::from_stored(limits.to_stored()), limits);
+        assert_eq!(NamedLimits::from_stored(None), NamedLimits::default());
+        assert_eq!(NamedLimits::default().to_stored(), None);
+    }
+
+    #[test]
+    fn each_limit_of_each_owner_is_counted_alone_and_a_changed_one_anew() {
+        let (one, other) = (Uuid::from_u128(1 << 64), Uuid::from_u128(2 << 64));
+        let changed = NamedLimit { limit: 11, ..limit("a") };
+        let subjects = [
+            limit("a").subject(one),
+            limit("a").subject(other),
+            limit("b").subject(one),
+            changed.subject(one),
+        ];
+        for (index, subject) in subjects.iter().enumerate() {
+            assert!(!subjects[..index].contains(subject), "{index}");
+        }
+    }
+}
