@@ -87,6 +87,8 @@ pub enum AuthFailure {
     MissingCredential,
     /// The API key is not valid.
     InvalidKey,
+    /// The verifier's secret is missing or not valid.
+    InvalidVerifier,
     /// An access token, a session cookie or the token of a mailed link is not valid.
     InvalidToken,
     /// The e-mail address or the password is wrong.

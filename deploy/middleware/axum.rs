@@ -1,4 +1,4 @@
-//! Checks the API keys of your customers with Tenantry, for axum 0.8. Needs reqwest 0.13, serde_json, tokio with `time`.
+//! Checks the API keys of your customers with Tenantry, for axum 0.8. Needs reqwest 0.13, serde_json, tokio (`time`).
 //!
 //!     let tenantry = Tenantry::new()?;    // then, so that every route needs a valid key: app.layer(tenantry.check())
 //!     app.route("/docs/{id}", get(docs).layer(tenantry.require(&["docs:read"])))                  // or, with a scope
@@ -9,7 +9,8 @@
 //! - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached, and
 //!   nothing in the `Verdict` comes from the client's request. Without a check, `Extension<Verdict>` is a 500.
 //! - `require(&["a:read", "b:read"])` needs both scopes, `require_any(&[&["a:read"], &["b:read"]])` either. Behind
-//!   `check` they use the verdict of the same request; alone, they make the check.
+//!   `check` they use its verdict if it is for an organization's key that has the scopes. Otherwise they make a check
+//!   of their own. Each check that accepts counts as usage.
 //! - The answer is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 if there is no verdict within
 //!   500 ms. Only a refused connection is tried again, once.
 //! - The client's address is that of `ConnectInfo<SocketAddr>`: serve `into_make_service_with_connect_info`. Behind a
@@ -24,16 +25,21 @@ use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_millis(500);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// The status, the message and the codes of the verdicts that reject. The codes of a 401 are not told apart.
-const REJECTIONS: [(u16, &str, &str); 3] = [
+/// The verdicts that reject: the status, the message and the codes.
+const REJECTIONS: [(u16, &str, &str); 9] = [
     (401, INVALID, "key_malformed key_unknown key_revoked key_expired key_rotated key_disabled owner_disabled"),
-    (403, FORBIDDEN, "scope_missing organization_suspended origin_not_allowed address_not_allowed address_unknown"),
-    (429, "A limit is used up", "rate_limited quota_exceeded credits_exhausted"),
+    (403, "This credential lacks a required scope", "scope_missing"),
+    (403, "This organization is suspended", "organization_suspended"),
+    (403, "This credential may not be used from this origin", "origin_not_allowed"),
+    (403, "This credential may not be used from this address", "address_not_allowed"),
+    (403, "This credential may not be used from an unknown address", "address_unknown"),
+    (429, "Too many requests", "rate_limited"),
+    (429, "The monthly quota of requests is used up", "quota_exceeded"),
+    (429, "The credits are used up", "credits_exhausted"),
 ];
-const INVALID: &str = "A valid credential is required";
-const FORBIDDEN: &str = "This credential does not permit the request";
+const INVALID: &str = "This credential is not valid"; // one text for all, so that nobody learns which keys exist
 
-/// The owner of a valid key.
+/// A valid key, its scopes and its owner.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     pub organization: Value,
@@ -73,7 +79,7 @@ impl Tenantry {
 
     /// Checks the key.
     pub fn check(&self) -> Layer {
-        self.require_any(&[])
+        self.layer(&[])
     }
 
     /// Checks the key, and that it has all of the scopes.
@@ -81,9 +87,15 @@ impl Tenantry {
         self.require_any(&[scopes])
     }
 
-    /// Checks the key, and that it has all scopes of any of the lists. Panics at an empty list.
+    /// Checks the key, and that it has all scopes of any of the lists. Panics without a list, or if a list
+    /// is empty or contains text that is no scope.
     pub fn require_any(&self, lists: &[&[&str]]) -> Layer {
-        assert!(lists.iter().all(|list| !list.is_empty()), "a list of scopes must not be empty");
+        let is_list = |list: &&[&str]| !list.is_empty() && list.iter().all(|scope| is_scope(scope));
+        assert!(!lists.is_empty() && lists.iter().all(is_list), "{lists:?} must be lists of scopes");
+        self.layer(lists)
+    }
+
+    fn layer(&self, lists: &[&[&str]]) -> Layer {
         let lists = lists.iter().map(|list| list.iter().map(|scope| scope.to_string()).collect()).collect();
         let run: Run = |State((tenantry, lists)), mut request, next| {
             Box::pin(async move {
@@ -106,7 +118,7 @@ impl Tenantry {
         let covers = |own: &str, it: &str| own.strip_suffix(":*").is_some_and(|own| it.split(':').next() == Some(own));
         let has = |own: &[String], it: &String| own.iter().any(|own| own == "*" || own == it || covers(own, it));
         if let Some(Verdict { scopes, account, .. }) = request.extensions().get() {
-            // The rest Tenantry decides: an account also needs the role.
+            // Tenantry decides for accounts, which also need the role.
             if lists.is_empty() || account.is_null() && lists.iter().any(|list| list.iter().all(|it| has(scopes, it))) {
                 return Ok(None);
             }
@@ -143,7 +155,8 @@ impl Tenantry {
     }
 }
 
-/// Returns the check of a request's credential, or the rejection of a request without one.
+/// Returns the check of a request's credential, or the rejection of a request with none that is well-formed, or
+/// with two.
 fn describe(request: &Request, lists: &[Vec<String>]) -> Result<Value, Response> {
     let sent = |name| request.headers().get_all(name).iter().map(|it| it.to_str().unwrap_or("null").trim());
     let (mut keys, bearers): (Vec<_>, Vec<_>) = (sent("x-api-key").collect(), sent("authorization").collect());
@@ -156,16 +169,25 @@ fn describe(request: &Request, lists: &[Vec<String>]) -> Result<Value, Response>
     if is_repeated || keys.iter().any(|it| *it != key) {
         let message = "The request has two credentials; send one";
         return Err(reject(400, "credentials_conflict", message, &Value::Null));
+    } else if keys.is_empty() {
+        return Err(reject(401, "", "A credential is required", &Value::Null));
     } else if !(1..=512).contains(&key.len()) || !key.bytes().all(|it| it.is_ascii_graphic()) {
         return Err(reject(401, "", INVALID, &Value::Null));
     }
     let route = request.extensions().get().map(|it: &MatchedPath| format!("{} {}", request.method(), it.as_str()));
-    let start = |text: String, length| text.chars().take(length).collect::<String>();
-    // An origin that is too long or repeated is none that an organization allows.
-    let origin = sent("origin").reduce(|_, _| "null").filter(|it| !it.is_empty()).map(|it| start(it.to_owned(), 256));
+    // Text that is no origin, or repeated, becomes one that no organization allows.
+    let is_origin = |it: &&str| (1..=256).contains(&it.len()) && it.bytes().all(|it| it.is_ascii_graphic());
+    let origin = sent("origin").reduce(|_, _| "null").map(|it| Some(it).filter(is_origin).unwrap_or("null"));
+    let resource = route.map(|it| it.chars().take(128).collect::<String>());
     let ip = request.extensions().get().map(|ConnectInfo(address): &ConnectInfo<SocketAddr>| address.ip());
-    Ok(json!({ "key": key, "scopes": (!lists.is_empty()).then_some(lists), "resource": route.map(|it| start(it, 128)),
-                        "client": { "ip": ip, "origin": origin } }))
+    let (scopes, client) = ((!lists.is_empty()).then_some(lists), json!({ "ip": ip, "origin": origin }));
+    Ok(json!({ "key": key, "scopes": scopes, "resource": resource, "client": client }))
+}
+
+fn is_scope(text: &str) -> bool {
+    let is_part = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+    let is_name = |it: &str| it.starts_with(|it| matches!(it, 'a'..='z')) && it.bytes().all(is_part);
+    text == "*" || text.split_once(':').is_some_and(|(on, to)| is_name(on) && (to == "*" || is_name(to)))
 }
 
 fn is_refused(error: &(dyn Error + 'static)) -> bool {

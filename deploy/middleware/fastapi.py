@@ -8,7 +8,8 @@
   VERIFIER_KEYS, without its name. The program does not start without them.
 - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
 - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
-  uses the same verdict; alone, it makes the check.
+  uses that verdict if it is for an organization's key that has the scopes. Otherwise it makes a check of its own.
+  Each check that accepts counts as usage.
 - The HTTPException is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 without a verdict within
   500 ms. Only a refused connection is tried again, once. The client's address is `request.client.host`: set uvicorn's
   --forwarded-allow-ips to your proxies, or use --no-proxy-headers, because by default it trusts 127.0.0.1.
@@ -72,7 +73,7 @@ class _Tenantry:
             known = request.scope.get("tenantry.verdict")
             has = lambda it: {it, "*", it.split(":")[0] + ":*"} & set(known.scopes)  # noqa: E731
             if known and (not lists or not known.account and any(all(map(has, needed)) for needed in lists)):
-                return known  # the rest Tenantry decides: an account also needs the role
+                return known  # Tenantry decides for accounts, which also need the role
             body = {"key": self._credential(request.headers), "scopes": lists or None, "client": self._client(request)}
             if path := getattr(request.scope.get("route"), "path", None):
                 body["resource"] = f"{request.method} {path}"[:128]
@@ -112,8 +113,7 @@ class _Tenantry:
         if it["valid"] is True and it["code"] == "valid" and has_id(it["key"]) and type(it["key"]["scopes"]) is list:
             if all(found is None or has_id(found) for found in (organization, account)):
                 return Verdict(organization, it["key"], account, it["key"]["scopes"])
-        code = it["code"] if it["valid"] is False else None
-        status, message = REJECTIONS[code]
+        status, message = REJECTIONS[(code := it["code"] if it["valid"] is False else None)]
         details = {"missing_scopes": it["missing_scopes"]} if code == "scope_missing" else {}
         raise self._rejection(status, "unauthorized" if status == 401 else code, message, it["retry_after"], **details)
 

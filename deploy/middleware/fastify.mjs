@@ -7,10 +7,11 @@
 // - TENANTRY_URL is http://…, https://… or unix:/path. TENANTRY_VERIFIER is the secret in VERIFIER_KEYS, without
 //   its name; a unix socket of VERIFY_ADDR needs none. The program does not start without them.
 // - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
-//   `request.tenantry` has `organization`, `key`,
-//   `account` (null for an organization's key) and `scopes`. Nothing in it comes from the client's request.
-// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind the hook of
-//   `tenantry()` it uses the verdict of the same request; alone, it makes the check.
+//   `request.tenantry` has `organization`, `key`, `account` (null for an organization's key) and `scopes`. Nothing in
+//   it comes from the client's request.
+// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
+//   uses that verdict if it is for an organization's key that has the scopes. Otherwise it makes a check of its own.
+//   Each check that accepts counts as usage.
 // - The answer is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 if there is no verdict within
 //   500 ms. Only a refused connection is tried again, once.
 // - The client's address is `request.ip`: behind a proxy, set `trustProxy` to exactly your proxies.
@@ -94,7 +95,7 @@ async function decide(request, scopes) {
   return reject(status, verdict.code, message, wait, details);
 }
 
-/** Whether an organization key covers the scopes. For an account Tenantry decides, which also needs the role. */
+/** Whether an organization's key covers the scopes. Tenantry decides for accounts, which also need the role. */
 const isCovered = (lists, own) => !lists.length || (!own.account && lists.some((list) => list.every((scope) =>
   own.scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1)))))));
 /** Text that is no address is left out. Text that is no origin becomes one that no organization allows. */
@@ -121,8 +122,7 @@ async function check(request) {
 
 function post(body, signal) {
   return new Promise((resolve, reject) => {
-    const options = { ...server.options, method: "POST", signal };
-    const request = server.module.request(server.url, options, async (response) => {
+    const request = server.module.request(server.url, { ...server.options, signal }, async (response) => {
       try {
         let text = "";
         for await (const part of response.setEncoding("utf8")) text += part;
@@ -146,5 +146,5 @@ function readSettings() {
   const agent = new module.Agent({ keepAlive: true, maxFreeSockets: 256, timeout: 30_000 });
   const headers = { "Content-Type": "application/json", ...(secret && { "X-Tenantry-Verifier": secret }) };
   const base = socketPath ? "http://localhost" : url.replace(/\/+$/, "");
-  return { module, url: new URL(`${base}/v1/verify`), options: { agent, socketPath, headers } };
+  return { module, url: new URL(`${base}/v1/verify`), options: { method: "POST", agent, socketPath, headers } };
 }

@@ -7,10 +7,11 @@
 // - TENANTRY_URL is http://… or https://… (`fetch` has no unix sockets). TENANTRY_VERIFIER is the secret in
 //   VERIFIER_KEYS, without its name. Both are read per request with hono/adapter; without them, the answer is 503.
 // - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached.
-//   `c.get("tenantry")` has `organization`, `key`,
-//   `account` (null for an organization's key) and `scopes`. Nothing in it comes from the client's request.
-// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()`
-//   it uses the verdict of the same request; alone, it makes the check.
+//   `c.get("tenantry")` has `organization`, `key`, `account` (null for an organization's key) and `scopes`. Nothing in
+//   it comes from the client's request.
+// - `require("a:read", "b:read")` needs both scopes, `require([["a:read"], ["b:read"]])` either. Behind `tenantry()` it
+//   uses that verdict if it is for an organization's key that has the scopes. Otherwise it makes a check of its own.
+//   Each check that accepts counts as usage.
 // - The answer is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 if there is no verdict within
 //   500 ms. Only a refused connection is tried again, once.
 // - The client's address is that of getConnInfo, which is a proxy's if there is one. Then pass a function of your own
@@ -95,7 +96,7 @@ async function decide(c, scopes, getConnInfo) {
   return reject(status, verdict.code, message, wait, details);
 }
 
-/** Whether an organization key covers the scopes. For an account Tenantry decides, which also needs the role. */
+/** Whether an organization's key covers the scopes. Tenantry decides for accounts, which also need the role. */
 const isCovered = (lists, own) => !lists.length || (!own.account && lists.some((list) => list.every((scope) =>
   own.scopes.some((it) => it === "*" || it === scope || (it.endsWith(":*") && scope.startsWith(it.slice(0, -1)))))));
 /** Text that is no address is left out. Text that is no origin becomes one that no organization allows. */

@@ -9,7 +9,8 @@
 //	  - A handler runs only after Tenantry answered, during this request, that the key is valid. Nothing is cached, and
 //	    nothing in the Verdict comes from the client's request.
 //	  - Require("a:read", "b:read") needs both scopes, RequireAny([]string{"a:read"}, []string{"b:read"}) either. Behind
-//	    Check they use the verdict of the same request; alone, they make the check.
+//	    Check they use its verdict if it is for an organization's key that has the scopes. Otherwise they make a check
+//	    of their own. Each check that accepts counts as usage.
 //	  - The answer is 401, 403 or 429 as the verdict says, 400 for two credentials, and 503 if there is no verdict within
 //	    500 ms. Only a refused connection is tried again, once.
 //	  - The client's address is that of RemoteAddr. Behind a proxy, set Address to a function that returns the address as
@@ -33,7 +34,7 @@ import (
 	"time"
 )
 
-// Verdict describes the owner of a valid key.
+// Verdict describes a valid key, its scopes and its owner.
 type Verdict struct {
 	Organization *struct{ ID, Name, Plan string }
 	Account      *struct{ ID, Email string } // nil for an organization's key
@@ -54,14 +55,30 @@ type Client struct {
 type contextKey struct{}
 
 var bearer, isKey = regexp.MustCompile(`(?i)^bearer (.*)$|.*`), regexp.MustCompile(`^[!-~]{1,512}$`)
-var isScopes = regexp.MustCompile(`^(( |^)(\*|[a-z][a-z0-9-]*:(\*|[a-z][a-z0-9-]*)))+$`)
-var statuses = map[string]int{"key_malformed": 401, "key_unknown": 401, "key_revoked": 401, "key_expired": 401,
-	"key_rotated": 401, "key_disabled": 401, "owner_disabled": 401, "scope_missing": 403, "organization_suspended": 403,
-	"origin_not_allowed": 403, "address_not_allowed": 403, "address_unknown": 403, "rate_limited": 429,
-	"quota_exceeded": 429, "credits_exhausted": 429}
-var messages = map[int]string{400: "The request has two credentials; send one", 401: "A valid credential is required",
-	403: "This credential does not permit the request", 429: "A limit is used up",
-	503: "The credential could not be checked"}
+var isScope = regexp.MustCompile(`^(\*|[a-z][a-z0-9-]*:(\*|[a-z][a-z0-9-]*))$`)
+var isOrigin = regexp.MustCompile(`^[!-~]{1,256}$`)
+
+const invalid = "This credential is not valid" // one text for all, so that nobody learns which keys exist
+
+// The verdicts that reject: the status and the message.
+var rejections = map[string]rejection{
+	"key_malformed": {401, invalid}, "key_unknown": {401, invalid}, "key_revoked": {401, invalid},
+	"key_expired": {401, invalid}, "key_rotated": {401, invalid}, "key_disabled": {401, invalid},
+	"owner_disabled":         {401, invalid},
+	"scope_missing":          {403, "This credential lacks a required scope"},
+	"organization_suspended": {403, "This organization is suspended"},
+	"origin_not_allowed":     {403, "This credential may not be used from this origin"},
+	"address_not_allowed":    {403, "This credential may not be used from this address"},
+	"address_unknown":        {403, "This credential may not be used from an unknown address"},
+	"rate_limited":           {429, "Too many requests"},
+	"quota_exceeded":         {429, "The monthly quota of requests is used up"},
+	"credits_exhausted":      {429, "The credits are used up"},
+}
+
+type rejection struct {
+	status  int
+	message string
+}
 
 // Of returns the verdict on a request's key. It panics in a handler that no check protects.
 func Of(r *http.Request) *Verdict { return r.Context().Value(contextKey{}).(*Verdict) }
@@ -95,7 +112,7 @@ func New() *Client {
 }
 
 // Check is a middleware that checks the key.
-func (t *Client) Check(next http.Handler) http.Handler { return t.RequireAny()(next) }
+func (t *Client) Check(next http.Handler) http.Handler { return t.middleware(nil)(next) }
 
 // Require returns a middleware that checks the key and that it has all of the scopes.
 func (t *Client) Require(scopes ...string) func(http.Handler) http.Handler {
@@ -103,16 +120,26 @@ func (t *Client) Require(scopes ...string) func(http.Handler) http.Handler {
 }
 
 // RequireAny returns a middleware that checks the key and that it has all scopes of any of the lists.
+// It panics without a list, or if a list is empty or contains text that is no scope.
 func (t *Client) RequireAny(lists ...[]string) func(http.Handler) http.Handler {
+	isValid := len(lists) > 0
 	for _, list := range lists {
-		if !isScopes.MatchString(strings.Join(list, " ")) {
-			panic(fmt.Sprintf("tenantry: %q must be a list of scopes", list))
+		isValid = isValid && len(list) > 0
+		for _, scope := range list {
+			isValid = isValid && isScope.MatchString(scope)
 		}
 	}
+	if !isValid {
+		panic(fmt.Sprintf("tenantry: %q must be lists of scopes", lists))
+	}
+	return t.middleware(lists)
+}
+
+func (t *Client) middleware(lists [][]string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			verdict, _ := r.Context().Value(contextKey{}).(*Verdict)
-			if verdict == nil || !verdict.covers(lists) { // the rest Tenantry decides: an account also needs the role
+			if verdict == nil || !verdict.covers(lists) { // Tenantry decides for accounts, which also need the role
 				if verdict = t.decide(w, r, lists); verdict == nil {
 					return
 				}
@@ -140,13 +167,17 @@ func (t *Client) decide(w http.ResponseWriter, r *http.Request, lists [][]string
 		sent = append(sent, strings.TrimSpace(bearer.ReplaceAllString(text, "$1")))
 	}
 	if len(keys) > 1 || len(bearers) > 1 || len(sent) > 0 && sent[0] != sent[len(sent)-1] {
-		return reject(w, 400, "credentials_conflict", 0, nil)
-	} else if len(sent) == 0 || !isKey.MatchString(sent[0]) {
-		return reject(w, 401, "", 0, nil)
+		return reject(w, rejection{400, "The request has two credentials; send one"}, "credentials_conflict", 0, nil)
+	} else if len(sent) == 0 {
+		return reject(w, rejection{401, "A credential is required"}, "", 0, nil)
+	} else if !isKey.MatchString(sent[0]) {
+		return reject(w, rejection{401, invalid}, "", 0, nil)
 	}
 	client := map[string]any{"ip": net.ParseIP(strings.Split(t.Address(r), "%")[0])}
-	if len(origins) > 0 { // one that is too long or repeated is none that an organization allows
-		client["origin"] = fmt.Sprintf("%.256s", strings.Join(origins, ","))
+	if origin := strings.Join(origins, " "); isOrigin.MatchString(origin) {
+		client["origin"] = origin
+	} else if len(origins) > 0 { // text that is no origin, or repeated, becomes one that no organization allows
+		client["origin"] = "null"
 	}
 	resource := fmt.Sprintf("%.128s", t.Resource(r))
 	check := map[string]any{"key": sent[0], "resource": resource, "client": client}
@@ -154,15 +185,15 @@ func (t *Client) decide(w http.ResponseWriter, r *http.Request, lists [][]string
 		check["scopes"] = lists
 	}
 	answer, err := t.post(check)
-	status, organization := statuses[answer.Code], answer.Organization
+	rejected, organization := rejections[answer.Code], answer.Organization
 	isWhole := answer.Key.ID != "" && (organization == nil || organization.ID != "")
 	if err == nil && answer.Valid && answer.Code == "valid" && isWhole {
 		return &answer.Verdict
-	} else if err != nil || answer.Valid || status == 0 {
+	} else if err != nil || answer.Valid || rejected.status == 0 {
 		log.Printf("tenantry: credential check failed: code %q, error %v", answer.Code, err)
-		return reject(w, 503, "unavailable", 1, nil)
+		return reject(w, rejection{503, "The credential could not be checked"}, "unavailable", 1, nil)
 	}
-	return reject(w, status, answer.Code, answer.RetryAfter, answer.MissingScopes)
+	return reject(w, rejected, answer.Code, answer.RetryAfter, answer.MissingScopes)
 }
 
 type answer struct {
@@ -191,9 +222,9 @@ func (t *Client) post(check any) (answer answer, err error) {
 	return answer, err
 }
 
-func reject(w http.ResponseWriter, status int, code string, wait int, missing []string) *Verdict {
-	content := map[string]any{"code": code, "message": messages[status]}
-	if status == 401 { // one answer for all, so that nobody learns which keys exist
+func reject(w http.ResponseWriter, it rejection, code string, wait int, missing []string) *Verdict {
+	content := map[string]any{"code": code, "message": it.message}
+	if it.status == 401 {
 		content["code"] = "unauthorized"
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	} else if len(missing) > 0 {
@@ -202,7 +233,7 @@ func reject(w http.ResponseWriter, status int, code string, wait int, missing []
 		w.Header().Set("Retry-After", fmt.Sprint(wait))
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
+	w.WriteHeader(it.status)
 	json.NewEncoder(w).Encode(map[string]any{"error": content})
 	return nil
 }

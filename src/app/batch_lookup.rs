@@ -66,7 +66,7 @@ impl<Q: BatchQuery> BatchLookup<Q> {
     /// Returns the answer to one query; `None` if nothing was found.
     ///
     /// # Errors
-    /// Unavailable if the database is unreachable or the queue is full.
+    /// Unavailable if the batch fails for any reason, or the queue is full.
     pub async fn query(&self, query: Q) -> Result<Option<Q::Answer>> {
         let (sender, receiver) = oneshot::channel();
         let sent = self.0.try_send((query, sender));

@@ -34,7 +34,8 @@ struct Pending {
 /// The outcome of a request, as far as it matters for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// A response was sent, successful or not.
+    /// Neither rejected nor throttled: any other response, or none because the client closed the
+    /// connection. It counts as usage.
     Answered,
     /// The caller is not permitted to do this (403). It counts as usage.
     Rejected,

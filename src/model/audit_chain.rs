@@ -20,7 +20,7 @@ pub struct ChainLink {
     pub organization: OrganizationId,
     /// The organization's handle.
     pub handle: String,
-    /// The chain's last published head.
+    /// The chain's stored head, if there is one.
     pub head: Option<SignedHead>,
     /// Its position in the chain.
     pub position: i64,
@@ -303,7 +303,7 @@ impl ChainVerifier {
     }
 
     /// Ends the verification after the last link. `without_chain` lists the organizations that have
-    /// a published head and no chain.
+    /// a stored head and no chain.
     pub fn finish(&mut self, without_chain: Vec<String>) -> Vec<ChainObservation> {
         let mut observed = self.end_chain();
         let mut unseen: Vec<_> = self.heads.drain().map(|(organization, _)| organization).collect();

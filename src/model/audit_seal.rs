@@ -78,7 +78,8 @@ pub enum MacCheck {
     UnknownPepper(String),
 }
 
-/// The head of a chain, as it was published.
+/// The head of a chain, as it was stored. One at position 0 was not published: it only states up to
+/// which position the chain may contain events without a MAC.
 #[derive(Clone, Debug)]
 pub struct SignedHead {
     /// The position of the chain's last link.

@@ -44,7 +44,7 @@ pub(super) fn to_digest(bytes: Vec<u8>) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
-/// Converts the stored columns of a published head, if there is one.
+/// Converts the columns of a stored head, if there is one.
 pub(super) fn to_signed_head(
     (position, end): (Option<i64>, Option<Vec<u8>>),
     unsigned_until: Option<i64>,
@@ -141,7 +141,7 @@ impl Row {
 }
 
 /// Returns at most `limit` links, chain by chain: those after the link with this organization and
-/// position, each with its event and its organization's published head.
+/// position, each with its event and its organization's stored head.
 pub async fn list_links(
     db: &mut PgConnection,
     (organization, position): (OrganizationId, i64),

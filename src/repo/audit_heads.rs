@@ -11,13 +11,13 @@ use crate::model::audit_seal::{SignedHead, SigningStart};
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::{to_digest, to_signed_head};
 
-/// The current head of a chain, with its last published head.
+/// The current head of a chain, with its stored head.
 pub struct ChainEnd {
     /// The chain's organization.
     pub organization: OrganizationId,
     /// The current head.
     pub head: ChainHead,
-    /// The last published head.
+    /// The stored head, if there is one. One at position 0 was not published.
     pub published_head: Option<SignedHead>,
     /// The digest that the chain has now at the position of the published head.
     pub digest_at_published: Option<[u8; 32]>,
@@ -122,7 +122,8 @@ pub async fn store_published(
     Ok(())
 }
 
-/// Returns the handles of organizations with a published head and no chain.
+/// Returns the handles of organizations with a stored head and no chain. An organization without a
+/// row is named by its id.
 pub async fn list_heads_without_chain(db: &mut PgConnection) -> Result<Vec<String>> {
     let handles = sqlx::query_scalar!(
         r#"select coalesce(o.handle, h.organization_id::text) as "handle!"

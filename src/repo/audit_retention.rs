@@ -9,7 +9,7 @@ use crate::model::audit_seal::SignedHead;
 use crate::model::ids::OrganizationId;
 use crate::repo::audit_chain::to_signed_head;
 
-/// An organization with a published head.
+/// An organization with a stored head.
 pub struct PruningCandidate {
     /// The chain's organization.
     pub organization: OrganizationId,
@@ -52,7 +52,7 @@ pub async fn list(
     Ok(listed.collect())
 }
 
-/// Locks the organization's published head until the transaction ends, and returns it. `None` if
+/// Locks the organization's stored head until the transaction ends, and returns it. `None` if
 /// there is none or another transaction has locked it.
 pub async fn lock_head(
     tx: &mut PgConnection,

@@ -14,11 +14,12 @@ use crate::repo::accounts::HANDLE_TAKEN;
 /// Replaces a pending sign-up with a later one with the same address; returns the home
 /// organization.
 ///
-/// The caller locks the mails to the address first, since their worker waits for this account once
-/// its handle is updated.
+/// To avoid a deadlock, the caller must lock the queued verification mail to the address first: the
+/// mail worker locks a mail, and then waits for its account while this update of the handle, a
+/// unique column, is uncommitted.
 ///
 /// # Errors
-/// Conflict if another account has the handle; internal if the account is verified or deleted.
+/// Conflict if another account has the handle; internal if the account is not pending.
 pub async fn replace(
     db: &mut PgConnection,
     id: AccountId,
@@ -41,6 +42,7 @@ pub async fn replace(
     .fetch_optional(db)
     .await
     .map_constraint_violations(&[HANDLE_TAKEN])?;
-    let not_found = || Error::internal("the account of a pending sign-up does not exist");
-    home.map(OrganizationId).ok_or_else(not_found)
+    let not_pending =
+        || Error::internal("the account is not a pending sign-up: it is verified or deleted");
+    home.map(OrganizationId).ok_or_else(not_pending)
 }

@@ -1,4 +1,4 @@
-//! A program behind ../axum.rs, for ../check.
+//! The program with which ../check tests ../axum.rs, which it copies next to this one as tenantry.rs.
 mod tenantry;
 
 use std::net::SocketAddr;
@@ -15,6 +15,13 @@ async fn show(Extension(caller): Extension<Verdict>) -> Json<Value> {
 #[tokio::main]
 async fn main() {
     let tenantry = Tenantry::new().expect("settings");
+    match std::env::var("MISTAKE").as_deref() {
+        Ok("no scope") => drop(tenantry.require(&[])),
+        Ok("no list") => drop(tenantry.require_any(&[])),
+        Ok("an empty list") => drop(tenantry.require_any(&[&[]])),
+        Ok("not a scope") => drop(tenantry.require(&["docs:read docs:write"])),
+        _ => {}
+    }
     let app = Router::new()
         .route("/twice", get(show).layer(tenantry.require(&["docs:read"])))
         .route("/any", get(show))

@@ -36,7 +36,9 @@ ANSWERS = {
     "every_rotated": {**REJECTED, "code": "key_rotated"},
     "every_disabled": {**REJECTED, "code": "key_disabled"},
     "every_owner": {**REJECTED, "code": "owner_disabled"},
+    "unknown_address": {**GOOD, "valid": False, "code": "address_unknown"},
     "limited": {**GOOD, "valid": False, "code": "rate_limited", "retry_after": 7},
+    "over_quota": {**GOOD, "valid": False, "code": "quota_exceeded"},
     "exhausted": {**GOOD, "valid": False, "code": "credits_exhausted"},
 }
 stats = {"connections": 0, "checks": 0, "last": None}

@@ -1,9 +1,14 @@
-"""A program behind ../fastapi.py, for ../check, which saves it as app.py."""
+"""The program with which ../check tests ../fastapi.py, which it copies next to this one as tenantry.py."""
+import os
+
 from fastapi import APIRouter, Depends, FastAPI
 
 from tenantry import Verdict, tenantry
 
 app = FastAPI()
+MISTAKES = {"no scope": [], "no list": [[]], "an empty list": [[[]]], "not a scope": ["docs:read docs:write"]}
+if "MISTAKE" in os.environ:
+    tenantry.require(*MISTAKES[os.environ["MISTAKE"]])
 behind_all = APIRouter(dependencies=[Depends(tenantry())])
 
 

@@ -1,8 +1,10 @@
-// A program behind ../fastify.mjs, for ../check.
+// The program with which ../check tests ../fastify.mjs, which it copies next to this one as tenantry.mjs.
 import Fastify from "fastify";
 import { tenantry } from "./tenantry.mjs";
 
 const app = Fastify();
+const mistakes = { "no scope": [], "no list": [[]], "an empty list": [[[]]], "not a scope": ["docs:read docs:write"] };
+if (process.env.MISTAKE) tenantry.require(...mistakes[process.env.MISTAKE]);
 const show = ({ tenantry }) =>
   ({ organization: tenantry.organization.id, key: tenantry.key.id, scopes: tenantry.scopes });
 app.get("/docs/:id", { onRequest: tenantry.require("docs:read") }, show);

@@ -1,4 +1,4 @@
-// A program behind ../hono.mjs, for ../check.
+// The program with which ../check tests ../hono.mjs, which it copies next to this one as tenantry.mjs.
 import { serve } from "@hono/node-server";
 import { getConnInfo } from "@hono/node-server/conninfo";
 import { Hono } from "hono";
@@ -6,6 +6,8 @@ import { connect } from "./tenantry.mjs";
 
 const app = new Hono();
 const tenantry = connect(getConnInfo);
+const mistakes = { "no scope": [], "no list": [[]], "an empty list": [[[]]], "not a scope": ["docs:read docs:write"] };
+if (process.env.MISTAKE) tenantry.require(...mistakes[process.env.MISTAKE]);
 const show = (c) => {
   const { organization, key, scopes } = c.get("tenantry");
   return c.json({ organization: organization.id, key: key.id, scopes });

@@ -1,4 +1,4 @@
-// A program behind ../nethttp.go, for ../check.
+// The program with which ../check tests ../nethttp.go, which it copies to the folder tenantry next to this one.
 package main
 
 import (
@@ -19,6 +19,16 @@ func show(w http.ResponseWriter, r *http.Request) {
 
 func main() {
 	t := tenantry.New()
+	switch os.Getenv("MISTAKE") {
+	case "no scope":
+		t.Require()
+	case "no list":
+		t.RequireAny()
+	case "an empty list":
+		t.RequireAny([]string{})
+	case "not a scope":
+		t.Require("docs:read docs:write")
+	}
 	t.Resource = func(r *http.Request) string {
 		if _, pattern := http.DefaultServeMux.Handler(r); pattern == "/docs/" {
 			return r.Method + " /docs/:id"

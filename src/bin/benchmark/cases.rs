@@ -97,7 +97,7 @@ impl Setup {
             execute_all(server.address, vec![sign_up(); MANY_CONNECTIONS], FEW_CONNECTIONS).await?;
         let keys: Vec<String> = signed_up.iter().filter_map(|body| parse_key(body)).collect();
         if keys.len() < MANY_CONNECTIONS {
-            return Err(Failure::Message("signups without keys".to_owned()));
+            return Err(Failure::Message("a sign-up returned no key".to_owned()));
         }
         let requests = (0..sign_in_connections())
             .map(|number| account_request("/auth/signup", number, 201))

@@ -157,8 +157,8 @@ impl Drop for TempFolder {
     }
 }
 
-/// Returns `TMPDIR` if it is set, otherwise a folder on a disk: `/tmp` is often in memory, where
-/// writes do not wait for a disk.
+/// Returns `TMPDIR` if it is set, otherwise `/var/tmp` if it is writable: `/tmp`, which is the last
+/// choice, is often in memory, where writes do not wait for a disk.
 fn temp_dir_on_disk() -> PathBuf {
     if std::env::var_os("TMPDIR").is_some() {
         return std::env::temp_dir();

@@ -1,8 +1,10 @@
 //! Revokes what an account created before its e-mail address was proven: the person who signed up
 //! may not be the owner of the mailbox.
 //!
-//! Invariant: inviting members and creating organizations need a proven address, so nothing here
-//! ends another account's membership or keys.
+//! Inviting members and creating organizations need a proven address, so only an account that is
+//! older than this rule can have admitted others. Its open invitations are revoked. The memberships
+//! and keys of those whom it admitted stay: a colleague and a stranger's second account look the
+//! same.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -34,9 +36,9 @@ impl RevokedAccess {
 }
 
 /// Revokes the account's sessions and personal access tokens, the keys that its memberships
-/// created, and their open invitations. The account and the organizations of `memberships` must be
-/// locked. Keys in an organization that the account has left stay: they belong to that
-/// organization.
+/// created, and their open invitations. Turns its security notices on again. Keys in an
+/// organization that the account has left stay: they belong to that organization. The account and
+/// the organizations of `memberships` must be locked.
 ///
 /// Sessions are deleted instead of marked as revoked, because a client with a former session of the
 /// account is allowed more sign-in attempts.

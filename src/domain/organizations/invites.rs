@@ -32,7 +32,8 @@ use crate::repo::{
 };
 
 /// Invites an address, and replaces its open invitation. The plan limit is checked here already,
-/// and again when the invitation is accepted.
+/// and again when the invitation is accepted, unless it is for the owner's membership that no
+/// account has claimed yet.
 ///
 /// # Errors
 /// Conflict if the address belongs to a member; e-mail not verified if the caller's account has not
@@ -158,7 +159,8 @@ pub async fn require_right_to_resend(
 /// Revokes an open invitation.
 ///
 /// # Errors
-/// Not found if the organization has no such invitation, or it was accepted or revoked.
+/// Not found if the organization has no such invitation, or it was accepted or revoked; missing
+/// scope or role.
 pub async fn revoke(
     tx: &mut PgConnection,
     caller: &Caller,

@@ -89,12 +89,14 @@ const MALFORMED: ErrorMapping = ErrorMapping {
     ..INVALID
 };
 
+const SEND_KEY: &str = "Send a live key in X-Api-Key or Authorization.";
+
 const UNAUTHENTICATED: ErrorMapping = ErrorMapping {
     status: StatusCode::UNAUTHORIZED,
     code: "unauthorized",
     account: "AUTHENTICATION_ERROR",
     operator: "UNAUTHORIZED",
-    suggestion: "Send a live key in X-Api-Key or Authorization.",
+    suggestion: SEND_KEY,
     ..INVALID
 };
 
@@ -220,7 +222,8 @@ pub const fn mapping(kind: &ErrorKind) -> ErrorMapping {
         ErrorKind::Malformed => MALFORMED,
         ErrorKind::Invalid => INVALID,
         ErrorKind::Unauthenticated(failure) => {
-            ErrorMapping { user: user_authentication_code(*failure), ..UNAUTHENTICATED }
+            let user = user_authentication_code(*failure);
+            ErrorMapping { user, suggestion: suggested_credential(*failure), ..UNAUTHENTICATED }
         }
         ErrorKind::MissingScopes(_) => MISSING_SCOPES,
         ErrorKind::MissingRole(_) => MISSING_ROLE,
@@ -257,9 +260,21 @@ pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
 const fn user_authentication_code(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",
-        AuthFailure::InvalidKey => "INVALID_API_KEY",
+        AuthFailure::InvalidKey | AuthFailure::InvalidVerifier => "INVALID_API_KEY",
         AuthFailure::InvalidToken => "INVALID_OR_EXPIRED_TOKEN",
         AuthFailure::InvalidPassword => "INVALID_EMAIL_OR_PASSWORD",
         AuthFailure::InactiveAccount => "USER_NOT_ACTIVE",
+    }
+}
+
+/// Returns what a caller has to send: a key, but a verifier its secret.
+const fn suggested_credential(failure: AuthFailure) -> &'static str {
+    match failure {
+        AuthFailure::InvalidVerifier => "Send a verifier's secret in X-Tenantry-Verifier.",
+        AuthFailure::MissingCredential
+        | AuthFailure::InvalidKey
+        | AuthFailure::InvalidToken
+        | AuthFailure::InvalidPassword
+        | AuthFailure::InactiveAccount => SEND_KEY,
     }
 }

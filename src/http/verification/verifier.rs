@@ -78,7 +78,7 @@ async fn identify(parts: &mut Parts, app: &App, secret: Option<&str>) -> Result<
     });
     count_address(app, &context, RateLimit::VerifierFailures)?;
     let message = "This endpoint requires a verifier's secret in X-Tenantry-Verifier";
-    Err(Error::unauthenticated(AuthFailure::InvalidKey, message))
+    Err(Error::unauthenticated(AuthFailure::InvalidVerifier, message))
 }
 
 /// The value of a header that is sent once.

@@ -30,6 +30,21 @@ async fn a_secret_is_accepted_in_either_header_while_another_replaces_it() {
 }
 
 #[tokio::test]
+async fn the_error_for_a_missing_or_wrong_secret_suggests_the_verifier_s_header() {
+    run(async |app| {
+        let check = json!({ "key": app.sign_up().await.api_key });
+        for secret in [None, Some(NEW)] {
+            let caller = app.anonymous();
+            let caller = secret.map_or(caller.clone(), |it| caller.with("x-tenantry-verifier", it));
+            let response = caller.post("/v1/verify", check.clone()).await.assert_status(401);
+            let suggestion = &response.body["error"]["suggestion"];
+            assert_eq!(suggestion, "Send a verifier's secret in X-Tenantry-Verifier.");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_verifiers_the_routes_do_not_exist() {
     with_settings(&[("VERIFIER_KEYS", "")])
         .run(async |app| {
