@@ -114,8 +114,8 @@ async fn work<Q: BatchQuery>(db: Database, receiver: QueryReceiver<Q>) {
 /// or takes long: one large batch costs less than two small ones, but no request must wait for a
 /// connection that no longer responds.
 ///
-/// A connection that broke while idle fails only now. A query that may be repeated is sent once more
-/// on a new connection. After a timeout it is not: the requests have waited long enough.
+/// A connection that broke while idle fails only now. A query that may be repeated is sent once
+/// more on a new connection. After a timeout it is not: the requests have waited long enough.
 async fn query_batch<Q: BatchQuery, T>(
     db: &Database,
     queries: &[Q],

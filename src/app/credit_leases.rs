@@ -19,7 +19,7 @@ use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
 use crate::error::{Error, Result};
 use crate::model::credits::CreditBalance;
-use crate::repo::credit_balances::{self, Withdrawal, Withdrawn};
+use crate::repo::credit_balances::{self, Withdrawal, WithdrawalResult, Withdrawn};
 
 /// The number of connections for withdrawals.
 pub const CONNECTIONS: u32 = 1;
@@ -28,12 +28,15 @@ pub const CONNECTIONS: u32 = 1;
 const RETURN_INTERVAL: Duration = Duration::from_secs(10);
 
 impl BatchQuery for Withdrawal {
-    type Answer = Withdrawn;
+    type Answer = WithdrawalResult;
     const NAME: &'static str = "credit_withdrawals";
     /// After a lost connection it is unknown whether the units were taken.
     const MAY_BE_REPEATED: bool = false;
 
-    async fn answer(db: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<Withdrawn>>> {
+    async fn answer(
+        db: &mut PgConnection,
+        queries: &[Self],
+    ) -> Result<Vec<Option<WithdrawalResult>>> {
         credit_balances::withdraw(db, queries).await
     }
 }
@@ -68,21 +71,36 @@ struct Waiter {
 pub struct Reservation {
     leases: CreditLeases,
     id: Uuid,
-    version: i64,
+    granted: Granted,
+}
+
+/// What a check gets of a balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Granted {
     units: i64,
+    version: i64,
+    /// The units that remain after it, those of this server included.
+    remaining: i64,
 }
 
 impl Reservation {
+    /// Returns the units that remain, as far as this server knows.
+    #[must_use]
+    pub fn remaining(&self) -> i64 {
+        self.granted.remaining
+    }
+
     /// Uses the units.
     pub fn use_up(mut self) {
-        self.units = 0;
+        self.granted.units = 0;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.units > 0 {
-            self.leases.put(self.id, Withdrawn { units: self.units, version: self.version });
+        let Granted { units, version, .. } = self.granted;
+        if units > 0 {
+            self.leases.put(self.id, Withdrawn { units, version });
         }
     }
 }
@@ -115,7 +133,12 @@ impl CreditLeases {
             lease.update_version(balance.version);
             if lease.waiting.is_empty() && lease.units >= cost {
                 lease.units -= cost;
-                return Ok(Some(self.reservation(balance.id, lease.version, cost)));
+                let granted = Granted {
+                    units: cost,
+                    version: lease.version,
+                    remaining: balance.remaining + lease.units,
+                };
+                return Ok(Some(self.reservation(balance.id, granted)));
             }
             // No write for a balance that is used up.
             if balance.remaining.saturating_add(lease.units) < cost {
@@ -145,8 +168,8 @@ impl CreditLeases {
             });
             // After the lock is released: a reservation whose check was cancelled takes it.
             for (sender, answer) in answers {
-                let reserve = |(version, cost)| self.reservation(id, version, cost);
-                let _ = sender.send(answer.map(|units| units.map(reserve)));
+                let reserve = |granted| self.reservation(id, granted);
+                let _ = sender.send(answer.map(|granted| granted.map(reserve)));
             }
             if is_done {
                 return;
@@ -221,8 +244,8 @@ impl CreditLeases {
         work(leases.entry(id).or_insert_with(|| Lease::new(0)))
     }
 
-    fn reservation(&self, id: Uuid, version: i64, units: i64) -> Reservation {
-        Reservation { leases: self.clone(), id, version, units }
+    fn reservation(&self, id: Uuid, granted: Granted) -> Reservation {
+        Reservation { leases: self.clone(), id, granted }
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<Uuid, Lease>> {
@@ -230,9 +253,8 @@ impl CreditLeases {
     }
 }
 
-/// What a waiting check gets: the version and the units of its reservation, `None` if too few
-/// remain.
-type Answer = (oneshot::Sender<Result<Option<Reservation>>>, Result<Option<(i64, i64)>>);
+/// What a waiting check gets; `None` if too few units remain.
+type Answer = (oneshot::Sender<Result<Option<Reservation>>>, Result<Option<Granted>>);
 
 impl Lease {
     fn new(version: i64) -> Self {
@@ -263,13 +285,17 @@ impl Lease {
     /// Distributes withdrawn units to the waiting checks in order. If fewer were withdrawn than
     /// `needed`, no more remain, and checks that cost more than is left are rejected. Otherwise
     /// those that arrived meanwhile continue to wait.
-    fn distribute(&mut self, outcome: &Result<Option<Withdrawn>>, needed: i64) -> Vec<Answer> {
+    fn distribute(
+        &mut self,
+        outcome: &Result<Option<WithdrawalResult>>,
+        needed: i64,
+    ) -> Vec<Answer> {
         let waiting = std::mem::take(&mut self.waiting);
-        let withdrawn = match outcome {
-            Ok(Some(withdrawn)) => *withdrawn,
+        let WithdrawalResult { withdrawn, remaining } = match outcome {
+            Ok(Some(result)) => *result,
             // The balance was removed meanwhile: nothing limits the checks.
             Ok(None) => {
-                let free = (self.version, 0);
+                let free = Granted { units: 0, version: self.version, remaining: 0 };
                 return waiting.into_iter().map(|it| (it.sender, Ok(Some(free)))).collect();
             }
             Err(_) => {
@@ -285,7 +311,12 @@ impl Lease {
         for waiter in waiting {
             if self.units >= waiter.cost {
                 self.units -= waiter.cost;
-                answers.push((waiter.sender, Ok(Some((self.version, waiter.cost)))));
+                let granted = Granted {
+                    units: waiter.cost,
+                    version: self.version,
+                    remaining: remaining + self.units,
+                };
+                answers.push((waiter.sender, Ok(Some(granted))));
             } else if withdrawn.units < needed {
                 answers.push((waiter.sender, Ok(None)));
             } else {
@@ -309,8 +340,10 @@ mod tests {
     }
 
     fn distribute(lease: &mut Lease, units: i64, needed: i64) -> Vec<Option<i64>> {
-        let answers = lease.distribute(&Ok(Some(Withdrawn { units, version: 1 })), needed);
-        let units = |(_, answer): Answer| answer.expect("an answer").map(|(_, units)| units);
+        let withdrawn = Withdrawn { units, version: 1 };
+        let result = WithdrawalResult { withdrawn, remaining: 0 };
+        let answers = lease.distribute(&Ok(Some(result)), needed);
+        let units = |(_, answer): Answer| answer.expect("an answer").map(|it| it.units);
         answers.into_iter().map(units).collect()
     }
 

@@ -101,6 +101,15 @@ pub struct Withdrawn {
     pub version: i64,
 }
 
+/// The result of a withdrawal.
+#[derive(Clone, Copy, Debug)]
+pub struct WithdrawalResult {
+    /// What was taken.
+    pub withdrawn: Withdrawn,
+    /// The units that are left in the balance.
+    pub remaining: i64,
+}
+
 /// Takes units out of balances, refilling those that are due: what is needed, and at least 1 % of
 /// what is left, up to 1,000 units. Returns an answer for each balance; `None` if there is none.
 ///
@@ -108,7 +117,7 @@ pub struct Withdrawn {
 pub async fn withdraw(
     db: &mut PgConnection,
     withdrawals: &[Withdrawal],
-) -> Result<Vec<Option<Withdrawn>>> {
+) -> Result<Vec<Option<WithdrawalResult>>> {
     let ids: Vec<_> = withdrawals.iter().map(|it| it.id).collect();
     let needed: Vec<_> = withdrawals.iter().map(|it| it.needed).collect();
     let rows = sqlx::query!(
@@ -133,7 +142,7 @@ pub async fn withdraw(
                version = b.version + t.is_refilled::int
            from taken t
            where b.id = t.id
-           returning b.id, t.units as "units!", b.version"#,
+           returning b.id, t.units as "units!", b.version, b.remaining"#,
         &ids,
         &needed,
     )
@@ -141,7 +150,8 @@ pub async fn withdraw(
     .await?;
     let withdrawn = |id| {
         let row = rows.iter().find(|row| row.id == id)?;
-        Some(Withdrawn { units: row.units, version: row.version })
+        let withdrawn = Withdrawn { units: row.units, version: row.version };
+        Some(WithdrawalResult { withdrawn, remaining: row.remaining })
     };
     Ok(withdrawals.iter().map(|withdrawal| withdrawn(withdrawal.id)).collect())
 }

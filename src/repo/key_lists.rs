@@ -54,8 +54,8 @@ pub async fn list(
 }
 
 /// Returns a page of the organization's keys whose names contain `search`, newest first, and their
-/// total count. Revoked and expired keys only with `include_revoked`; with `external_id`, only those
-/// that have it.
+/// total count. Revoked and expired keys only with `include_revoked`; with `external_id`, only
+/// those that have it.
 pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,

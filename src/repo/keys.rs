@@ -1,5 +1,5 @@
-//! API keys. They are listed in [`super::key_lists`]; callers are looked up in [`super::callers`], and
-//! keys end in [`super::key_lifecycle`].
+//! API keys. They are listed in [`super::key_lists`]; callers are looked up in [`super::callers`],
+//! and keys end in [`super::key_lifecycle`].
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;

@@ -52,11 +52,13 @@ const OWNER_OPERATIONS: [&str; 1] = ["deleteOrganization"];
 const KEY_OPERATIONS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
 /// Operations of the operator, which reject every credential of a tenant.
-const OPERATOR_OPERATIONS: [&str; 8] = [
+const OPERATOR_OPERATIONS: [&str; 10] = [
     "changePlan",
     "forceRevokeKeys",
     "forceRotateKeys",
+    "getOrganizationSettings",
     "getUsageOfOrganization",
+    "updateOrganizationSettings",
     "reactivateOrganization",
     "rotateKeysForBilling",
     "suspendOrganization",

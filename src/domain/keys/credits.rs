@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::model::api_key::ApiKey;
 use crate::model::credits::{CreditChange, Credits};
 use crate::model::ids::OrganizationId;
 use crate::repo::credit_balances;
@@ -33,6 +34,21 @@ pub async fn apply(
         CreditChange::Remove => {
             credit_balances::delete(tx, (organization, id)).await?;
             Ok(None)
+        }
+    }
+}
+
+/// Adds a key's external id, limits and credits to the detail of an audit event, where it has some.
+pub fn add_metering(detail: &mut serde_json::Value, key: &ApiKey) {
+    let credits = key.credits.map(audited);
+    let fields = [
+        ("external_id", key.external_id.clone().map(Into::into)),
+        ("limits", key.limits.to_stored()),
+        ("credits", credits),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            detail[name] = value;
         }
     }
 }

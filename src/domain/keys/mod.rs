@@ -169,16 +169,14 @@ pub async fn create(
     check_plan_limit(app, tx, (caller.organization, caller.plan), LimitedResource::Keys).await?;
     let created_key =
         insert_key(app, tx, (caller.organization, caller.membership), spec, audit.at).await?;
-    let detail = json!({
+    let mut detail = json!({
         "display_id": created_key.key.display_id,
         "name": created_key.key.name,
         "scopes": created_key.key.scopes.to_stored(),
         "expires_at": created_key.key.expires_at.map(timestamp::format),
         "never_expires": created_key.key.expires_at.is_none(),
-        "external_id": created_key.key.external_id,
-        "limits": created_key.key.limits.to_stored(),
-        "credits": created_key.key.credits.map(credits::audited),
     });
+    credits::add_metering(&mut detail, &created_key.key);
     record_caller_event(tx, &caller, AuditEventType::KeyCreated, created_key.key.id, detail, audit)
         .await?;
     Ok(created_key)

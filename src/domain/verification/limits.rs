@@ -56,16 +56,18 @@ async fn reserve_credits(
     let mut reservations = Vec::new();
     for balance in [credential.credits, of_organization].into_iter().flatten() {
         let cost = i64::from(request.cost);
-        let is_sufficient = if request.is_dry_run || cost == 0 {
-            app.credit_leases.remaining(&balance) >= cost
+        // Those that remain after this check.
+        let (is_sufficient, remaining) = if request.is_dry_run || cost == 0 {
+            let remaining = app.credit_leases.remaining(&balance);
+            (remaining >= cost, remaining)
+        } else if let Some(reservation) = app.credit_leases.reserve(&balance, cost).await? {
+            let remaining = reservation.remaining();
+            reservations.push(reservation);
+            (true, remaining)
         } else {
-            let reservation = app.credit_leases.reserve(&balance, cost).await?;
-            let is_reserved = reservation.is_some();
-            reservations.extend(reservation);
-            is_reserved
+            (false, app.credit_leases.remaining(&balance))
         };
-        // Those that remain after this check, of the balance that has fewer.
-        let remaining = app.credit_leases.remaining(&balance).max(0);
+        // Of two balances, the smaller one is reported.
         verdict.credits = Some(verdict.credits.map_or(remaining, |it| it.min(remaining)));
         if !is_sufficient {
             verdict.code = VerificationCode::CreditsExhausted;

@@ -2,8 +2,8 @@
 //! (VERIFY §3 and §4).
 //!
 //! The order is fixed: form and checksum, the lookup, the organization, the key, the client's
-//! address and origin, scopes, and finally credits, the quota and rate limits. A rejected check counts
-//! against none of them.
+//! address and origin, scopes, and finally credits, the quota and rate limits. A rejected check
+//! counts against none of them.
 
 mod limits;
 mod record;

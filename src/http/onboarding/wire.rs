@@ -41,13 +41,17 @@ pub struct Key {
     expires_at: Option<Timestamp>,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
-    /// The operator's own id for it.
-    #[schema(required, examples("cus_1042"))]
+    /// The operator's own id for it, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("cus_1042"))]
     external_id: Option<String>,
-    /// The rate limits that checks of it count against.
+    /// The rate limits that checks of it count against, if there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     limits: Vec<NamedRateLimit>,
-    /// Its credits; null if checks of it need none.
-    #[schema(required)]
+    /// Its credits; absent if checks of it need none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     credits: Option<Credits>,
 }
 

@@ -123,7 +123,7 @@ pub(super) async fn show(
     params(("external_id" = String, Query, description = "The operator's own id.")),
     security(("master_key" = [])),
     responses((status = 200, description = "The organizations.", body = Organizations),
-              BadRequest, Unauthorized, RateLimited, Unavailable))]
+              BadRequest, Unauthorized, Unprocessable, RateLimited, Unavailable))]
 pub(super) async fn find(
     State(app): State<App>,
     _operator: MasterKeyGuard<OrgSettings>,

@@ -202,6 +202,7 @@ impl Fixtures {
             | "suspendOrganization"
             | "reactivateOrganization" => confirmation,
             "changePlan" => json!({ "tier": "pro" }),
+            "updateOrganizationSettings" => json!({ "credits": { "remaining": 1_000_000 } }),
             "signUp"
             | "createMyKey"
             | "rotateApiKey"

@@ -19,13 +19,14 @@ async fn a_valid_key_is_described_with_its_organization() {
         let verdict = verify(app, &key, required).await;
         let expected = json!({
             "object": "verification", "valid": true, "code": "valid", "credential": "api_key",
-            "organization": { "id": acme.org_id, "name": acme.org_id, "plan": "trial" },
+            "organization": { "id": acme.org_id, "name": acme.org_id, "plan": "trial",
+                              "external_id": null, "metadata": {} },
             "key": { "id": created.body["id"], "name": "ci", "prefix": created.body["prefix"],
-                     "scopes": ["trademarks:read"], "expires_at": null,
+                     "scopes": ["trademarks:read"], "expires_at": null, "external_id": null,
                      "metadata": { "team": "data", "token": "no secret" } },
             "account": null, "missing_scopes": [], "limits": [],
             "quota": { "used": 2, "limit": 100_000, "resets_at": "2036-06-01T00:00:00.000Z" },
-            "retry_after": null, "request_id": verdict["request_id"],
+            "credits": null, "retry_after": null, "request_id": verdict["request_id"],
         });
         assert_eq!(verdict, expected);
     })

@@ -132,7 +132,7 @@ async fn credits_are_added_removed_and_audited() {
         let verdict = verify(app, &key.api_key, json!({ "cost": 1_000 })).await;
         assert_eq!((&verdict["code"], &verdict["credits"]), (&json!("valid"), &json!(null)));
         let events = "select count(*) from audit_events
-                      where event_type = 'key.updated' and detail::text like '%credits%'";
+                      where event_type = 'api_key.updated' and detail::text like '%credits%'";
         assert_eq!(app.count(events).await, 2);
     })
     .await;
