@@ -32,6 +32,7 @@ struct Row {
     scopes: Vec<String>,
     allowed_ips: Vec<IpNet>,
     metadata: Value,
+    created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     defect: Option<String>,
     organization_id: Option<Uuid>,
@@ -77,6 +78,7 @@ impl Row {
             scopes: ScopeSet::from_stored(&self.scopes),
             allowed_ips: AllowedIps::from_stored(self.allowed_ips),
             metadata: Metadata::from_stored(self.metadata),
+            created_at: self.created_at,
             expires_at: self.expires_at,
             organization,
             account,
@@ -107,7 +109,7 @@ pub async fn find_keys(
     let rows = sqlx::query_as!(
         Row,
         r#"select k.digest, k.id, k.name, k.prefix, k.display_id, k.pepper_id, k.scopes,
-                  k.allowed_ips, k.metadata, k.expires_at,
+                  k.allowed_ips, k.metadata, k.created_at, k.expires_at,
                   case when k.revoked_at is not null or o.deleted_at is not null then 'revoked'
                        when k.expires_at <= now() and k.superseded_at is not null then 'rotated'
                        when k.expires_at <= now() then 'expired'
@@ -138,7 +140,8 @@ pub async fn find_tokens(
     let rows = sqlx::query_as!(
         Row,
         r#"select t.digest, t.id, t.name as "name?", t.prefix, t.display_id, t.pepper_id, t.scopes,
-                  '{}'::cidr[] as "allowed_ips!", '{}'::jsonb as "metadata!", t.expires_at,
+                  '{}'::cidr[] as "allowed_ips!", '{}'::jsonb as "metadata!", t.created_at,
+                  t.expires_at,
                   case when t.revoked_at is not null then 'revoked'
                        when t.expires_at <= now() then 'expired'
                        when not a.is_active or a.deleted_at is not null then 'owner_disabled'

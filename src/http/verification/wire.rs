@@ -82,12 +82,18 @@ impl FromFields for CheckedClient {
     }
 }
 
+impl CheckedClient {
+    /// Returns the address and the origin of a client that may not be described.
+    pub fn into_parts(client: Option<Self>) -> (Option<IpAddr>, Option<String>) {
+        client.map_or((None, None), |client| (client.ip, client.origin))
+    }
+}
+
 impl VerifyRequest {
     /// Returns the credential's text and the check of it.
     pub fn into_check(self) -> (Secret, CheckRequest) {
         let Self { key, scopes, cost, resource, client, dry_run } = self;
-        let (client_address, client_origin) =
-            client.map_or((None, None), |client| (client.ip, client.origin));
+        let (client_address, client_origin) = CheckedClient::into_parts(client);
         let check = CheckRequest {
             scopes: scopes.unwrap_or_default(),
             cost: cost.and_then(|cost| u32::try_from(cost).ok()).unwrap_or(1),
@@ -118,7 +124,8 @@ impl FromFields for VerifyBatchRequest {
     }
 }
 
-fn parse_key(node: JsonNode) -> Result<Secret, ValidationError> {
+/// Parses the text of a credential.
+pub fn parse_key(node: JsonNode) -> Result<Secret, ValidationError> {
     match node.into_string()? {
         text if text.is_empty() => Err("must not be empty".into()),
         text if text.len() > MAX_KEY_LENGTH => {

@@ -1,10 +1,13 @@
 //! The `verification` family: checks of customers' credentials by the operator's API and proxies.
 
 mod checks;
+mod introspection;
 mod limits;
 mod listener;
 mod nginx;
 mod proxies;
+mod proxy_tokens;
+mod tokens;
 mod verifiers;
 
 use serde_json::{Value, json};
