@@ -17,12 +17,11 @@ use crate::config::tokens::TokenSettings;
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
+use crate::model::short_lived_token::TENANTRY as AUDIENCE;
 
 /// The lifetime of an account's access token (contract §3).
 pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
-/// The `aud` claim of every token.
-const AUDIENCE: &str = "tenantry";
 /// The `typ` header parameter of every token.
 const TOKEN_TYPE: &str = "JWT";
 
@@ -120,6 +119,12 @@ impl AccessTokens {
             verification_keys,
             jwks: JwkSet { keys: published },
         })
+    }
+
+    /// Returns the `iss` claim of every token: the public URL without a slash at its end.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Returns the lifetime of a token for a key's session.

@@ -20,6 +20,7 @@ pub mod quotas;
 pub mod rate_limits;
 pub mod readiness;
 pub mod rejections;
+pub mod short_lived_tokens;
 pub mod verification_lookup;
 pub mod write_buffer;
 
@@ -41,6 +42,7 @@ use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
 use crate::app::rejections::Rejections;
+use crate::app::short_lived_tokens::ShortLivedTokens;
 use crate::app::verification_lookup::VerificationLookup;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -93,6 +95,8 @@ pub struct Parts {
     pub audit_signer: AuditSigner,
     /// Signs and verifies access tokens.
     pub access_tokens: AccessTokens,
+    /// Signs short-lived tokens about customers' credentials.
+    pub short_lived_tokens: ShortLivedTokens,
     /// Hashes and checks passwords.
     pub password_hasher: PasswordHasher,
     /// Sends mail.
@@ -139,6 +143,7 @@ impl App {
             VERIFICATION_CONNECTIONS,
             "verifications",
         )?;
+        let access_tokens = AccessTokens::new(&config.tokens, &config.http.public_url)?;
         Ok(Self(Arc::new(Parts {
             credential_lookup: CredentialLookup::start(&lookups),
             origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS),
@@ -158,7 +163,8 @@ impl App {
             rejections: Rejections::new(&db),
             peppers: Peppers::new(&config.keys.peppers),
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
-            access_tokens: AccessTokens::new(&config.tokens, &config.http.public_url)?,
+            short_lived_tokens: ShortLivedTokens::new(&config.tokens, access_tokens.issuer()),
+            access_tokens,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             job_waker: Notify::new(),

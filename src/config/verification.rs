@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use subtle::{ConditionallySelectable, ConstantTimeEq};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::env::{Env, check_unquoted};
 use crate::model::ValidationError;
@@ -62,16 +62,17 @@ pub struct Verifiers(Vec<NamedDigest>);
 type NamedDigest = (Arc<str>, [u8; 32]);
 
 impl Verifiers {
-    /// Returns the name of the verifier with this secret. The secret is compared with all others in
-    /// constant time.
+    /// Returns the name of the verifier with this secret, and with this name if there is one. The
+    /// secret is compared with all others in constant time.
     #[must_use]
-    pub fn find(&self, secret: &str) -> Option<Arc<str>> {
+    pub fn find(&self, name: Option<&str>, secret: &str) -> Option<Arc<str>> {
         let presented: [u8; 32] = Sha256::digest(secret).into();
         // The index after the last one stands for no verifier.
         let none = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         let mut found = none;
-        for (index, (_, digest)) in (0..none).zip(&self.0) {
-            found.conditional_assign(&index, digest.ct_eq(&presented));
+        for (index, (own_name, digest)) in (0..none).zip(&self.0) {
+            let has_name = Choice::from(u8::from(name.is_none_or(|name| name == &**own_name)));
+            found.conditional_assign(&index, digest.ct_eq(&presented) & has_name);
         }
         let (name, _) = self.0.get(usize::try_from(found).ok()?)?;
         Some(Arc::clone(name))
@@ -143,12 +144,16 @@ mod tests {
         let text = format!("gateway:{NEW}, gateway:{OLD},billing:{NEW}x");
         let settings = read("VERIFIER_KEYS", &text).expect("three secrets");
         assert!(settings.is_enabled());
-        let find = |secret: &str| settings.verifiers.find(secret).map(|name| name.to_string());
+        let find =
+            |secret: &str| settings.verifiers.find(None, secret).map(|name| name.to_string());
         assert_eq!(find(NEW).as_deref(), Some("gateway"));
         assert_eq!(find(OLD).as_deref(), Some("gateway"));
         assert_eq!(find(&format!("{NEW}x")).as_deref(), Some("billing"));
         assert_eq!(find(&NEW[1..]), None);
         assert_eq!(find(""), None);
+        let find_named = |name| settings.verifiers.find(Some(name), OLD);
+        assert_eq!(find_named("gateway").as_deref(), Some("gateway"));
+        assert_eq!(find_named("billing"), None);
     }
 
     #[test]

@@ -32,19 +32,22 @@ pub enum Family {
     User,
     /// The operator's own API, and the proxies in front of it.
     Verification,
+    /// OAuth clients, and services that introspect tokens.
+    OAuth,
     /// Every path outside the families. Errors are problem documents (RFC 9457).
     Other,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Onboarding,
         Self::Account,
         Self::Organization,
         Self::Operator,
         Self::User,
         Self::Verification,
+        Self::OAuth,
         Self::Other,
     ];
 
@@ -60,6 +63,7 @@ impl Family {
             ("v1", Some("admin")) => Self::Operator,
             ("v1", Some("verify")) => Self::Verification,
             ("api", Some("auth" | "user")) => Self::User,
+            ("oauth2", _) => Self::OAuth,
             _ => Self::Other,
         }
     }
@@ -74,6 +78,7 @@ impl Family {
             Self::Operator => "operator",
             Self::User => "user",
             Self::Verification => "verification",
+            Self::OAuth => "oauth",
             Self::Other => "none",
         }
     }
@@ -197,7 +202,7 @@ impl RouteTable {
         }
         let family = Family::from_path(path);
         let credentials = match family {
-            Family::Verification => AcceptedCredentials::Verifiers,
+            Family::Verification | Family::OAuth => AcceptedCredentials::Verifiers,
             _ => AcceptedCredentials::Any,
         };
         RouteFacts { family, credentials, kind }
@@ -345,8 +350,9 @@ mod tests {
             let RouteFacts { family, kind, .. } = facts;
             assert_eq!(family, Family::from_path(path), "{method} {path}");
             let is_read = matches!(kind.cost, Cost::Read | Cost::Check);
-            // A proxy checks a request of any method, and a check in JSON has a body.
-            let is_check = family == Family::Verification && kind.cost == Cost::Check;
+            // A proxy checks a request of any method, and other checks have a body.
+            let is_for_verifiers = facts.credentials == AcceptedCredentials::Verifiers;
+            let is_check = is_for_verifiers && kind.cost == Cost::Check;
             assert_eq!(is_read, method.is_safe() || is_check, "{method} {path}");
             assert!(!kind.is_change || !is_read, "{method} {path}");
             assert!(*method != Method::DELETE || !kind.is_change, "{method} {path}");

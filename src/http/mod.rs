@@ -71,7 +71,7 @@ pub fn router(app: &App) -> Router {
 /// The routes for verifiers alone, for a listener that only the operator's proxies reach: a caller
 /// needs no secret.
 pub fn local_verifier_router(app: &App) -> Router {
-    let ApiDescription { router, table, .. } = openapi::describe(verification::routes().into());
+    let ApiDescription { router, table, .. } = openapi::describe(verification::routes());
     let routes = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found);
     let routes = routes.layer(from_fn_with_state(app.clone(), auth::identify));
     let state = MiddlewareState::without_cors(app, table);

@@ -1,10 +1,10 @@
-//! Secrets in response bodies. There, a secret is a type, so that a body can be stored for replays
+//! Secrets in responses. In a body, a secret is a type, so that a body can be stored for replays
 //! without its secrets, wherever in the body they are.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -102,6 +102,15 @@ impl<T: Serialize> IntoResponse for JsonWithSecrets<T> {
         }
         response
     }
+}
+
+/// Sets a header of a response to a secret, if that can be the value of a header. Debug output does
+/// not contain it.
+pub fn insert_secret_header(response: &mut Response, name: HeaderName, secret: Secret) {
+    let Ok(mut value) = HeaderValue::from_str(Secret::expose(&secret)) else { return };
+    value.set_sensitive(true);
+    response.headers_mut().insert(name, value);
+    response.extensions_mut().insert(ShownSecrets([secret].into()));
 }
 
 /// The secrets in a response, in its extensions, for checks that they appear nowhere else.

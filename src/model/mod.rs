@@ -44,6 +44,7 @@ pub mod role;
 pub mod scope;
 pub mod secret;
 pub mod session;
+pub mod short_lived_token;
 pub mod stripe_signature;
 pub mod timestamp;
 pub mod usage;

@@ -144,6 +144,26 @@ impl ScopeSet {
         self.0.iter().any(|own| own.covers(scope))
     }
 
+    /// Returns the scopes of this set that are permitted, and in place of each other one the widest
+    /// permitted scopes of the catalogue that it covers.
+    #[must_use]
+    pub fn within_role(
+        &self,
+        catalogue: &ScopeCatalogue,
+        is_permitted: impl Fn(&Scope) -> bool,
+    ) -> Vec<String> {
+        let known = catalogue.0.iter().map(|word| Scope(word.clone()));
+        let known: Vec<Scope> =
+            known.filter(|it| self.covers(it.as_str()) && is_permitted(it)).collect();
+        let own: Vec<&Scope> = self.0.iter().filter(|it| is_permitted(it)).collect();
+        let is_covered = |scope: &Scope, by: &Scope| by != scope && by.covers(scope.as_str());
+        let added = known.iter().filter(|scope| {
+            !own.iter().any(|it| it.covers(scope.as_str()))
+                && !known.iter().any(|it| is_covered(scope, it))
+        });
+        own.iter().copied().chain(added).map(ToString::to_string).collect()
+    }
+
     /// Returns the scopes of `other` that this set does not cover.
     #[must_use]
     pub fn uncovered(&self, other: &Self) -> Vec<String> {

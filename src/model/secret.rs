@@ -22,6 +22,12 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Returns the length of the plaintext in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// The HMAC-SHA-256 of a secret under a pepper, which is stored and looked up instead of the

@@ -11,7 +11,7 @@ use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
-use crate::model::scope::{Scope, ScopeSet};
+use crate::model::scope::{Scope, ScopeCatalogue, ScopeSet};
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +148,12 @@ impl RequiredScopes {
         lists.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Requires all of these scopes.
+    #[must_use]
+    pub fn all_of(scopes: Vec<Scope>) -> Self {
+        Self(vec![scopes])
+    }
+
     /// Returns the scopes that a credential lacks, of the list of which it lacks the fewest: those
     /// that its own scopes do not cover, and those that its account's `role` does not permit. Empty
     /// if it has all scopes of a list.
@@ -211,6 +217,8 @@ pub struct KnownCredential {
     pub credits: Option<CreditBalance>,
     /// The key whose limits and credits it shares: itself, or the first key of its rotations.
     pub metered_key: KeyId,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
     /// When it expires; `None` is never.
     pub expires_at: Option<DateTime<Utc>>,
     /// The organization that it acts in; `None` if its membership there has ended.
@@ -221,6 +229,17 @@ pub struct KnownCredential {
     pub role: Option<Role>,
     /// Why it is not valid; `None` if it is.
     pub defect: Option<VerificationCode>,
+}
+
+impl KnownCredential {
+    /// Returns the scopes that it may use, for a reader that does not know its account's role: a
+    /// scope that the role does not permit is replaced by those of the deployment's scopes that it
+    /// covers and the role permits.
+    #[must_use]
+    pub fn usable_scopes(&self, catalogue: &ScopeCatalogue) -> Vec<String> {
+        let Some(role) = self.role else { return self.scopes.to_stored() };
+        self.scopes.within_role(catalogue, |scope| role.permits(scope))
+    }
 }
 
 /// The organization of a credential.

@@ -8,7 +8,8 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::usage::{DayUsage, KeyUsage, Period, UsageTally};
 
 /// Adds a batch to the daily sums of the organizations in which keys were used, and updates
-/// `last_used_at` of organizations' keys. Never moves it back.
+/// `last_used_at` of organizations' keys. Never moves it back. What was used without being counted
+/// adds no row.
 ///
 /// One statement does it, so all or nothing is stored. Rows are locked in the order of their keys,
 /// so that two servers that write at the same time cannot deadlock.
@@ -43,6 +44,7 @@ pub async fn add(db: &mut PgConnection, tallies: &[UsageTally]) -> Result<()> {
          insert into usage_daily as u (organization_id, key_id, day, requests, denied)
          select b.organization_id, b.key_id, b.day, b.requests, b.denied
          from batch b
+         where b.requests <> 0 or b.denied <> 0
          order by b.organization_id, b.day, b.key_id
          on conflict on constraint usage_daily_pkey do update
          set requests = u.requests + excluded.requests, denied = u.denied + excluded.denied",

@@ -65,7 +65,7 @@ async fn error_texts(
 ) -> Vec<(u16, String)> {
     let fixtures = Fixtures::new(app).await;
     let mut texts = Vec::new();
-    for operation in operations().iter().filter(|it| it.has_request_body() && !it.is_signed()) {
+    for operation in operations().iter().filter(|it| it.has_json_body() && !it.is_signed()) {
         let actor = change(fixtures.client_without_content_type(app, operation));
         let response =
             actor.send(&operation.method, &fixtures.path(operation), Body::from(body)).await;

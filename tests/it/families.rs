@@ -96,6 +96,7 @@ fn path_of(family: Family) -> &'static str {
         Family::Organization => "/v1/organization/failures",
         Family::Operator => "/v1/admin/failures",
         Family::Verification => "/v1/verify/failures",
+        Family::OAuth => "/oauth2/failures",
         Family::Other => "/failures",
     }
 }
@@ -160,6 +161,9 @@ fn every_path_belongs_to_the_family_of_the_contract() {
         ("/v1/verify", Family::Verification),
         ("/v1/verify/envoy/any/path", Family::Verification),
         ("/v1/verifying", Family::Other),
+        ("/oauth2/introspect", Family::OAuth),
+        ("/oauth2", Family::OAuth),
+        ("/oauth", Family::Other),
         ("/signups", Family::Other),
         ("/health/live", Family::Other),
         ("/v1/other", Family::Other),

@@ -57,7 +57,8 @@ async fn every_route_for_verifiers_rejects_a_missing_or_wrong_secret_and_every_o
             ];
             let (path, body) = (fixtures.path(operation), fixtures.body(operation));
             for client in &clients {
-                let client = client.with("content-type", "application/json");
+                let content_type = operation.content_type().unwrap_or("application/json");
+                let client = client.with("content-type", content_type);
                 let response = client.send(&operation.method, &path, body.clone()).await;
                 // A proxy must not tell its client that the client's credential is wrong.
                 let is_proxy = !operation.has_request_body();
@@ -67,7 +68,7 @@ async fn every_route_for_verifiers_rejects_a_missing_or_wrong_secret_and_every_o
             }
             count += 1;
         }
-        assert_eq!(count, 5);
+        assert_eq!(count, 7);
     })
     .await;
 }

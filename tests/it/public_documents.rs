@@ -8,17 +8,12 @@ use flate2::read::GzDecoder;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
+use crate::support::app::PRIVATE_KEYS;
 use crate::support::{TestApp, run, with_settings};
 
 const DOCUMENTS: [&str; 3] = ["/openapi.yaml", "/openapi.json", "/.well-known/jwks.json"];
 
-/// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`, three times.
-const SETTINGS: [(&str, &str); 1] = [(
-    "JWT_PRIVATE_KEYS",
-    "e1:MC4CAQAwBQYDK2VwBCIEIIgd9QjEpAZu3+7nwitf6u5KbavrYipHROCB9+gCegjq,\
-     e2:MC4CAQAwBQYDK2VwBCIEIE6v5KsSiEavMRA5IV8qlB4HlTQXakzRVjf6rhx53A8M,\
-     e3:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53",
-)];
+const SETTINGS: [(&str, &str); 1] = [("JWT_PRIVATE_KEYS", PRIVATE_KEYS)];
 
 /// The status, the headers and the bytes of a response, which need not be text.
 async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, HeaderMap, Vec<u8>) {

@@ -33,7 +33,8 @@ async fn every_route_of_every_family_rejects_an_unknown_parameter_by_name() {
             // To the client of a proxy, a misconfigured check is unavailable.
             let is_proxy = operation.requires_verifier() && !operation.has_request_body();
             let is_exempt = is_html_page(&operation) || is_proxy;
-            if Family::from_path(&operation.path) == Family::Other || is_exempt {
+            let family = Family::from_path(&operation.path);
+            if matches!(family, Family::Other | Family::OAuth) || is_exempt {
                 continue;
             }
             let path = with_parameter(&fixtures.path(&operation), "nobody_reads_this=1");
@@ -88,14 +89,13 @@ async fn every_unknown_parameter_is_named_with_its_decoded_name() {
 }
 
 #[tokio::test]
-async fn html_pages_and_public_documents_ignore_unknown_parameters() {
+async fn html_pages_public_documents_and_oauth_routes_ignore_unknown_parameters() {
     run(async |app| {
         let fixtures = Fixtures::new(app).await;
         let mut tested = 0;
         for operation in operations() {
-            let is_public =
-                Family::from_path(&operation.path) == Family::Other || is_html_page(&operation);
-            if !is_public {
+            let family = Family::from_path(&operation.path);
+            if !matches!(family, Family::Other | Family::OAuth) && !is_html_page(&operation) {
                 continue;
             }
             let path = with_parameter(&fixtures.path(&operation), "utm_source=newsletter&v=2");

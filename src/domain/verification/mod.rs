@@ -5,8 +5,10 @@
 //! address and origin, scopes, and finally credits, the quota and rate limits. A rejected check
 //! counts against none of them.
 
+pub mod introspection;
 mod limits;
 mod record;
+pub mod tokens;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -140,15 +142,7 @@ async fn evaluate(
     audit: &AuditContext,
 ) -> Result<Verdict> {
     let deadline = Instant::now() + app.config.verification.timeout;
-    let text = key.expose();
-    let credential = match possible_digests(app, text) {
-        Some((kind, candidates)) => {
-            let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
-            let found = timeout_at(deadline, lookup).await;
-            found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown)
-        }
-        None => Err(VerificationCode::KeyMalformed),
-    };
+    let credential = find_credential(app, key, deadline).await?;
     let mut verdict = match credential {
         Ok(credential) => decide(app, credential, request, (audit.at, deadline)).await?,
         Err(code) => Verdict::new(code, None),
@@ -156,14 +150,31 @@ async fn evaluate(
     if request.is_dry_run {
         return Ok(verdict);
     }
-    if verdict.code.class() == VerdictClass::Unauthenticated {
-        count_invalid(app, verifier, request, &mut verdict);
+    if verdict.code.class() == VerdictClass::Unauthenticated
+        && let Some(wait) = count_invalid(app, verifier, request)
+    {
+        verdict.code = VerificationCode::RateLimited;
+        verdict.retry_after = Some(wait);
     }
     record(app, verifier, (key, request), &verdict, audit);
     if verdict.code == VerificationCode::Valid {
         rehash_later(app, key, verdict.credential.as_ref());
     }
     Ok(verdict)
+}
+
+/// Returns the credential with this text, or the code if there is none.
+async fn find_credential(
+    app: &App,
+    key: &Secret,
+    deadline: Instant,
+) -> Result<std::result::Result<KnownCredential, VerificationCode>> {
+    let Some((kind, candidates)) = possible_digests(app, key.expose()) else {
+        return Ok(Err(VerificationCode::KeyMalformed));
+    };
+    let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
+    let found = timeout_at(deadline, lookup).await;
+    Ok(found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown))
 }
 
 /// Rehashes a valid credential that is stored under an old pepper. The check does not wait for it.
@@ -186,18 +197,16 @@ fn rehash_later(app: &App, key: &Secret, credential: Option<&KnownCredential>) {
 
 /// Counts an invalid credential against the rate limit of the client's address, or of the verifier
 /// if it reports no address. All invalid credentials count, known or not, so that the limit does
-/// not reveal which of them were once valid. Valid credentials are not affected.
-fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest, verdict: &mut Verdict) {
+/// not reveal which of them were once valid. Valid credentials are not affected. Returns how long
+/// to wait if the limit is exceeded.
+fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest) -> Option<Duration> {
     let subject = match request.client_address {
         Some(address) => LimitSubject::from_address(Some(address)),
         None => app.peppers.subject("verifier", verifier.name()),
     };
     let settings = &app.config.rate_limits;
     let counted = app.rate_limits.count_locally(settings, RateLimit::CheckedUnknownKeys, subject);
-    if let Some(wait) = counted.and_then(|decision| decision.outcome.retry_after) {
-        verdict.code = VerificationCode::RateLimited;
-        verdict.retry_after = Some(wait);
-    }
+    counted.and_then(|decision| decision.outcome.retry_after)
 }
 
 /// Returns the verdict on a known credential, checked in the order of VERIFY §4.
@@ -207,14 +216,7 @@ async fn decide(
     request: &CheckRequest,
     (now, deadline): (DateTime<Utc>, Instant),
 ) -> Result<Verdict> {
-    let organization = credential.organization.as_ref();
-    let is_suspended = organization.is_some_and(|organization| organization.is_suspended);
-    let code = if is_suspended {
-        Some(VerificationCode::OrganizationSuspended)
-    } else {
-        credential.defect.or_else(|| client_rejection(app, &credential, request))
-    };
-    if let Some(code) = code {
+    if let Some(code) = rejection(app, &credential, request) {
         return Ok(Verdict::new(code, Some(credential)));
     }
     let missing_scopes = request.scopes.missing_from(&credential.scopes, credential.role);
@@ -224,6 +226,18 @@ async fn decide(
     }
     let verdict = limits::count(app, &credential, request, (now, deadline)).await?;
     Ok(Verdict { credential: Some(credential), ..verdict })
+}
+
+/// Returns the code for a credential that is not valid, or not for this client.
+fn rejection(
+    app: &App,
+    credential: &KnownCredential,
+    request: &CheckRequest,
+) -> Option<VerificationCode> {
+    if credential.organization.as_ref().is_some_and(|it| it.is_suspended) {
+        return Some(VerificationCode::OrganizationSuspended);
+    }
+    credential.defect.or_else(|| client_rejection(app, credential, request))
 }
 
 /// Returns the code for a client whose address or origin is not allowed; `None` if both are.

@@ -28,7 +28,6 @@ pub(super) fn record(
     audit: &AuditContext,
 ) {
     let Some(credential) = &verdict.credential else { return };
-    let organization = credential.organization.as_ref();
     let class = verdict.code.class();
     // The limit of invalid credentials is not one of the organization.
     if credential.defect.is_none() {
@@ -37,7 +36,7 @@ pub(super) fn record(
         let cost = u64::from(request.cost);
         app.meter.count_check(
             (credential.id, credential.kind == CredentialKind::PersonalToken),
-            organization.map(|organization| organization.id),
+            credential.organization.as_ref().map(|organization| organization.id),
             CheckOutcome {
                 admitted: if was_admitted { cost } else { 0 },
                 counted: if class == VerdictClass::Valid { cost } else { 0 },
@@ -46,6 +45,20 @@ pub(super) fn record(
             audit.at,
         );
     }
+    record_rejection(app, verifier, (key, request), verdict, audit);
+}
+
+/// Records the rejection of a known credential for its organization.
+pub(super) fn record_rejection(
+    app: &App,
+    verifier: &Verifier,
+    (key, request): (&Secret, &CheckRequest),
+    verdict: &Verdict,
+    audit: &AuditContext,
+) {
+    let Some(credential) = &verdict.credential else { return };
+    let class = verdict.code.class();
+    let organization = credential.organization.as_ref();
     let Some(organization) = organization.filter(|_| class != VerdictClass::Valid) else { return };
     let (method, path) = &request.method_and_path;
     let (method, path) = (method.clone(), redact(app, key, path));

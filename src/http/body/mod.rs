@@ -1,8 +1,9 @@
-//! Reads a JSON body: checks its media type, size and depth, and rejects unknown fields.
+//! Reads a body. Of JSON, checks its media type, size and depth, and rejects unknown fields.
 //!
 //! All issues of the fields are collected before the request is rejected.
 
 mod fields;
+mod form;
 mod nesting;
 mod node;
 mod parsers;
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fields::{FieldContext, Fields, FromFields};
+pub use self::form::Form;
 use self::nesting::NestingCounter;
 pub use self::node::JsonNode;
 pub use self::parsers::{
@@ -77,7 +79,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
         if request.body().is_end_stream() {
             return parse_fields(JsonNode::Object(Vec::new()), context);
         }
-        require_json(request.headers())?;
+        require_media_type(request.headers(), &mime::APPLICATION_JSON)?;
         let bytes = read_body(app, request, MAX_BODY_BYTES).await?;
         let json = without_byte_order_mark(&bytes);
         if json.is_empty() {
@@ -138,28 +140,29 @@ fn parse_fields<T: FromFields>(body: JsonNode, context: FieldContext<'_>) -> Res
     Ok(JsonBody { value, fingerprint: RequestFingerprint { digest, deferred } })
 }
 
-/// Requires an uncompressed `application/json` body with no charset or utf-8.
-fn require_json(headers: &HeaderMap) -> Result<()> {
-    let unsupported = |message| Error::new(ErrorKind::UnsupportedMediaType, message);
+/// Requires an uncompressed body of this media type with no charset or utf-8.
+fn require_media_type(headers: &HeaderMap, required: &mime::Mime) -> Result<()> {
+    let unsupported = |message: String| Error::new(ErrorKind::UnsupportedMediaType, message);
+    let required = required.essence_str();
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.any(|encoding| encoding != "identity") {
-        return Err(unsupported("Content-Encoding is not supported; send the body uncompressed"));
+        let message = "Content-Encoding is not supported; send the body uncompressed";
+        return Err(unsupported(message.to_owned()));
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let media_type = types.next().ok_or_else(|| {
-        unsupported("Content-Type header is required and must be application/json")
+        unsupported(format!("Content-Type header is required and must be {required}"))
     })?;
     if types.next().is_some() {
-        return Err(unsupported("Content-Type header must not be repeated"));
+        return Err(unsupported("Content-Type header must not be repeated".to_owned()));
     }
     let media_type = media_type.to_str().ok().and_then(|text| text.parse::<mime::Mime>().ok());
-    let is_json = |it: &mime::Mime| it.essence_str() == mime::APPLICATION_JSON.essence_str();
-    let media_type = media_type.filter(is_json);
+    let media_type = media_type.filter(|it| it.essence_str() == required);
     let media_type =
-        media_type.ok_or_else(|| unsupported("Content-Type must be application/json"))?;
+        media_type.ok_or_else(|| unsupported(format!("Content-Type must be {required}")))?;
     match media_type.get_param(mime::CHARSET) {
         Some(charset) if charset != mime::UTF_8 => {
-            Err(unsupported("Charset of Content-Type must be utf-8"))
+            Err(unsupported("Charset of Content-Type must be utf-8".to_owned()))
         }
         _ => Ok(()),
     }

@@ -23,7 +23,7 @@ use crate::http::edge::host;
 use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
-use crate::http::family::{Family, RouteTable};
+use crate::http::family::{AcceptedCredentials, RouteTable};
 use crate::http::render::kinds::mapping;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
@@ -89,7 +89,7 @@ pub async fn handle_request(
     let leaves_body = context.facts.kind.is_for_proxies && !request.body().is_end_stream();
     let response = async {
         // The origin and the method in a check are those of another request.
-        let is_check = context.facts.family == Family::Verification;
+        let is_check = context.facts.credentials == AcceptedCredentials::Verifiers;
         if *has_cors && context.origin.is_some() && !is_check {
             let run = |request| run_with_timeout(app, request, next);
             cors::handle(app, &context, request, run).await

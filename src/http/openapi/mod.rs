@@ -12,7 +12,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use crate::app::App;
 use crate::http::family::{AcceptedCredentials, Family, RouteTable, Routes};
 use crate::http::public_document::PublicDocument;
-use crate::http::render::{account, onboarding, operator, organization, user};
+use crate::http::render::{account, oauth, onboarding, operator, organization, user};
 use crate::http::{health, jwks, routes, stripe};
 use crate::model::role;
 
@@ -29,6 +29,8 @@ use crate::model::role;
         (name = "organization", description = "An organization's own automation."),
         (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
+        (name = "verification",
+         description = "The operator's own API: checks of its customers' credentials."),
         (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
@@ -39,6 +41,7 @@ use crate::model::role;
         organization::ErrorBody,
         operator::ErrorBody,
         operator::KeyErrorBody,
+        oauth::ErrorBody,
         user::ErrorBody
     )),
     modifiers(&SecuritySchemes, &RoleTable)
@@ -71,6 +74,11 @@ impl Modify for SecuritySchemes {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("A verifier's secret, at the JSON routes."))
             .build();
+        let verifier_basic = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("A verifier's name and secret, at `/oauth2/introspect`."))
+            .build();
+        components.add_security_scheme("verifier_basic", SecurityScheme::Http(verifier_basic));
         components.add_security_scheme("verifier_bearer", SecurityScheme::Http(verifier_bearer));
         components
             .add_security_scheme("verifier", SecurityScheme::ApiKey(ApiKey::Header(verifier)));
@@ -143,6 +151,7 @@ fn describe_rate_limits(document: &mut Document, table: &RouteTable) {
             }
             Family::Operator => "operator.Error",
             Family::User => "user.Error",
+            Family::OAuth => "oauth.Error",
             Family::Other => "Problem",
         };
         let media_type = match facts.family {

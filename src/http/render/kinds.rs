@@ -22,6 +22,8 @@ pub struct ErrorMapping {
     pub operator: &'static str,
     /// The code in the user family.
     pub user: &'static str,
+    /// The code in the OAuth family: one of RFC 6749 §4.1.2.1 and §5.2.
+    pub oauth: &'static str,
     /// The organization family's `suggestion`: what the caller can do about the error.
     pub suggestion: &'static str,
     /// Whether the same request may succeed later.
@@ -36,6 +38,7 @@ const INVALID: ErrorMapping = ErrorMapping {
     account: "VALIDATION_ERROR",
     operator: "VALIDATION_FAILED",
     user: "VALIDATION_ERROR",
+    oauth: "invalid_request",
     suggestion: "Correct the fields that issues names.",
     is_retryable: false,
     outcome: RequestOutcome::Answered,
@@ -47,6 +50,7 @@ const FORBIDDEN: ErrorMapping = ErrorMapping {
     account: "AUTHORIZATION_ERROR",
     operator: "FORBIDDEN",
     user: "FORBIDDEN",
+    oauth: "access_denied",
     suggestion: "Use a credential that is allowed to do this.",
     outcome: RequestOutcome::Rejected,
     ..INVALID
@@ -68,6 +72,7 @@ const UNAVAILABLE: ErrorMapping = ErrorMapping {
     account: "INTERNAL_ERROR",
     operator: "SERVICE_UNAVAILABLE",
     user: "SERVICE_UNAVAILABLE",
+    oauth: "temporarily_unavailable",
     suggestion: "Wait, then try again.",
     is_retryable: true,
     ..INVALID
@@ -97,6 +102,7 @@ const UNAUTHENTICATED: ErrorMapping = ErrorMapping {
     account: "AUTHENTICATION_ERROR",
     operator: "UNAUTHORIZED",
     suggestion: SEND_KEY,
+    oauth: "invalid_client",
     ..INVALID
 };
 
@@ -202,6 +208,7 @@ const INTERNAL: ErrorMapping = ErrorMapping {
     code: "internal_error",
     operator: "INTERNAL_ERROR",
     user: "INTERNAL_ERROR",
+    oauth: "server_error",
     suggestion: "Report the request_id to the operator.",
     ..UNAVAILABLE
 };

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod details;
 pub mod kinds;
+pub mod oauth;
 pub mod onboarding;
 pub mod operator;
 pub mod organization;
@@ -37,9 +38,10 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         Family::Operator => operator::render(error, context),
         Family::User => user::render(error),
         Family::Verification => verification::render(error, context),
+        Family::OAuth => oauth::render(error),
         Family::Other => problem::render(error, context),
     };
-    for (name, value) in error_headers(error) {
+    for (name, value) in error_headers(error, context.facts.family) {
         response.headers_mut().insert(name, value);
     }
     response
@@ -47,9 +49,10 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
 
 /// Returns the headers of an error in every family: `WWW-Authenticate` (RFC 9110 §11.6.1) and
 /// `Retry-After`.
-fn error_headers(error: &Error) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+fn error_headers(error: &Error, family: Family) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let challenge = if family == Family::OAuth { oauth::CHALLENGE } else { CHALLENGE };
     let challenge = matches!(error.kind(), ErrorKind::Unauthenticated(_))
-        .then_some((header::WWW_AUTHENTICATE, CHALLENGE));
+        .then_some((header::WWW_AUTHENTICATE, challenge));
     let seconds = error.retry_after_seconds();
     challenge.into_iter().chain(seconds.map(|it| (header::RETRY_AFTER, HeaderValue::from(it))))
 }

@@ -1,10 +1,13 @@
 //! The `verification` family (VERIFY): the operator's own API, and the proxies in front of it,
 //! check customers' credentials. JSON routes follow the conventions of the `organization` family;
-//! proxy routes answer with a status and headers.
+//! proxy routes answer with a status and headers; introspection is a route of OAuth.
 
 mod checks;
+mod identity_headers;
+mod introspection;
 mod proxies;
 mod requirements;
+mod tokens;
 mod verdict;
 mod verifier;
 mod wire;
@@ -15,17 +18,20 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::http::edge::context::RequestContext;
-use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
 use crate::model::audit::AuditContext;
 
 pub use self::verifier::LocalVerifier;
 
 /// The family's routes. A proxy route accepts any method, since proxies pass on the client's.
 #[must_use]
-pub fn routes() -> FamilyRoutes {
-    FamilyRoutes::new(Family::Verification, AcceptedCredentials::Verifiers)
+pub fn routes() -> Routes {
+    let introspection = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::Verifiers)
+        .route(RouteKind::CHECK, routes!(introspection::introspect));
+    let checks = FamilyRoutes::new(Family::Verification, AcceptedCredentials::Verifiers)
         .route(RouteKind::CHECK, routes!(checks::verify))
         .route(RouteKind::CHECK, routes!(checks::verify_batch))
+        .route(RouteKind::CHECK, routes!(tokens::issue_token))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::forward))
         .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/forward", other_methods(proxies::forward))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::nginx))
@@ -33,7 +39,8 @@ pub fn routes() -> FamilyRoutes {
         .route(RouteKind::PROXY_CHECK, routes!(proxies::envoy))
         .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/envoy", other_methods(proxies::envoy))
         .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/envoy/", any(proxies::envoy))
-        .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/envoy/{*path}", any(proxies::envoy))
+        .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/envoy/{*path}", any(proxies::envoy));
+    Routes::from(checks).merge(introspection)
 }
 
 /// Every method but GET and HEAD, which the described route has.

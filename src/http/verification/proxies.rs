@@ -6,7 +6,7 @@
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use crate::app::App;
 use crate::domain::verification::{CheckRequest, Verdict, Verifier, check};
@@ -14,9 +14,10 @@ use crate::error::{AuthFailure, Error, ErrorKind, Issue, Location, Result};
 use crate::http::auth::PresentedCredential;
 use crate::http::edge::context::{RequestContext, last_forwarded_address};
 use crate::http::render::verification::{
-    BadRequest, Forbidden, NotFound, STATUS, Unauthorized, Unavailable,
+    BadRequest, Forbidden, NotFound, Unauthorized, Unavailable,
 };
 use crate::http::verification::check_audit_context;
+use crate::http::verification::identity_headers::{reported_limits, valid_response};
 use crate::http::verification::requirements::{
     CheckHeaders, CheckParameters, Requirements, from_headers, from_query,
 };
@@ -24,26 +25,10 @@ use crate::http::verification::verifier::ProxyVerifier;
 use crate::model::secret::Secret;
 use crate::model::verification::{VerdictClass, VerificationCode};
 
-/// The headers of a 200 response, which the proxy passes to the backend.
-const ORGANIZATION: HeaderName = HeaderName::from_static("x-tenantry-organization");
-const KEY: HeaderName = HeaderName::from_static("x-tenantry-key");
-const ACCOUNT: HeaderName = HeaderName::from_static("x-tenantry-account");
-const PLAN: HeaderName = HeaderName::from_static("x-tenantry-plan");
-const SCOPES: HeaderName = HeaderName::from_static("x-tenantry-scopes");
-const EXTERNAL_ID: HeaderName = HeaderName::from_static("x-tenantry-external-id");
-const TOKEN: HeaderName = HeaderName::from_static("x-tenantry-token");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const REMOVED_BY_ENVOY: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-
-/// The value of a header without a value: proxies pass on the client's own header in place of
-/// one that is missing or empty.
-const NO_VALUE: HeaderValue = HeaderValue::from_static("-");
-/// The maximum length of the list of scopes in a header, in bytes.
-const MAX_SCOPES_BYTES: usize = 1024;
 
 /// Check the credential of a client's request, for Caddy, Traefik and other proxies.
 ///
@@ -90,7 +75,8 @@ pub(super) async fn nginx(
 /// Check the credential of a client's request, for `ext_authz` of Envoy.
 ///
 /// Accepts any method and any path below it. What the check requires is in headers that the proxy
-/// sets: `X-Tenantry-Scope` (lists separated by commas), `X-Tenantry-Cost`, `X-Tenantry-Resource`.
+/// sets: `X-Tenantry-Scope` (lists separated by commas), `X-Tenantry-Cost`, `X-Tenantry-Resource`,
+/// `X-Tenantry-Token-Audience`.
 #[utoipa::path(get, path = "/v1/verify/envoy", operation_id = "verifyEnvoy",
     tag = "verification", security(("verifier" = [])),
     params(CheckHeaders),
@@ -115,6 +101,7 @@ async fn respond(
     (context, headers): (&RequestContext, &HeaderMap),
     required: Requirements,
 ) -> Result<Response> {
+    required.require_signing_key(app)?;
     reject_ambiguous_headers(headers)?;
     let text = match PresentedCredential::from_headers(headers)? {
         Some(PresentedCredential::Key(text) | PresentedCredential::Bearer(text)) => text,
@@ -136,11 +123,11 @@ async fn respond(
     let audit = check_audit_context(context);
     let key = Secret::new(text.to_owned());
     let verdict = check(app, verifier, &key, &request, &audit).await?;
-    for decision in &verdict.limits {
-        context.add_rate_limit_decision(decision.clone());
+    for decision in reported_limits(&verdict.limits) {
+        context.add_rate_limit_decision(decision);
     }
     match verdict.code.class() {
-        VerdictClass::Valid => Ok(valid_response(&verdict)),
+        VerdictClass::Valid => valid_response(app, &verdict, required.audience, audit.at),
         class => Err(rejection(class, verdict)),
     }
 }
@@ -176,42 +163,6 @@ fn client_request(headers: &HeaderMap, resource: Option<String>) -> (String, Str
     let method = header(FORWARDED_METHOD).filter(is_method).unwrap_or("-").to_owned();
     let path = header(FORWARDED_URI).and_then(|uri| uri.split(['?', '#']).next()).unwrap_or("-");
     (method, resource.unwrap_or_else(|| path.to_owned()))
-}
-
-/// Returns the 200 response for a valid credential.
-fn valid_response(verdict: &Verdict) -> Response {
-    let known = verdict.credential.as_ref();
-    let organization = known.and_then(|known| known.organization.as_ref());
-    let account = known.and_then(|known| known.account.as_ref());
-    let scopes = known.map(|known| known.scopes.to_stored().join(" "));
-    // The key's own, or else its organization's.
-    let external_id = known
-        .and_then(|known| known.external_id.as_ref())
-        .or(organization.and_then(|organization| organization.external_id.as_ref()))
-        .filter(|id| id.bytes().all(|it| it.is_ascii_graphic()))
-        .cloned();
-    let values = [
-        (ORGANIZATION, organization.map(|it| it.handle.clone())),
-        (KEY, known.map(|known| known.id.to_string())),
-        (ACCOUNT, account.map(|account| account.id.to_string())),
-        (PLAN, organization.map(|it| it.plan.as_str().to_owned())),
-        (SCOPES, scopes.filter(|scopes| scopes.len() <= MAX_SCOPES_BYTES)),
-        (EXTERNAL_ID, external_id),
-        (TOKEN, None),
-        (STATUS, Some("200".to_owned())),
-    ];
-    let mut response = ().into_response();
-    let headers = response.headers_mut();
-    for (name, text) in values {
-        let text = text.filter(|text| !text.is_empty());
-        let value = text.and_then(|text| HeaderValue::try_from(text).ok());
-        headers.insert(name, value.unwrap_or(NO_VALUE));
-    }
-    if verdict.limits.is_empty() {
-        headers.insert(RATELIMIT, NO_VALUE);
-        headers.insert(RATELIMIT_POLICY, NO_VALUE);
-    }
-    response
 }
 
 /// Returns the error that the client gets for a rejected request.

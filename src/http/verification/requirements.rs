@@ -1,12 +1,16 @@
 //! What a proxy requires of a client's credential: read from the check's own URL, or for Envoy from
 //! headers that Envoy sets. The client can write neither.
 
+use std::collections::HashMap;
+
 use axum::http::{HeaderMap, HeaderName, Uri};
 use utoipa::IntoParams;
 
-use crate::error::{Error, Issue, Location, Result};
+use crate::app::App;
+use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::named_limits::{LimitName, MAX_UNITS};
+use crate::model::short_lived_token::Audience;
 use crate::model::verification::RequiredScopes;
 
 /// The headers in which Envoy states what a check requires.
@@ -14,6 +18,7 @@ const SCOPE: HeaderName = HeaderName::from_static("x-tenantry-scope");
 const COST: HeaderName = HeaderName::from_static("x-tenantry-cost");
 const LIMIT: HeaderName = HeaderName::from_static("x-tenantry-limit");
 const RESOURCE: HeaderName = HeaderName::from_static("x-tenantry-resource");
+const AUDIENCE: HeaderName = HeaderName::from_static("x-tenantry-token-audience");
 
 /// The query parameters of a check, for the API description.
 #[derive(IntoParams)]
@@ -34,6 +39,12 @@ pub struct CheckParameters {
     /// The route's template, shown in the list of rejections instead of the path.
     #[param(example = "GET /docs/{id}")]
     resource: Option<String>,
+    /// `1` to get a short-lived token in `X-Tenantry-Token`. Requires `aud` and `JWT_PRIVATE_KEYS`.
+    #[param(example = "1")]
+    token: Option<String>,
+    /// The service that the token is for, as its `aud`.
+    #[param(example = "https://api.example.com")]
+    aud: Option<String>,
 }
 
 /// The headers of a check for Envoy, for the API description.
@@ -56,6 +67,10 @@ pub struct CheckHeaders {
     /// The route's template, shown in the list of rejections instead of the path.
     #[param(rename = "X-Tenantry-Resource", example = "GET /docs/{id}")]
     resource: Option<String>,
+    /// The service that a short-lived token in `X-Tenantry-Token` is for. Without it, there is no
+    /// token. Requires `JWT_PRIVATE_KEYS`.
+    #[param(rename = "X-Tenantry-Token-Audience", example = "https://api.example.com")]
+    audience: Option<String>,
 }
 
 /// What a proxy requires of a client's credential.
@@ -69,75 +84,116 @@ pub struct Requirements {
     pub limits: Vec<(LimitName, u32)>,
     /// The template of the route, for the list of rejections.
     pub resource: Option<String>,
+    /// The service that a token is for; `None` for a check without a token.
+    pub audience: Option<Audience>,
+}
+
+impl Requirements {
+    /// Requires a key to sign a token with, if the proxy wants one.
+    ///
+    /// # Errors
+    /// Unavailable without such a key: the server is misconfigured.
+    pub fn require_signing_key(&self, app: &App) -> Result<()> {
+        if self.audience.is_none() || app.short_lived_tokens.can_sign() {
+            return Ok(());
+        }
+        Err(misconfigured(&[Issue::field("token", "requires JWT_PRIVATE_KEYS")]))
+    }
+}
+
+/// What is read in one place, with the problems.
+#[derive(Default)]
+struct Reader {
+    required: Requirements,
+    issues: Vec<Issue>,
+}
+
+impl Reader {
+    fn reject(&mut self, name: &str, ValidationError(message): ValidationError) {
+        self.issues.push(Issue::field(name.chars().take(64).collect::<String>(), message));
+    }
+
+    /// Keeps a parsed value, or records its problem.
+    fn read<T: Default>(
+        &mut self,
+        name: &str,
+        parsed: std::result::Result<T, ValidationError>,
+    ) -> T {
+        parsed.unwrap_or_else(|why| {
+            self.reject(name, why);
+            T::default()
+        })
+    }
+
+    fn finish(self) -> Result<Requirements> {
+        if self.issues.is_empty() { Ok(self.required) } else { Err(misconfigured(&self.issues)) }
+    }
 }
 
 /// Reads the query of the check's own URL, which the proxy's configuration contains.
 pub fn from_query(uri: &Uri) -> Result<Requirements> {
-    let (mut required, mut lists, mut issues) = (Requirements::default(), Vec::new(), Vec::new());
-    let mut reject = |name: &str, ValidationError(message)| {
-        let name: String = name.chars().take(64).collect();
-        issues.push(Issue::field(name, message).with_location(Location::Query));
-    };
+    let (mut reader, mut lists, mut sent) = (Reader::default(), Vec::new(), HashMap::new());
     for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
         match &*name {
             "scope" => lists.push(value.into_owned()),
-            "cost" if required.cost.is_none() => match parse_cost(&value) {
-                Ok(cost) => required.cost = Some(cost),
-                Err(why) => reject(&name, why),
-            },
-            "limit" => match parse_limit(&value) {
-                Ok(limit) => required.limits.push(limit),
-                Err(why) => reject(&name, why),
-            },
-            "resource" if required.resource.is_none() => {
-                required.resource = Some(value.into_owned());
+            "limit" => {
+                let limit = parse_limit(&value).map(Some);
+                let limit = reader.read(&name, limit);
+                reader.required.limits.extend(limit);
             }
-            "cost" | "resource" => reject(&name, "must not be repeated".into()),
-            _ => reject(&name, "is not a query parameter of this route".into()),
+            "cost" | "resource" | "token" | "aud" => {
+                if sent.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                    reader.reject(&name, "must not be repeated".into());
+                }
+            }
+            _ => reader.reject(&name, "is not a query parameter of this route".into()),
         }
     }
+    let sent = |name| sent.get(name).map(String::as_str);
     if !lists.is_empty() {
-        match parse_scope_lists(lists.iter().map(String::as_str)) {
-            Ok(scopes) => required.scopes = scopes,
-            Err(why) => reject("scope", why),
-        }
+        let scopes = parse_scope_lists(lists.iter().map(String::as_str));
+        reader.required.scopes = reader.read("scope", scopes);
     }
-    if issues.is_empty() { Ok(required) } else { Err(misconfigured(&issues)) }
+    reader.required.cost = reader.read("cost", sent("cost").map(parse_cost).transpose());
+    reader.required.resource = sent("resource").map(str::to_owned);
+    match (sent("token"), sent("aud")) {
+        (None, None) => {}
+        (Some("1"), Some(audience)) => {
+            let audience = Audience::parse(audience).map(Some);
+            reader.required.audience = reader.read("aud", audience);
+        }
+        (Some("1"), None) => reader.reject("aud", "is required with token=1".into()),
+        (_, _) => reader.reject("token", "must be 1, or be left out together with aud".into()),
+    }
+    reader.finish()
 }
 
 /// Reads the headers that Envoy adds to a check. A repeated one could be the client's.
 pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
-    let (mut required, mut issues) = (Requirements::default(), Vec::new());
-    let mut reject = |name: &HeaderName, ValidationError(message)| {
-        issues.push(Issue::field(name.as_str(), message).with_location(Location::Header));
-    };
-    for name in [SCOPE, COST, LIMIT, RESOURCE] {
+    let mut reader = Reader::default();
+    for name in [SCOPE, COST, LIMIT, RESOURCE, AUDIENCE] {
         let mut values = headers.get_all(&name).iter();
         let Some(value) = values.next() else { continue };
         let (Ok(text), None) = (value.to_str(), values.next()) else {
-            reject(&name, "must be sent once, in ASCII".into());
+            reader.reject(name.as_str(), "must be sent once, in ASCII".into());
             continue;
         };
         if name == SCOPE {
-            match parse_scope_lists(text.split(',')) {
-                Ok(scopes) => required.scopes = scopes,
-                Err(why) => reject(&name, why),
-            }
+            let scopes = parse_scope_lists(text.split(','));
+            reader.required.scopes = reader.read(name.as_str(), scopes);
         } else if name == COST {
-            match parse_cost(text) {
-                Ok(cost) => required.cost = Some(cost),
-                Err(why) => reject(&name, why),
-            }
+            reader.required.cost = reader.read(name.as_str(), parse_cost(text).map(Some));
         } else if name == LIMIT {
-            match text.split(',').map(|limit| parse_limit(limit.trim())).collect() {
-                Ok(limits) => required.limits = limits,
-                Err(why) => reject(&name, why),
-            }
+            let limits = text.split(',').map(|limit| parse_limit(limit.trim())).collect();
+            reader.required.limits = reader.read(name.as_str(), limits);
+        } else if name == AUDIENCE {
+            let audience = Audience::parse(text).map(Some);
+            reader.required.audience = reader.read(name.as_str(), audience);
         } else {
-            required.resource = Some(text.to_owned());
+            reader.required.resource = Some(text.to_owned());
         }
     }
-    if issues.is_empty() { Ok(required) } else { Err(misconfigured(&issues)) }
+    reader.finish()
 }
 
 /// Logs the problems for the operator. To the proxy's client the check is unavailable: its own

@@ -3,6 +3,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
 
 use crate::app::App;
 use crate::app::rejections::RejectedCredential;
@@ -28,8 +31,26 @@ impl FromRequestParts<App> for JsonVerifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER).or_else(|| bearer(&parts.headers));
-        let verifier = identify(parts, app, secret.as_deref()).await?;
+        let verifier = identify(parts, app, secret.map(|secret| (None, secret))).await?;
         query::require_known(&parts.extensions).map(|()| Self(verifier))
+    }
+}
+
+/// Guard of introspection: as [`JsonVerifier`], or name and secret as `Authorization: Basic`.
+/// Unknown query parameters are ignored (RFC 6749 §3.1).
+pub struct IntrospectionVerifier(pub Verifier);
+
+impl FromRequestParts<App> for IntrospectionVerifier {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let headers = &parts.headers;
+        let secret = single(headers, &VERIFIER).or_else(|| bearer(headers));
+        let presented = match secret {
+            Some(secret) => Some((None, secret)),
+            None => basic(headers).map(|(name, secret)| (Some(name), secret)),
+        };
+        identify(parts, app, presented).await.map(Self)
     }
 }
 
@@ -41,7 +62,7 @@ impl FromRequestParts<App> for ProxyVerifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER);
-        let verifier = identify(parts, app, secret.as_deref()).await;
+        let verifier = identify(parts, app, secret.map(|secret| (None, secret))).await;
         // A mistake of the proxy must not look like one of its client, who learns nothing of it.
         let context = RequestContext::from_extensions(&parts.extensions)?;
         verifier.map(Self).map_err(|error| {
@@ -54,12 +75,19 @@ impl FromRequestParts<App> for ProxyVerifier {
     }
 }
 
+/// A presented secret, and the name of the verifier if that is presented, too.
+type PresentedSecret = (Option<String>, String);
+
 /// Returns the verifier of a request. A wrong secret is counted by address and recorded in the
 /// deployment's audit log; a correct one is not affected by that count.
 ///
 /// # Errors
 /// Unauthenticated; rate limited; not found where verification is off.
-async fn identify(parts: &mut Parts, app: &App, secret: Option<&str>) -> Result<Verifier> {
+async fn identify(
+    parts: &mut Parts,
+    app: &App,
+    presented: Option<PresentedSecret>,
+) -> Result<Verifier> {
     if parts.extensions.get::<LocalVerifier>().is_some() {
         return Ok(Verifier::local());
     }
@@ -67,7 +95,8 @@ async fn identify(parts: &mut Parts, app: &App, secret: Option<&str>) -> Result<
     if !settings.is_enabled() {
         return Err(Error::not_found("No route matches this path"));
     }
-    if let Some(name) = secret.and_then(|secret| settings.verifiers.find(secret)) {
+    let find = |(name, secret): PresentedSecret| settings.verifiers.find(name.as_deref(), &secret);
+    if let Some(name) = presented.and_then(find) {
         return Ok(Verifier::new(name));
     }
     let context = RequestContext::from_request_parts(parts, app).await?;
@@ -89,7 +118,44 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
+    authorization(headers, "bearer")
+}
+
+/// The name and the secret in `Authorization: Basic`, each form-encoded (RFC 6749 §2.3.1).
+fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+    let decoded = BASE64_STANDARD.decode(authorization(headers, "basic")?).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (name, secret) = text.split_once(':')?;
+    Some((decode_form(name)?, decode_form(secret)?))
+}
+
+fn decode_form(text: &str) -> Option<String> {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(Into::into)
+}
+
+/// The credential of a scheme in `Authorization`.
+fn authorization(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let text = single(headers, &header::AUTHORIZATION)?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    let (scheme, credential) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then(|| credential.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_parts_of_basic_are_form_decoded_after_the_first_colon_splits_them() {
+        let decoded = |text: &str| {
+            let value = format!("BASIC {}", BASE64_STANDARD.encode(text));
+            basic(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("ASCII"))]))
+        };
+        let pair = |name: &str, secret: &str| Some((name.to_owned(), secret.to_owned()));
+        assert_eq!(decoded("gate-way:s%2Bc%3Ar%25t"), pair("gate-way", "s+c:r%t"));
+        assert_eq!(decoded("a+b:c+d:e"), pair("a b", "c d:e"));
+        assert_eq!(decoded("%67ateway:%C3%A9"), pair("gateway", "é"));
+        assert_eq!(decoded("no colon"), None);
+        assert_eq!(decoded("a:%FF"), None);
+    }
 }

@@ -105,13 +105,19 @@ impl FromFields for CheckedClient {
     }
 }
 
+impl CheckedClient {
+    /// Returns the address and the origin of a client that may not be described.
+    pub fn into_parts(client: Option<Self>) -> (Option<IpAddr>, Option<String>) {
+        client.map_or((None, None), |client| (client.ip, client.origin))
+    }
+}
+
 impl VerifyRequest {
     /// Returns the credential's text and the check of it.
     pub fn into_check(self) -> (Secret, CheckRequest) {
         let Self { key, scopes, cost, limits, resource, client, dry_run } = self;
         let units = |cost: Option<i32>| cost.map_or(1, i32::unsigned_abs);
-        let (client_address, client_origin) =
-            client.map_or((None, None), |client| (client.ip, client.origin));
+        let (client_address, client_origin) = CheckedClient::into_parts(client);
         let check = CheckRequest {
             scopes: scopes.unwrap_or_default(),
             cost: units(cost),
@@ -156,7 +162,8 @@ fn take_named_units(fields: &mut Fields<'_>) -> Option<Vec<NamedUnits>> {
     Some(limits)
 }
 
-fn parse_key(node: JsonNode) -> Result<Secret, ValidationError> {
+/// Parses the text of a credential.
+pub fn parse_key(node: JsonNode) -> Result<Secret, ValidationError> {
     match node.into_string()? {
         text if text.is_empty() => Err("must not be empty".into()),
         text if text.len() > MAX_KEY_LENGTH => {

@@ -57,6 +57,13 @@ const SETTINGS: [(&str, &str); 16] = [
     ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
 ];
 
+/// Private keys that sign tokens, for `JWT_PRIVATE_KEYS`:
+/// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`, three times.
+pub const PRIVATE_KEYS: &str = "\
+     e1:MC4CAQAwBQYDK2VwBCIEIIgd9QjEpAZu3+7nwitf6u5KbavrYipHROCB9+gCegjq,\
+     e2:MC4CAQAwBQYDK2VwBCIEIE6v5KsSiEavMRA5IV8qlB4HlTQXakzRVjf6rhx53A8M,\
+     e3:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53";
+
 /// Counts all organizations except the one of the deployment itself.
 pub const COUNT_ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";
 

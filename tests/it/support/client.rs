@@ -62,6 +62,12 @@ impl TestClient {
         self.with("content-type", "application/json").send("POST", path, body.to_string()).await
     }
 
+    /// `POST path` with a form body
+    pub async fn post_form(&self, path: &str, body: &str) -> TestResponse {
+        let client = self.with("content-type", "application/x-www-form-urlencoded");
+        client.send("POST", path, body.to_owned()).await
+    }
+
     /// Sends a request, and asserts that the response matches the API's description.
     pub async fn send(&self, method: &str, path: &str, body: impl Into<Body>) -> TestResponse {
         let mut request = Request::builder().method(method).uri(path);
@@ -104,6 +110,17 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
         )
         | (Family::User, "malformed" | "validation_error") => &["VALIDATION_ERROR"],
         (Family::Organization | Family::Verification, "malformed") => &["validation_error"],
+        (
+            Family::OAuth,
+            "malformed"
+            | "validation_error"
+            | "entity_too_large"
+            | "unsupported_media_type"
+            | "not_found"
+            | "method_not_allowed",
+        ) => &["invalid_request"],
+        (Family::OAuth, "unauthorized") => &["invalid_client"],
+        (Family::OAuth, "rate_limited" | "service_unavailable") => &["temporarily_unavailable"],
         (
             Family::Operator,
             "malformed" | "validation_error" | "entity_too_large" | "unsupported_media_type",
@@ -178,7 +195,7 @@ impl TestResponse {
             Family::Onboarding => &self.body["details"],
             Family::Account | Family::Organization | Family::Verification => &self.body["error"],
             Family::Operator if self.body["error"].is_object() => &self.body["error"],
-            Family::Operator | Family::User | Family::Other => &self.body,
+            Family::Operator | Family::User | Family::OAuth | Family::Other => &self.body,
         }
     }
 

@@ -101,13 +101,12 @@ impl Fixtures {
         }
     }
 
-    /// A client that may use the operation, with a JSON content type if the operation reads a body.
+    /// A client that may use the operation, with the content type of the body that it reads.
     pub fn client_for(&self, app: &TestApp, operation: &Operation) -> TestClient {
         let client = self.client_without_content_type(app, operation);
-        if operation.has_request_body() {
-            client.with("content-type", "application/json")
-        } else {
-            client
+        match operation.content_type() {
+            Some(content_type) => client.with("content-type", content_type),
+            None => client,
         }
     }
 
@@ -134,6 +133,7 @@ impl Fixtures {
             | Family::Organization
             | Family::Operator
             | Family::Verification
+            | Family::OAuth
             | Family::Other => app.key(&self.acme.api_key),
         }
     }
@@ -193,6 +193,7 @@ impl Fixtures {
             "confirm_org_id": self.operator_target.org_id, "idempotency_key": operation.id(),
         });
         let body: Value = match operation.id() {
+            "introspect" => return format!("token={}", self.acme.api_key),
             "provisionOrganization" => json!({
                 "org_id": format!("provisioned-{number}"), "name": "Acme Corp", "domain": "general",
                 "tier": "starter", "allowed_origins": "https://acme.example.com",
@@ -237,6 +238,7 @@ impl Fixtures {
             "changeMemberRole" => json!({ "role": "admin" }),
             "createInvite" => json!({ "email": email, "role": "member" }),
             "verify" => json!({ "key": self.acme.api_key }),
+            "verifyAndIssueToken" => json!({ "key": self.acme.api_key, "audience": "docs" }),
             "verifyBatch" => json!({ "items": [{ "key": self.acme.api_key }] }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "createProject" => json!({ "name": format!("project {number}") }),

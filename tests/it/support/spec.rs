@@ -79,6 +79,17 @@ impl Operation {
     pub fn has_request_body(&self) -> bool {
         self.description["requestBody"].is_object()
     }
+
+    /// The media type of the body that it reads.
+    pub fn content_type(&self) -> Option<&str> {
+        let content = self.description["requestBody"]["content"].as_object()?;
+        content.keys().next().map(String::as_str)
+    }
+
+    /// Whether it reads a JSON body.
+    pub fn has_json_body(&self) -> bool {
+        self.content_type() == Some("application/json")
+    }
 }
 
 /// Collects the names of a schema's properties, at any depth.
@@ -133,6 +144,7 @@ pub fn assert_in_spec(method: &str, path: &str, response: &TestResponse) {
                 Family::Organization | Family::Verification => "organization.Error",
                 Family::Operator => "operator.Error",
                 Family::User => "user.Error",
+                Family::OAuth => "oauth.Error",
                 Family::Other => "Problem",
             };
             assert_valid(&json!({ "$ref": format!("#/components/schemas/{schema}") }), response);

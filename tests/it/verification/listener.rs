@@ -25,6 +25,9 @@ fn the_listener_serves_the_routes_for_verifiers_and_nothing_else() {
     let verdict = ask(&[&json[..], &["http://tenantry/v1/verify"]].concat());
     assert_eq!(verdict.status, 200, "{}", verdict.body);
     assert_eq!(verdict.body["code"], "valid", "{}", verdict.body);
+    let token = format!("token={key}");
+    let introspected = ask(&["-d", &token, "http://tenantry/oauth2/introspect"]);
+    assert_eq!(introspected.body["active"], true, "{}", introspected.body);
     // A preflight is the backend's to answer.
     let origin = ["-X", "OPTIONS", "-H", "Origin: https://app.example.com"];
     assert_eq!(ask(&[&origin[..], &["http://tenantry/other"]].concat()).status, 404);

@@ -2,11 +2,14 @@
 
 mod checks;
 mod credits;
+mod introspection;
 mod limits;
 mod listener;
 mod named_limits;
 mod nginx;
 mod proxies;
+mod proxy_tokens;
+mod tokens;
 mod verifiers;
 
 use serde_json::{Value, json};

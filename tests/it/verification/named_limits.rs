@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{code, verify};
+use crate::support::client::TestResponse;
 use crate::support::rate_limits::assert_retry_after;
 use crate::support::{TestApp, run, with_settings};
 
@@ -276,6 +277,25 @@ async fn a_proxy_names_limits_and_learns_the_external_id_and_the_rate_limits() {
         headers.get("/v1/verify/envoy").await.assert_status(200);
         let exhausted = proxy.get("/v1/verify/forward?cost=3").await.assert_status(429);
         assert!(exhausted.body.to_string().contains("credits_exhausted"), "{}", exhausted.body);
+        // 10 limits with long names do not fit into headers of 2 KiB, and the rejecting one does.
+        let long = |number: usize| {
+            json!({ "name": format!("{number}{}", "x".repeat(60)),
+                                           "limit": 1 + number, "window_s": 60, "always": true })
+        };
+        let spec = json!({ "limits": (0..10).rev().map(long).collect::<Vec<_>>() });
+        let many = app.create_key_with(&acme.api_key, spec).await.api_key;
+        let proxy = app.verifier().with("x-api-key", &many);
+        let passed = proxy.get("/v1/verify/forward").await.assert_status(200);
+        let size = |it: &TestResponse| {
+            ["ratelimit", "ratelimit-policy"]
+                .map(|name| it.header(name).len())
+                .iter()
+                .sum::<usize>()
+        };
+        assert!((1..350).contains(&size(&passed)), "{}", size(&passed));
+        let limited = proxy.get("/v1/verify/forward").await.assert_status(429);
+        assert_retry_after(&limited, &format!("0{}", "x".repeat(60)));
+        assert!(size(&limited) < 350);
         for wrong in ["limit=org", "limit=a:x", "limit=a:-1", "limit=a:1000001", "limit="] {
             proxy.get(&format!("/v1/verify/forward?{wrong}")).await.assert_status(503);
         }

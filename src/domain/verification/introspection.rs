@@ -1,0 +1,81 @@
+//! Introspection (RFC 7662): whether a credential is valid, for a reader that checks scopes and
+//! limits by itself.
+//!
+//! It counts against no rate limit or quota of an organization, and an exceeded one does not make a
+//! credential inactive.
+
+use metrics::counter;
+use tokio::time::Instant;
+
+use super::record::record_rejection;
+use super::{CheckRequest, Verdict, Verifier};
+use super::{count_invalid, find_credential, rehash_later, rejection};
+use crate::app::App;
+use crate::app::meter::CheckOutcome;
+use crate::error::Result;
+use crate::model::audit::AuditContext;
+use crate::model::secret::Secret;
+use crate::model::verification::{
+    CredentialKind, KnownCredential, RequiredScopes, VerdictClass, VerificationCode,
+};
+
+/// Returns a presented credential if it is active; `None` for every other one, whatever the reason.
+/// The client's address is not known, so a key with allowed addresses is not active.
+///
+/// An invalid credential counts as one that is [checked](super::check), though the limit does not
+/// change the answer. The rejection of a known one is recorded for its organization.
+///
+/// # Errors
+/// Unavailable if the database does not respond in time.
+pub async fn introspect(
+    app: &App,
+    verifier: &Verifier,
+    token: &Secret,
+    audit: &AuditContext,
+) -> Result<Option<KnownCredential>> {
+    let request = CheckRequest {
+        scopes: RequiredScopes::default(),
+        cost: 0,
+        limits: Vec::new(),
+        client_address: None,
+        client_origin: None,
+        is_dry_run: false,
+        method_and_path: ("POST".to_owned(), "/oauth2/introspect".to_owned()),
+    };
+    let deadline = Instant::now() + app.config.verification.timeout;
+    let found = find_credential(app, token, deadline).await;
+    let verdict = match found {
+        Ok(Ok(credential)) => {
+            let code = rejection(app, &credential, &request);
+            Verdict::new(code.unwrap_or(VerificationCode::Valid), Some(credential))
+        }
+        Ok(Err(code)) => Verdict::new(code, None),
+        Err(error) => {
+            counter!("verifications_total", "code" => "unavailable").increment(1);
+            return Err(error);
+        }
+    };
+    counter!("verifications_total", "code" => verdict.code.as_str()).increment(1);
+    if verdict.code.class() == VerdictClass::Unauthenticated {
+        let _ = count_invalid(app, verifier, &request);
+    }
+    if verdict.code != VerificationCode::Valid {
+        record_rejection(app, verifier, (token, &request), &verdict, audit);
+        return Ok(None);
+    }
+    rehash_later(app, token, verdict.credential.as_ref());
+    if let Some(credential) = &verdict.credential {
+        record_use(app, credential, audit);
+    }
+    Ok(verdict.credential)
+}
+
+/// Records when a credential was used, without counting its use.
+fn record_use(app: &App, credential: &KnownCredential, audit: &AuditContext) {
+    app.meter.count_check(
+        (credential.id, credential.kind == CredentialKind::PersonalToken),
+        credential.organization.as_ref().map(|organization| organization.id),
+        CheckOutcome { admitted: 0, counted: 0, is_rejected: false },
+        audit.at,
+    );
+}

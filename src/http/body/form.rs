@@ -1,0 +1,85 @@
+//! Reads a form body (`application/x-www-form-urlencoded`), as the routes under `/oauth2/` do.
+//! Parameters that a route does not know are ignored (RFC 6749 §3.1).
+
+use axum::extract::{FromRequest, Request};
+
+use super::{MAX_BODY_BYTES, read_body, require_media_type};
+use crate::app::App;
+use crate::error::{Error, Issue, Result};
+
+/// The parameter that a request may repeat (RFC 8707 §2).
+const REPEATABLE: &str = "resource";
+
+/// The parameters of a form body, each sent at most once.
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// Parses a body. A parameter without a value counts as one that was not sent.
+    ///
+    /// # Errors
+    /// Invalid if a parameter is repeated, with the issue of each.
+    fn parse(body: &[u8]) -> Result<Self> {
+        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
+        let mut repeated: Vec<&str> = Vec::new();
+        for (at, (name, _)) in pairs.iter().enumerate() {
+            let is_repeated = pairs.iter().take(at).any(|(other, _)| other == name);
+            if is_repeated && name != REPEATABLE && !repeated.contains(&&**name) {
+                repeated.push(name);
+            }
+        }
+        if !repeated.is_empty() {
+            let issue = |name: &str| {
+                let name: String = name.chars().take(64).collect();
+                Issue::field(name, "must not be repeated")
+            };
+            return Err(Error::invalid(repeated.into_iter().map(issue).collect()));
+        }
+        Ok(Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()))
+    }
+
+    /// Returns the value of a required parameter.
+    ///
+    /// # Errors
+    /// Invalid without it.
+    pub fn into_required(self, name: &'static str) -> Result<String> {
+        let found = self.0.into_iter().find(|(other, _)| other == name);
+        let missing = || Error::invalid(vec![Issue::field(name, "is required")]);
+        found.map(|(_, value)| value).ok_or_else(missing)
+    }
+}
+
+impl FromRequest<App> for Form {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        if axum::body::HttpBody::is_end_stream(request.body()) {
+            return Self::parse(b"");
+        }
+        require_media_type(request.headers(), &mime::APPLICATION_WWW_FORM_URLENCODED)?;
+        Self::parse(&read_body(app, request, MAX_BODY_BYTES).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_and_empty_parameters_are_ignored_and_repeated_ones_are_rejected() {
+        let required = |body: &str| Form::parse(body.as_bytes())?.into_required("token");
+        assert_eq!(required("a=b&token=x%20y&hint").expect("a token"), "x y");
+        assert_eq!(required("token=x&resource=a&resource=b").expect("a token"), "x");
+        for body in [
+            "",
+            "token",
+            "token=",
+            "Token=x",
+            "token=x&token=x",
+            "token=x&token=",
+            "token=x&other=1&other=2",
+        ] {
+            let error = required(body).expect_err("a problem");
+            assert_eq!(error.issues().len(), 1, "{body}");
+        }
+    }
+}

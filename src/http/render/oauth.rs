@@ -1,0 +1,78 @@
+//! Errors under `/oauth2/` (RFC 6749 §5.2): a code and a description, without an envelope.
+
+use axum::Json;
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, Issue};
+use crate::http::render::details::error_responses;
+use crate::http::render::kinds::mapping;
+
+/// How a client authenticates here. RFC 6749 §5.2 requires the scheme that the client tried.
+pub const CHALLENGE: HeaderValue =
+    HeaderValue::from_static(r#"Basic realm="tenantry", Bearer realm="tenantry""#);
+
+/// An error under `/oauth2/` (RFC 6749 §5.2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = oauth::Error)]
+pub struct ErrorBody {
+    /// The error code.
+    #[schema(examples("invalid_request"))]
+    error: &'static str,
+    /// What is wrong with this request, with every invalid parameter.
+    #[schema(examples("`token` is required"))]
+    error_description: String,
+}
+
+/// Renders an error.
+#[must_use]
+pub fn render(error: &Error) -> Response {
+    let mapping = mapping(error.kind());
+    let body = ErrorBody { error: mapping.oauth, error_description: description(error) };
+    (mapping.status, Json(body)).into_response()
+}
+
+/// Returns the issues, or the message of an error without any, in the characters that RFC 6749
+/// allows there.
+fn description(error: &Error) -> String {
+    let name = |issue: &Issue| match issue.path.join(".") {
+        path if path.is_empty() => issue.message.to_string(),
+        path => format!("`{path}` {}", issue.message),
+    };
+    let text = match error.issues() {
+        [] => error.message().to_owned(),
+        issues => issues.iter().map(name).collect::<Vec<_>>().join("; "),
+    };
+    let is_allowed = |it: char| matches!(it, ' '..='~') && it != '"' && it != '\\';
+    text.chars().map(|it| if is_allowed(it) { it } else { '?' }).collect()
+}
+
+error_responses! { ErrorBody,
+    /// For every route.
+    BadRequest = 400, "`invalid_request`: a parameter is missing or repeated.";
+    /// For routes for verifiers.
+    Unauthorized = 401, "`invalid_client`: the verifier is missing or wrong.";
+    /// For routes for verifiers.
+    NotFound = 404, "The server has no verifiers.";
+    /// For routes that read a body.
+    TooLarge = 413, "The request body is larger than 64 KiB.";
+    /// For routes that read a body.
+    UnsupportedMediaType = 415, "Content-Type is not application/x-www-form-urlencoded.";
+    /// For every route.
+    Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_names_every_issue_in_the_allowed_characters() {
+        let issues = vec![Issue::field("a\"ü\\", "is required"), Issue::body("is too much")];
+        let text = description(&Error::invalid(issues));
+        assert_eq!(text, "`a???` is required; is too much");
+        assert_eq!(description(&Error::malformed("Send … it")), "Send ? it");
+    }
+}
