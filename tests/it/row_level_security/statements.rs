@@ -410,9 +410,6 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "key_lists::list_page" => {
             key_lists::list_page(tx, organization, (true, None), None, all).await?.1 > 0
         }
-        "credit_balances::add" => {
-            credit_balances::add(tx, (organization, organization.0), 5).await?.is_some()
-        }
         "members::count" => members::count(tx, organization).await? > 0,
         "members::find" => members::find(tx, organization, &it.membership_handle).await?.is_some(),
         "members::has_email" => members::has_email(tx, organization, &it.email).await?,
@@ -494,6 +491,10 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         }
         "key_sessions::consume_refresh_token" => {
             key_sessions::consume_refresh_token(tx, organization, it.session, now).await?;
+        }
+        "credit_balances::add" => {
+            let added = credit_balances::add(tx, (organization, organization.0), 5).await?;
+            return Ok(added.is_some());
         }
         "credit_balances::delete" => {
             credit_balances::delete(tx, (organization, organization.0)).await?;
