@@ -28,6 +28,7 @@ pub mod key_lifecycle;
 pub mod key_sessions;
 pub mod keys;
 pub mod known_credentials;
+pub mod leaks;
 pub mod mails;
 pub mod members;
 pub mod memberships;

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
+use crate::model::leak::LeakPolicy;
 use crate::model::member::{KeyInvitedMembership, NewMembership};
 use crate::model::names::OrganizationName;
 use crate::model::organization::{BusinessDomain, NewOrganization, OrganizationStatus};
@@ -36,6 +37,8 @@ pub struct OrganizationSpec {
     pub plan: Plan,
     /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<Origin>,
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: LeakPolicy,
 }
 
 /// A newly created organization.
@@ -81,6 +84,7 @@ pub async fn create_organization(
         plan: spec.plan,
         domain: spec.domain,
         allowed_origins: &spec.allowed_origins,
+        leak_policy: spec.leak_policy,
         created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
@@ -96,6 +100,7 @@ pub async fn create_organization(
             "plan": spec.plan.as_str(),
             "domain": spec.domain.map(BusinessDomain::as_str),
             "allowed_origins": spec.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
+            "leak_policy": spec.leak_policy.as_str(),
         }),
         audit,
     };

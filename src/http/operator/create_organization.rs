@@ -22,6 +22,7 @@ use crate::http::render::operator::{
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::decider::Decider;
+use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
 use crate::model::organization::BusinessDomain;
 use crate::model::organization_handle::OrganizationHandle;
@@ -50,6 +51,10 @@ pub struct CreateOrganizationRequest {
     /// commas.
     #[schema(value_type = String, examples("https://acme.example.com"))]
     allowed_origins: Vec<Origin>,
+    /// What is done with a key that is reported as leaked: `notify`, `disable` (the default) or
+    /// `revoke`.
+    #[schema(value_type = Option<String>, examples("disable"))]
+    leak_policy: Option<LeakPolicy>,
 }
 
 impl FromFields for CreateOrganizationRequest {
@@ -60,12 +65,14 @@ impl FromFields for CreateOrganizationRequest {
         let tier = fields.required_choice("tier", &Plan::ALL);
         let allowed_origins =
             fields.required("allowed_origins", text(parse_comma_separated_origins));
+        let leak_policy = fields.optional_choice("leak_policy", &LeakPolicy::ALL);
         Some(Self {
             org_id: org_id?,
             name: name?,
             domain: domain?,
             tier: tier?,
             allowed_origins: allowed_origins?,
+            leak_policy,
         })
     }
 }
@@ -112,13 +119,15 @@ pub(super) async fn create(
     RequireIdempotencyKey(idempotency): RequireIdempotencyKey,
     JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,
 ) -> Result<Response> {
-    let CreateOrganizationRequest { org_id, name, domain, tier, allowed_origins } = request;
+    let CreateOrganizationRequest { org_id, name, domain, tier, allowed_origins, leak_policy } =
+        request;
     let spec = OrganizationSpec {
         handle: org_id,
         name,
         domain: Some(domain),
         plan: tier,
         allowed_origins,
+        leak_policy: leak_policy.unwrap_or_default(),
     };
     idempotency
         .run(&app, scope, fingerprint, async |tx| {

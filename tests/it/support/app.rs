@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 16] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -54,6 +54,7 @@ const SETTINGS: [(&str, &str); 15] = [
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),
     ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
+    ("GITHUB_SECRET_SCANNING_KEYS", super::github::PUBLISHED_KEYS),
 ];
 
 /// Counts all organizations except the one of the deployment itself.
