@@ -81,7 +81,11 @@ enum KeyCommand {
         text: String,
     },
     /// Print a regular expression that matches keys of this deployment, for secret scanners.
-    Pattern,
+    Pattern {
+        /// Print everything that GitHub's secret scanning partner program asks for.
+        #[arg(long)]
+        github: bool,
+    },
     /// Count the live keys and personal access tokens that each pepper digests.
     Peppers,
     /// Import keys that another system created: all keys in the file, or none.
@@ -184,7 +188,8 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
-        Command::Key(KeyCommand::Pattern) => key::pattern(),
+        Command::Key(KeyCommand::Pattern { github: false }) => key::pattern(),
+        Command::Key(KeyCommand::Pattern { github: true }) => key::github_form(),
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),
