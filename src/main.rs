@@ -10,6 +10,7 @@ use tenantry::commands::{
     Failure, audit, doctor, janitor, key, key_import, mail, migrate, openapi, org,
     private_postgres, serve,
 };
+use tenantry::model::leak::LeakPolicy;
 use tenantry::model::mail::MailKind;
 use tenantry::model::organization::BusinessDomain;
 use tenantry::model::plan::Plan;
@@ -80,7 +81,11 @@ enum KeyCommand {
         text: String,
     },
     /// Print a regular expression that matches keys of this deployment, for secret scanners.
-    Pattern,
+    Pattern {
+        /// Print everything that GitHub's secret scanning partner program asks for.
+        #[arg(long)]
+        github: bool,
+    },
     /// Count the live keys and personal access tokens that each pepper digests.
     Peppers,
     /// Import keys that another system created: all keys in the file, or none.
@@ -111,6 +116,10 @@ enum OrgCommand {
         /// Browser origins that may use its keys, separated by commas; defaults to every origin.
         #[arg(long)]
         allowed_origins: Option<String>,
+        /// What is done with a key of it that is reported as leaked.
+        #[arg(long, default_value = LeakPolicy::default().as_str(),
+              value_parser = PossibleValuesParser::new(LeakPolicy::ALL.map(|(_, word)| word)))]
+        leak_policy: String,
     },
     /// Suspend an organization. Its credentials are rejected until it is reactivated.
     Suspend {
@@ -131,13 +140,14 @@ enum OrgCommand {
 
 fn run_org(command: &OrgCommand) -> Result<(), Failure> {
     match command {
-        OrgCommand::Create { org_id, name, domain, tier, allowed_origins } => {
+        OrgCommand::Create { org_id, name, domain, tier, allowed_origins, leak_policy } => {
             org::create(&org::CreateOrganizationArguments {
                 org_id,
                 name: name.as_deref(),
                 domain,
                 tier,
                 allowed_origins: allowed_origins.as_deref(),
+                leak_policy,
             })
         }
         OrgCommand::Suspend { org_id } => org::suspend(org_id),
@@ -178,7 +188,8 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::Openapi => openapi::run(),
         Command::Key(KeyCommand::Check { text }) => key::check(&text),
-        Command::Key(KeyCommand::Pattern) => key::pattern(),
+        Command::Key(KeyCommand::Pattern { github: false }) => key::pattern(),
+        Command::Key(KeyCommand::Pattern { github: true }) => key::github_form(),
         Command::Key(KeyCommand::Peppers) => key::peppers(),
         Command::Key(KeyCommand::Import { file }) => key_import::run(&file),
         Command::Org(command) => run_org(&command),

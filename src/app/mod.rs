@@ -8,6 +8,7 @@ pub mod connector;
 pub mod credential_lookup;
 pub mod credit_leases;
 pub mod database;
+pub mod github_keys;
 pub mod hash_pool;
 pub mod in_flight;
 pub mod mailer;
@@ -33,6 +34,7 @@ use crate::app::access_tokens::AccessTokens;
 use crate::app::credential_lookup::CredentialLookup;
 use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
+use crate::app::github_keys::GithubKeyring;
 use crate::app::in_flight::InFlight;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
@@ -101,6 +103,8 @@ pub struct Parts {
     pub password_hasher: PasswordHasher,
     /// Sends mail.
     pub mailer: Mailer,
+    /// The public keys of GitHub's secret scanning.
+    pub github_keys: GithubKeyring,
     /// Wakes the worker of queued jobs.
     pub job_waker: Notify,
     /// Whether the warning about an unreadable `X-Forwarded-For` header has been logged.
@@ -167,6 +171,7 @@ impl App {
             access_tokens,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
+            github_keys: GithubKeyring::new(&config.github),
             job_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,

@@ -4,7 +4,9 @@ use crate::commands::migrate::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::config::accounts::token_format;
 use crate::config::env::Env;
+use crate::config::http::HttpSettings;
 use crate::config::keys::key_format;
+use crate::entropy::SystemEntropy;
 use crate::model::key_format::KeyFormat;
 use crate::repo::keys;
 
@@ -37,6 +39,35 @@ pub fn check(text: &str) -> Result<(), Failure> {
 /// `KEY_PREFIX` or `PAT_PREFIX` is invalid.
 pub fn pattern() -> Result<(), Failure> {
     print(&format!("{}\n", KeyFormat::pattern(&formats()?)))
+}
+
+/// Prints what GitHub's secret scanning partner program asks for: for keys and for personal access
+/// tokens a type, a regular expression and an example, and the URL of the webhook. The examples
+/// have the right form and checksum, and are keys of nobody.
+///
+/// # Errors
+/// `KEY_PREFIX`, `PAT_PREFIX` or `PUBLIC_URL` is invalid.
+pub fn github_form() -> Result<(), Failure> {
+    let mut env = Env::from_process();
+    let formats = [key_format(&mut env), token_format(&mut env)];
+    let public_url = HttpSettings::read(&mut env).public_url;
+    env.check_problems()?;
+    for (format, name) in formats.iter().zip(["API key", "personal access token"]) {
+        let token_type = format.prefix().trim_end_matches('_');
+        let pattern = KeyFormat::pattern(std::slice::from_ref(format));
+        let example = format.generate(&SystemEntropy);
+        let example = example.expose();
+        print(&format!(
+            "Type: {token_type} ({name})\nRegular expression: {pattern}\nExample: {example}\n\n"
+        ))?;
+    }
+    let public_url = public_url.as_str().trim_end_matches('/');
+    print(&format!(
+        "Webhook: {public_url}/webhooks/github/secret-scanning\n\
+         Checksum: the last 6 characters are the CRC-32 (as in gzip) of all characters before \
+         them, in base62 (0-9, A-Z, a-z), padded with zeros on the left.\n\
+         Contact: secret-scanning@github.com\n"
+    ))
 }
 
 /// Prints the number of live keys and personal access tokens that each pepper digests. Sessions and

@@ -10,6 +10,7 @@ use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::ids::new_request_id;
+use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
 use crate::model::organization::{BusinessDomain, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
@@ -32,6 +33,8 @@ pub struct CreateOrganizationArguments<'a> {
     pub tier: &'a str,
     /// The browser origins that may use its keys, separated by commas; `None` allows every origin.
     pub allowed_origins: Option<&'a str>,
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: &'a str,
 }
 
 /// Creates an organization and prints its first key. The key cannot be shown again.
@@ -75,6 +78,7 @@ fn parse_arguments(
             plan,
             allowed_origins: origins.unwrap_or_default(),
             settings: OrganizationSettings::default(),
+            leak_policy: LeakPolicy::parse(arguments.leak_policy).unwrap_or_default(),
         }),
         _ => Err(Failure::Message(problems.join("\n  "))),
     }

@@ -30,7 +30,8 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
+    /// Reads the settings.
+    pub fn read(env: &mut Env<'_>) -> Self {
         let listen_addr = env
             .optional("LISTEN_ADDR", parse_addr)
             .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));

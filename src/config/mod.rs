@@ -8,6 +8,7 @@ pub mod connections;
 pub mod database;
 pub mod database_url;
 pub mod env;
+pub mod github;
 pub mod http;
 pub mod keys;
 pub mod mail;
@@ -31,6 +32,7 @@ use std::fmt;
 use crate::config::accounts::AccountSettings;
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;
+use crate::config::github::GithubSettings;
 use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
 use crate::config::mail::MailSettings;
@@ -66,6 +68,8 @@ pub struct Config {
     pub plans: Plans,
     /// Stripe's webhooks.
     pub stripe: StripeSettings,
+    /// The reports of GitHub's secret scanning.
+    pub github: GithubSettings,
     /// The rate limits.
     pub rate_limits: RateLimitSettings,
     /// The retention periods.
@@ -100,6 +104,7 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
+        let github = GithubSettings::read(env);
         let rate_limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
@@ -115,6 +120,7 @@ impl Config {
             master_keys,
             plans,
             stripe,
+            github,
             rate_limits,
             retention,
             telemetry,

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod billing;
 pub mod idempotency;
 pub mod keys;
+pub mod leaks;
 pub mod links;
 pub mod mail;
 pub mod organizations;

@@ -61,7 +61,7 @@ impl Family {
             ("auth", _) => Self::Account,
             ("v1", Some("organization")) => Self::Organization,
             ("v1", Some("admin")) => Self::Operator,
-            ("v1", Some("verify")) => Self::Verification,
+            ("v1", Some("verify" | "leaks")) => Self::Verification,
             ("api", Some("auth" | "user")) => Self::User,
             ("oauth2", _) => Self::OAuth,
             _ => Self::Other,
@@ -101,6 +101,8 @@ pub enum AcceptedCredentials {
     /// Verifiers. The route's guard identifies them; the credential that the request is about
     /// belongs to someone else.
     Verifiers,
+    /// None. No credential is looked up, whatever the request presents.
+    None,
 }
 
 impl AcceptedCredentials {
@@ -112,7 +114,7 @@ impl AcceptedCredentials {
             Self::Sessions => matches!(credential, Credential::Session(..)),
             Self::KeysAndTokens => !matches!(credential, Credential::Session(..)),
             Self::OrganizationKeys => matches!(credential, Credential::Key(_, None)),
-            Self::MasterKeys | Self::Verifiers => false,
+            Self::MasterKeys | Self::Verifiers | Self::None => false,
         }
     }
 }

@@ -9,9 +9,11 @@ pub mod body;
 pub mod cursor_page;
 pub mod edge;
 pub mod family;
+pub mod github;
 pub mod health;
 pub mod jwks;
 mod key_endpoints;
+pub mod leaks;
 mod limits_and_credits;
 pub mod metrics;
 pub mod onboarding;
@@ -51,6 +53,7 @@ pub fn routes() -> Routes {
         .merge(operator::routes())
         .merge(user::routes())
         .merge(verification::routes())
+        .merge(leaks::routes())
 }
 
 /// Returns the router of the whole server.
@@ -60,6 +63,7 @@ pub fn router(app: &App) -> Router {
     let family_routes = family_routes.layer(from_fn_with_state(app.clone(), auth::identify));
     let other_routes =
         jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
+    let other_routes = other_routes.merge(github::routes(app));
     let other_routes = other_routes.fallback(not_found);
     let other_routes = other_routes.method_not_allowed_fallback(method_not_allowed);
     let other_routes =

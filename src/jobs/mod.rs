@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::app::App;
-use crate::domain::mail;
+use crate::domain::{leaks, mail};
 use crate::error::Result;
 use crate::model::job::{Job, JobKind, JobOutcome};
 use crate::repo::jobs;
@@ -83,6 +83,7 @@ pub async fn next_due(app: &App) -> Result<Option<Duration>> {
 async fn attempt(app: &App, job: &Job) -> Result<()> {
     let outcome = match &job.kind {
         JobKind::Mail(queued) => mail::deliver(app, job, queued).await?,
+        JobKind::LeakReport(report) => leaks::act(app, report).await?,
     };
     match outcome {
         JobOutcome::Done => app.db.run(async |db| jobs::remove(db, job.id).await).await,
@@ -108,6 +109,7 @@ async fn record_failure(app: &App, job: &Job, failure: &str, is_permanent: bool)
             if jobs::mark_dead(tx, id, failure, now).await? {
                 match &job.kind {
                     JobKind::Mail(queued) => mail::discard(tx, queued).await?,
+                    JobKind::LeakReport(_) => {}
                 }
             }
             Ok(())

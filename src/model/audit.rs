@@ -139,6 +139,8 @@ event_types! {
     KeyRotated = "api_key.rotated",
     /// Keys were imported.
     KeyImported = "api_key.imported",
+    /// A key or personal access token was reported as leaked.
+    KeyLeaked = "KEY_LEAKED",
     /// A known key was rejected, once or several times.
     KeyRejected = "api_key.refused",
     /// A key was exchanged for a session, or an account signed in.

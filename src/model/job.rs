@@ -3,7 +3,11 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::model::leak::LeakReport;
 use crate::model::mail::{MailKind, QueuedMail};
+
+/// The stored name of the kind of job that acts on a report of a leaked key.
+pub const LEAK_REPORT: &str = "leak_report";
 
 /// A job that a worker has leased.
 pub struct Job {
@@ -21,17 +25,28 @@ pub struct Job {
 pub enum JobKind {
     /// Sending a mail.
     Mail(QueuedMail),
+    /// Acting on a report of a leaked key.
+    LeakReport(LeakReport),
 }
 
 impl JobKind {
     /// The stored names of all kinds that this version knows.
-    pub const NAMES: [&str; MailKind::NAMES.len()] = MailKind::NAMES;
+    pub const NAMES: [&str; MailKind::NAMES.len() + 1] = {
+        let mut names = [LEAK_REPORT; MailKind::NAMES.len() + 1];
+        let mut index = 0;
+        while index < MailKind::NAMES.len() {
+            names[index] = MailKind::NAMES[index];
+            index += 1;
+        }
+        names
+    };
 
     /// Returns the name that the database stores for the kind.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Mail(mail) => mail.kind.as_str(),
+            Self::LeakReport(_) => LEAK_REPORT,
         }
     }
 }

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
     use proptest::prelude::*;
+    use regex::Regex;
 
     fn format() -> KeyFormat {
         KeyFormat::default()
@@ -159,6 +160,28 @@ mod tests {
         fn a_generated_key_has_its_format(prefix in "[a-z][a-z0-9_]{0,30}_") {
             let format = KeyFormat::parse(&prefix).expect("a good prefix");
             prop_assert!(format.matches(format.generate(&SystemEntropy).expose()));
+        }
+
+        #[test]
+        fn the_pattern_matches_every_generated_key_and_no_text_of_another_length(
+            prefix in "[a-z][a-z0-9_]{0,30}_",
+            more in "[0-9A-Za-z_]{1,3}",
+            length in 0_usize..49,
+        ) {
+            let format = KeyFormat::parse(&prefix).expect("a good prefix");
+            let formats = [format.clone(), KeyFormat::personal_token()];
+            let pattern = Regex::new(&KeyFormat::pattern(&formats)).expect("a pattern");
+            for format in &formats {
+                let key = format.generate(&SystemEntropy);
+                let key = key.expose();
+                let quoted = format!("KEY=\"{key}\"");
+                let found = pattern.find(&quoted).map(|found| found.as_str());
+                prop_assert_eq!(found, Some(key));
+                let short = &key[..format.prefix().len() + length];
+                for text in [short.to_owned(), format!("{key}{more}"), format!("{more}{key}")] {
+                    prop_assert!(!pattern.is_match(&text), "{}", text);
+                }
+            }
         }
 
         #[test]

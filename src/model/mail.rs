@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 
 use crate::model::ids::{InviteId, OrganizationId};
+use crate::model::leak::LeakNotice;
 
 /// The purpose of a mailed link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,17 +79,20 @@ pub enum MailKind {
     ClaimKey(OrganizationId),
     /// A paid checkout names an organization that it cannot be applied to.
     CheckoutUnfulfilled,
+    /// A key or token was reported as leaked.
+    KeyLeaked,
 }
 
 impl MailKind {
     /// The stored names of all kinds.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         LinkPurpose::VerifyEmail.as_str(),
         LinkPurpose::ResetPassword.as_str(),
         "already_registered",
         "invite",
         "claim_key",
         "checkout_unfulfilled",
+        "key_leaked",
         SecurityNotice::NewSignIn.as_str(),
         SecurityNotice::PasswordChanged.as_str(),
         SecurityNotice::TokenCreated.as_str(),
@@ -107,6 +111,7 @@ impl MailKind {
             Self::Link(LinkPurpose::ResetPassword),
             Self::AlreadyRegistered,
             Self::CheckoutUnfulfilled,
+            Self::KeyLeaked,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
         let notices = SecurityNotice::ALL.map(Self::Notice);
@@ -123,7 +128,8 @@ impl MailKind {
             | Self::AlreadyRegistered
             | Self::Notice(_)
             | Self::ClaimKey(_)
-            | Self::CheckoutUnfulfilled => None,
+            | Self::CheckoutUnfulfilled
+            | Self::KeyLeaked => None,
         }
     }
 
@@ -137,6 +143,7 @@ impl MailKind {
             Self::Invite(_) => "invite",
             Self::ClaimKey(_) => "claim_key",
             Self::CheckoutUnfulfilled => "checkout_unfulfilled",
+            Self::KeyLeaked => "key_leaked",
         }
     }
 }
@@ -149,4 +156,6 @@ pub struct QueuedMail {
     pub address: String,
     /// The URL to which the browser is redirected after the link was used.
     pub callback_url: Option<String>,
+    /// What a mail about a leaked key says.
+    pub leak: Option<LeakNotice>,
 }

@@ -5,8 +5,10 @@ use chrono::{DateTime, Utc};
 use crate::model::credits::Credits;
 use crate::model::decider::Decider;
 use crate::model::ids::OrganizationId;
+use crate::model::leak::LeakPolicy;
 use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
+use crate::model::names::OrganizationName;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
@@ -67,6 +69,8 @@ pub struct NewOrganization<'a> {
     pub domain: Option<BusinessDomain>,
     /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: &'a [Origin],
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: LeakPolicy,
     /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }
@@ -81,7 +85,8 @@ impl<'a> NewOrganization<'a> {
         created_at: DateTime<Utc>,
     ) -> Self {
         let (plan, domain, allowed_origins) = (Plan::Trial, None, &[][..]);
-        Self { id, handle, name, plan, domain, allowed_origins, created_at }
+        let leak_policy = LeakPolicy::default();
+        Self { id, handle, name, plan, domain, allowed_origins, leak_policy, created_at }
     }
 }
 
@@ -155,8 +160,21 @@ pub struct Organization {
     pub is_suspended: bool,
     /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<String>,
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: LeakPolicy,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// The settings of an organization to update; `None` leaves a setting unchanged.
+#[derive(Default)]
+pub struct OrganizationChanges {
+    /// Its display name.
+    pub name: Option<OrganizationName>,
+    /// The browser origins that may use its keys; every origin if empty.
+    pub allowed_origins: Option<Vec<Origin>>,
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: Option<LeakPolicy>,
 }

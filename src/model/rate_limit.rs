@@ -46,11 +46,13 @@ pub enum RateLimit {
     /// Credentials that verifiers checked and that are not valid, for each client address that they
     /// report, or for each verifier that reports none.
     CheckedUnknownKeys,
+    /// Reports of leaked keys, for each client address.
+    LeakReports,
 }
 
 impl RateLimit {
     /// Every rate limit.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -67,6 +69,7 @@ impl RateLimit {
         Self::MasterRequests,
         Self::VerifierFailures,
         Self::CheckedUnknownKeys,
+        Self::LeakReports,
     ];
 
     /// Returns the limit's name in responses, settings and metrics.
@@ -89,6 +92,7 @@ impl RateLimit {
             Self::MasterRequests => "master_requests",
             Self::VerifierFailures => "verifier_failures",
             Self::CheckedUnknownKeys => "checked_unknown_keys",
+            Self::LeakReports => "leak_reports",
         }
     }
 
@@ -110,7 +114,7 @@ impl RateLimit {
             Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
             Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
-            Self::TokenChecks => Rate::new(30, 300),
+            Self::TokenChecks | Self::LeakReports => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             // 1,200 at once, then one every 3 seconds: each adds an event to the audit log, which
             // is stored for a long time.
@@ -131,7 +135,7 @@ impl RateLimit {
             Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
             Self::MailClient | Self::Organizations => Rate::new(10, 3_600),
-            Self::TokenChecks => Rate::new(10, 300),
+            Self::TokenChecks | Self::LeakReports => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::Changes => Rate::new(300, 3_600),
             Self::MasterFailures | Self::VerifierFailures => Rate::new(20, 300),

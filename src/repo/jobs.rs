@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{InviteId, OrganizationId};
-use crate::model::job::{Job, JobKind};
+use crate::model::job::{Job, JobKind, LEAK_REPORT};
+use crate::model::leak::{LeakNotice, LeakReport};
 use crate::model::mail::{MailKind, QueuedMail};
 
 struct Row {
@@ -19,21 +21,26 @@ struct Row {
     callback_url: Option<String>,
     invite_id: Option<Uuid>,
     claim_of: Option<Uuid>,
+    payload: Option<Value>,
     attempts: i32,
     created_at: DateTime<Utc>,
 }
 
 impl Row {
     fn into_job(self) -> Option<Job> {
+        let (id, attempts, created_at) = (self.id, self.attempts, self.created_at);
+        Some(Job { id, kind: self.into_kind()?, attempts, created_at })
+    }
+
+    fn into_kind(self) -> Option<JobKind> {
+        if self.kind == LEAK_REPORT {
+            return LeakReport::from_stored(self.payload.as_ref()?).map(JobKind::LeakReport);
+        }
         let invite = self.invite_id.map(InviteId::from_uuid);
         let kind = MailKind::parse(&self.kind, invite, self.claim_of.map(OrganizationId))?;
-        let mail = QueuedMail { kind, address: self.address, callback_url: self.callback_url };
-        Some(Job {
-            id: self.id,
-            kind: JobKind::Mail(mail),
-            attempts: self.attempts,
-            created_at: self.created_at,
-        })
+        let leak = self.payload.as_ref().and_then(LeakNotice::from_stored);
+        let (address, callback_url) = (self.address, self.callback_url);
+        Some(JobKind::Mail(QueuedMail { kind, address, callback_url, leak }))
     }
 }
 
@@ -48,7 +55,7 @@ pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Re
              where dead_at is null and due_at <= now() and kind = any($3)
              order by due_at limit $1 for update skip locked))
          returning o.id, o.kind, o.address, o.callback_url, o.invite_id, o.claim_of,
-                   o.attempts, o.created_at",
+                   o.payload, o.attempts, o.created_at",
         limit,
         lease.as_secs_f64(),
         &JobKind::NAMES.map(str::to_owned),
@@ -138,6 +145,7 @@ pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64
                where n.kind = o.kind and n.address = o.address
                  and n.invite_id is not distinct from o.invite_id
                  and n.claim_of is not distinct from o.claim_of
+                 and n.payload is not distinct from o.payload
                  and (n.dead_at is null or (n.created_at, n.id) > (o.created_at, o.id)))",
         kind,
     )

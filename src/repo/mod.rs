@@ -30,6 +30,7 @@ pub mod key_lists;
 pub mod key_sessions;
 pub mod keys;
 pub mod known_credentials;
+pub mod leaks;
 pub mod mails;
 pub mod members;
 pub mod memberships;

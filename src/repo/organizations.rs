@@ -7,8 +7,11 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
+use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
-use crate::model::organization::{BusinessDomain, NewOrganization, Organization};
+use crate::model::organization::{
+    BusinessDomain, NewOrganization, Organization, OrganizationChanges,
+};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::origin::Origin;
 use crate::model::plan::Plan;
@@ -23,10 +26,10 @@ pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<
     let row = sqlx::query_as!(
         Row,
         r#"insert into organizations (id, handle, name, plan, domain, allowed_origins, created_at,
-                                    updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)
+                                    updated_at, leak_policy)
+         values ($1, $2, $3, $4, $5, $6, $7, $7, $8)
          returning handle, name, plan, null::text as role, false as "is_suspended!",
-                   allowed_origins, created_at, updated_at"#,
+                   allowed_origins, leak_policy, created_at, updated_at"#,
         new.id.0,
         new.handle.as_str(),
         new.name,
@@ -34,6 +37,7 @@ pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<
         new.domain.map(BusinessDomain::as_str),
         &to_strings(new.allowed_origins),
         new.created_at,
+        new.leak_policy.as_str(),
     )
     .fetch_one(db)
     .await
@@ -41,7 +45,8 @@ pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<
         "organizations_handle_key",
         "An organization with this org_id already exists",
     )])?;
-    row.into_organization().ok_or_else(|| Error::internal("an organization has an unknown plan"))
+    row.into_organization()
+        .ok_or_else(|| Error::internal("an organization has an unknown plan or leak policy"))
 }
 
 struct Row {
@@ -51,6 +56,7 @@ struct Row {
     role: Option<String>,
     is_suspended: bool,
     allowed_origins: Vec<String>,
+    leak_policy: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -64,6 +70,7 @@ impl Row {
             role: self.role.as_deref().and_then(Role::parse),
             is_suspended: self.is_suspended,
             allowed_origins: self.allowed_origins,
+            leak_policy: LeakPolicy::parse(&self.leak_policy)?,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })
@@ -84,8 +91,8 @@ pub async fn list_for_account(
     let rows = sqlx::query_as!(
         Row,
         r#"select o.handle, o.name, o.plan, u.role as "role?",
-                  o.suspended_at is not null as "is_suspended!", o.allowed_origins, o.created_at,
-                  o.updated_at
+                  o.suspended_at is not null as "is_suspended!", o.allowed_origins,
+                  o.leak_policy, o.created_at, o.updated_at
          from users u join organizations o on o.id = u.organization_id
          where u.account_id = $1 and u.removed_at is null and o.deleted_at is null
            and ($2::text is null or strpos(lower(o.name), lower($2)) > 0
@@ -180,8 +187,8 @@ pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Or
     let row = sqlx::query_as!(
         Row,
         r#"select handle, name, plan, null::text as role,
-                  suspended_at is not null as "is_suspended!", allowed_origins, created_at,
-                  updated_at
+                  suspended_at is not null as "is_suspended!", allowed_origins, leak_policy,
+                  created_at, updated_at
            from organizations where id = $1 and deleted_at is null"#,
         id.0,
     )
@@ -190,24 +197,24 @@ pub async fn find(db: &mut PgConnection, id: OrganizationId) -> Result<Option<Or
     Ok(row.and_then(Row::into_organization))
 }
 
-/// Updates the name and the allowed origins, if given.
+/// Updates the settings that are given.
 pub async fn update(
     db: &mut PgConnection,
     id: OrganizationId,
-    name: Option<&OrganizationName>,
-    origins: Option<&[Origin]>,
+    changes: &OrganizationChanges,
     at: DateTime<Utc>,
 ) -> Result<()> {
-    let origins = origins.map(to_strings);
+    let origins = changes.allowed_origins.as_deref().map(to_strings);
     sqlx::query!(
         "update organizations
          set name = coalesce($2, name), allowed_origins = coalesce($3, allowed_origins),
-             updated_at = $4
+             updated_at = $4, leak_policy = coalesce($5, leak_policy)
          where id = $1 and deleted_at is null",
         id.0,
-        name.map(OrganizationName::as_str),
+        changes.name.as_ref().map(OrganizationName::as_str),
         origins.as_deref(),
         at,
+        changes.leak_policy.map(LeakPolicy::as_str),
     )
     .execute(db)
     .await?;

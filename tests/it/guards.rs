@@ -3,12 +3,13 @@
 
 use tenantry::model::key_format::KeyFormat;
 
+use crate::support::github::SigningKey;
 use crate::support::requests::Fixtures;
 use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 19] = [
+const PUBLIC: [&str; 20] = [
     "GET /.well-known/jwks.json",
     // For mailed links, the token of the link is the credential.
     "GET /api/auth/claim-key",
@@ -29,10 +30,12 @@ const PUBLIC: [&str; 19] = [
     "POST /auth/signup",
     "POST /auth/token-exchange",
     "POST /signup",
+    // Whoever has the text of a key may report it.
+    "POST /v1/leaks",
 ];
 
 /// The routes that are authenticated by a signature of the body.
-const SIGNED: [&str; 1] = ["POST /webhooks/stripe"];
+const SIGNED: [&str; 2] = ["POST /webhooks/github/secret-scanning", "POST /webhooks/stripe"];
 
 /// The operations that require a credential of their caller.
 fn protected() -> impl Iterator<Item = Operation> {
@@ -80,7 +83,8 @@ fn only_the_listed_routes_are_public_or_signed() {
     public.sort();
     assert_eq!(public, PUBLIC);
     let signed = operations().into_iter().filter(Operation::is_signed);
-    let signed: Vec<_> = signed.map(|it| format!("{} {}", it.method, it.path)).collect();
+    let mut signed: Vec<_> = signed.map(|it| format!("{} {}", it.method, it.path)).collect();
+    signed.sort();
     assert_eq!(signed, SIGNED);
 }
 
@@ -95,12 +99,18 @@ async fn every_signed_route_rejects_credentials_and_a_signature_of_another_body(
             app.session(&fixtures.ann.cookie),
             app.bearer(&fixtures.ann.token),
             app.stripe_client("{}"),
+            SigningKey::pinned().client(app, "{}"),
         ];
         for operation in operations().iter().filter(|it| it.is_signed()) {
             let (path, body) = (fixtures.path(operation), fixtures.body(operation));
             for client in &clients {
                 let response = client.send(&operation.method, &path, body.clone()).await;
-                response.assert_error(400, "malformed");
+                // What GitHub expects, and what Stripe shows to the operator.
+                let (status, code) = match operation.id() {
+                    "receiveGithubSecrets" => (401, "unauthorized"),
+                    _ => (400, "malformed"),
+                };
+                response.assert_error(status, code);
             }
             let signed = fixtures.client_for(app, operation);
             signed.send(&operation.method, &path, body).await.assert_status(200);

@@ -44,10 +44,12 @@ async fn every_changing_route_replays_its_first_response_without_secrets() {
     run(async |app| {
         let mut fixtures = Fixtures::new(app).await;
         let changing = operations().into_iter().filter(|it| {
-            // A check by a verifier changes nothing.
+            // A check by a verifier changes nothing, and a report of GitHub is acted on once for
+            // each key, whatever is stored of the request.
             it.method != "GET"
                 && it.requires_credential()
                 && !it.requires_verifier()
+                && it.id() != "receiveGithubSecrets"
                 && !REVOKES_ITS_CREDENTIAL.contains(&it.id())
         });
         let mut changing: Vec<_> = changing.collect();

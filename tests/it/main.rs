@@ -37,6 +37,7 @@ mod invalid_input;
 mod isolation;
 mod key_invites;
 mod key_restrictions;
+mod leaks;
 mod listener;
 mod load_shedding;
 mod mail_rate_limits;

@@ -447,6 +447,29 @@ fn the_pattern_for_secret_scanners_matches_whole_keys_only() {
 }
 
 #[test]
+fn the_form_for_github_has_a_pattern_and_an_example_of_each_kind_and_the_webhook() {
+    let work_dir = WorkDir::new();
+    let settings = [("KEY_PREFIX", "sig_"), ("PUBLIC_URL", "https://api.example.com")];
+    let printed = work_dir.command(&settings).args(["key", "pattern", "--github"]).output();
+    let form = output_text(&printed.unwrap());
+    let values = |name: &str| -> Vec<String> {
+        let lines = form.lines().filter_map(|line| line.strip_prefix(&format!("{name}: ")));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(values("Type"), ["sig (API key)", "tnt_pat (personal access token)"], "{form}");
+    let patterns = [r"\b(?:sig_)[0-9A-Za-z]{49}\b", r"\b(?:tnt_pat_)[0-9A-Za-z]{49}\b"];
+    assert_eq!(values("Regular expression"), patterns);
+    assert_eq!(values("Webhook"), ["https://api.example.com/webhooks/github/secret-scanning"]);
+    assert_eq!(values("Checksum").len(), 1);
+    let examples = values("Example");
+    for (prefix, example) in ["sig_", "tnt_pat_"].into_iter().zip(&examples) {
+        let format = tenantry::model::key_format::KeyFormat::parse(prefix).unwrap();
+        assert!(format.matches(example), "{example}");
+    }
+    assert_eq!(examples.len(), 2);
+}
+
+#[test]
 fn openapi_and_migrate_are_commands_and_migrate_can_be_repeated() {
     let work_dir = WorkDir::new();
     let printed = work_dir.command(&[]).arg("openapi").output().unwrap();

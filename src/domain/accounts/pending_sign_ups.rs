@@ -15,7 +15,9 @@ use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::account::AccountHandle;
 use crate::model::audit::{AuditContext, AuditEventType};
+use crate::model::leak::LeakPolicy;
 use crate::model::mail::{LinkPurpose, MailKind};
+use crate::model::organization::OrganizationChanges;
 use crate::model::role::Role;
 use crate::model::session::SessionClient;
 use crate::repo::accounts::AccountCredentials;
@@ -115,8 +117,12 @@ async fn replace_pending_account(
         membership.organization == home && membership.role == Role::Owner && !membership.is_shared
     });
     if is_own {
-        let name = details.organization_name();
-        organizations::update(tx, home, name.as_ref(), Some(&[]), at).await?;
+        let changes = OrganizationChanges {
+            name: details.organization_name(),
+            allowed_origins: Some(Vec::new()),
+            leak_policy: Some(LeakPolicy::default()),
+        };
+        organizations::update(tx, home, &changes, at).await?;
     }
     let mut detail = json!({});
     revoked.add_to(&mut detail);

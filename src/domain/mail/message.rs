@@ -1,12 +1,14 @@
 //! The texts of mails.
 //!
-//! They never contain text from a caller, not even a name. Otherwise a stranger could sign up with
-//! another person's address and have the product send any text to it.
+//! They never contain text from a caller, not even a name, but for a URL that GitHub signed.
+//! Otherwise a stranger could sign up with another person's address and have the product send any
+//! text to it.
 
 use askama::Template;
 use chrono::{DateTime, Utc};
 use url::Url;
 
+use crate::model::leak::{LeakAction, LeakNotice, LeakSource};
 use crate::model::mail::SecurityNotice;
 
 /// The content of a mail. It has no `Debug`, because its link may give access to an account.
@@ -39,6 +41,13 @@ pub enum Message<'a> {
         /// The event.
         notice: SecurityNotice,
         /// The time of the event.
+        at: DateTime<Utc>,
+    },
+    /// States that a key or a personal access token leaked, and what was done and is to be done.
+    KeyLeaked {
+        /// The key, where it was seen, and what was done.
+        notice: &'a LeakNotice,
+        /// The time of the report.
         at: DateTime<Utc>,
     },
     /// States to a buyer that the checkout could not be fulfilled, and that nothing changed.
@@ -77,6 +86,8 @@ impl Message<'_> {
                 SecurityNotice::TokenCreated => "Security notice: new personal access token",
                 SecurityNotice::NoticesDisabled => "Security notice: these mails are off",
             },
+            Self::KeyLeaked { notice, .. } if notice.is_key() => "An API key of yours has leaked",
+            Self::KeyLeaked { .. } => "A personal access token has leaked",
             Self::CheckoutUnfulfilled => "Your payment could not be matched to an organization",
         }
     }
@@ -89,6 +100,35 @@ impl Message<'_> {
     /// Renders the HTML.
     pub fn html(&self) -> askama::Result<String> {
         Html { message: self }.render()
+    }
+
+    /// Returns where a leaked key was seen; the URL follows if there is one.
+    fn place_of(notice: &LeakNotice) -> &'static str {
+        match (notice.source, &notice.url) {
+            (LeakSource::Github, Some(_)) => "GitHub found it in public:",
+            (LeakSource::Github, None) => "GitHub found it in public.",
+            (LeakSource::Anyone, _) => {
+                "Someone who has its text reported it. The event KEY_LEAKED in the audit\n\
+                 log shows where it was seen, if the report says so. Anyone can write\n\
+                 anything there, so do not sign in on that page."
+            }
+        }
+    }
+
+    /// Returns what was done with a leaked key.
+    fn action_on(notice: &LeakNotice) -> &'static str {
+        match notice.action {
+            LeakAction::Nothing => "Nothing was done: it still works for anyone who has its text.",
+            LeakAction::Disabled => {
+                "It was disabled: every request with it is rejected. If it did not leak,\n\
+                 enable it again in the settings of your keys."
+            }
+            LeakAction::AlreadyDisabled => "It was disabled before, and stays disabled.",
+            LeakAction::Revoked => {
+                "It was revoked: every request with it is rejected, and it cannot be used\n\
+                 again."
+            }
+        }
     }
 
     /// Returns the beginning of a notice's first sentence; the time follows.
@@ -107,6 +147,7 @@ impl Message<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::verification::CredentialKind;
 
     fn url(text: &str) -> Url {
         Url::parse(text).expect("a URL")
@@ -206,6 +247,45 @@ mod tests {
             {
                 assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
                 assert!(words.contains("turn these mails off") && !words.contains('{'));
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_about_a_leaked_key_states_the_key_the_place_the_action_and_what_to_do() {
+        let at = "2036-05-08T09:56:42Z".parse().expect("a time");
+        let url = Some("https://github.com/a/b?c=d&e=<f>".to_owned());
+        let kinds = [(CredentialKind::ApiKey, "API key"), (CredentialKind::PersonalToken, "token")];
+        for (kind, noun) in kinds {
+            for (action, what) in [
+                (LeakAction::Nothing, "it still works"),
+                (LeakAction::Disabled, "It was disabled: every request"),
+                (LeakAction::AlreadyDisabled, "It was disabled before"),
+                (LeakAction::Revoked, "It was revoked"),
+            ] {
+                for (source, url, place) in [
+                    (LeakSource::Anyone, None, "reported it. The event KEY_LEAKED"),
+                    (LeakSource::Github, None, "GitHub found it in public."),
+                    (LeakSource::Github, url.clone(), "in public: https://github.com/a/b"),
+                ] {
+                    let beginning = "tnt_live_abcdefgh".to_owned();
+                    let notice = LeakNotice { kind, beginning, action, source, url };
+                    let message = Message::KeyLeaked { notice: &notice, at };
+                    let (text, html) = (text(&message), html(&message));
+                    assert!(message.subject().contains(noun));
+                    assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 76), "{text}");
+                    assert!(!html.contains("<f>") && !html.contains("href"), "{html}");
+                    let html = html
+                        .replace("<br>", "")
+                        .replace("<code style=\"word-break: break-all\">", "");
+                    for words in [collapse_whitespace(&text), collapse_whitespace(&html)] {
+                        let date = "leaked, at 2036-05-08 09:56 UTC.";
+                        for phrase in [date, "tnt_live_abcdefgh", place, what, "What to do next"] {
+                            assert!(words.contains(phrase), "{phrase}: {words}");
+                        }
+                        assert!(!words.contains('{'), "{words}");
+                    }
+                }
             }
         }
     }

@@ -120,7 +120,10 @@ async fn create_link(
         MailKind::Invite(invite) => LinkTarget::Invite(invite),
         MailKind::ClaimKey(organization) => LinkTarget::FirstKey(organization),
         MailKind::CheckoutUnfulfilled => return Ok(Some(app.config.http.public_url.clone())),
-        MailKind::Link(_) | MailKind::AlreadyRegistered | MailKind::Notice(_) => {
+        MailKind::Link(_)
+        | MailKind::AlreadyRegistered
+        | MailKind::Notice(_)
+        | MailKind::KeyLeaked => {
             let account = accounts::find_by_email(tx, &mail.address).await?;
             let Some(account) = account.filter(|account| account.is_active) else {
                 return Ok(None);
@@ -151,6 +154,10 @@ async fn send(
         MailKind::Invite(_) => Message::Invite { link },
         MailKind::ClaimKey(_) => Message::ClaimKey { link },
         MailKind::CheckoutUnfulfilled => Message::CheckoutUnfulfilled,
+        MailKind::KeyLeaked => match &mail.leak {
+            Some(notice) => Message::KeyLeaked { notice, at: queued_at },
+            None => return Err(MailError::Permanent("the mail has no content".into())),
+        },
     };
     let now = app.clock.now();
     // A retry gets a new message id: its token differs, and mail clients hide messages with an id

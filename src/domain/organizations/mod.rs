@@ -22,9 +22,8 @@ use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
 use crate::model::names::OrganizationName;
-use crate::model::organization::{NewOrganization, Organization};
+use crate::model::organization::{NewOrganization, Organization, OrganizationChanges};
 use crate::model::organization_handle::OrganizationHandle;
-use crate::model::origin::Origin;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
 use crate::repo;
@@ -92,21 +91,21 @@ pub async fn find(
     Ok(Organization { role, ..organization })
 }
 
-/// Updates the organization's name and the browser origins that may use its keys.
+/// Updates the organization's settings.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
-    (name, origins): (Option<&OrganizationName>, Option<&[Origin]>),
+    changes: &OrganizationChanges,
     audit: &AuditContext,
 ) -> Result<Organization> {
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.authorize(BuiltInScope::OrganizationWrite)?;
     let before = find(tx, caller.organization, caller.role).await?;
-    organizations::update(tx, caller.organization, name, origins, audit.at).await?;
+    organizations::update(tx, caller.organization, changes, audit.at).await?;
     let after = find(tx, caller.organization, caller.role).await?;
     let detail = diff(audited_fields(&before), audited_fields(&after));
     let (handle, event) = (&caller.organization_handle, AuditEventType::OrganizationUpdated);
@@ -116,7 +115,11 @@ pub async fn update(
 
 /// Returns the fields that can be updated, as the audit log shows them.
 fn audited_fields(it: &Organization) -> serde_json::Value {
-    json!({ "name": it.name, "allowed_origins": it.allowed_origins })
+    json!({
+        "name": it.name,
+        "allowed_origins": it.allowed_origins,
+        "leak_policy": it.leak_policy.as_str(),
+    })
 }
 
 /// Deletes the organization: its keys, memberships and invitations stop working immediately. Its id

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
+use crate::model::leak::LeakPolicy;
 use crate::model::member::{KeyInvitedMembership, NewMembership};
 use crate::model::names::OrganizationName;
 use crate::model::organization::{
@@ -44,6 +45,8 @@ pub struct OrganizationSpec {
     pub allowed_origins: Vec<Origin>,
     /// Its external id, metadata, rate limits and credits.
     pub settings: OrganizationSettings,
+    /// What is done with a key of it that is reported as leaked.
+    pub leak_policy: LeakPolicy,
 }
 
 /// A newly created organization.
@@ -89,6 +92,7 @@ pub async fn create_organization(
         plan: spec.plan,
         domain: spec.domain,
         allowed_origins: &spec.allowed_origins,
+        leak_policy: spec.leak_policy,
         created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
@@ -109,6 +113,7 @@ pub async fn create_organization(
             "domain": spec.domain.map(BusinessDomain::as_str),
             "settings": audited_settings(&spec.settings),
             "allowed_origins": spec.allowed_origins.iter().map(Origin::as_str).collect::<Vec<_>>(),
+            "leak_policy": spec.leak_policy.as_str(),
         }),
         audit,
     };

@@ -56,7 +56,7 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 
 /// Middleware on the hot path: identifies the owner of the request's credential, and stores the
 /// result for a guard. Routes for master keys and for verifiers skip this: their guards verify
-/// them.
+/// them. So do routes that need no credential.
 ///
 /// While the server works on it, the request has a permit among all requests and one among those of
 /// its caller.
@@ -71,7 +71,10 @@ pub async fn identify(State(app): State<App>, request: Request, next: Next) -> R
         return Ok(next.run(request).await);
     }
     let permit = shedding::acquire_permit(&app, &context)?;
-    if context.facts.credentials == AcceptedCredentials::MasterKeys {
+    if matches!(
+        context.facts.credentials,
+        AcceptedCredentials::MasterKeys | AcceptedCredentials::None
+    ) {
         let subject = LimitSubject::from_address(context.client_address);
         let _permits = shedding::acquire_caller_permit(&app, &context, permit, subject)?;
         return Ok(next.run(request).await);

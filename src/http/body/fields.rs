@@ -152,7 +152,40 @@ impl<'a> Fields<'a> {
         name: &'static str,
         choices: &[(T, &'static str)],
     ) -> Option<T> {
-        let word = self.take(name).and_then(|node| node.into_string().ok()).unwrap_or_default();
+        let node = self.take(name);
+        self.choose(name, node, choices)
+    }
+
+    /// Parses the optional field `name` of an object to create, whose value must be one of
+    /// `choices`. Null counts as absent.
+    pub fn optional_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(T, &'static str)],
+    ) -> Option<T> {
+        match self.take(name)? {
+            JsonNode::Null => None,
+            node => self.choose(name, Some(node), choices),
+        }
+    }
+
+    /// Parses the field `name` of an update, whose value must be one of `choices`. Null is invalid.
+    pub fn non_null_choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(T, &'static str)],
+    ) -> Option<T> {
+        let node = self.take(name)?;
+        self.choose(name, Some(node), choices)
+    }
+
+    fn choose<T: Copy>(
+        &mut self,
+        name: &'static str,
+        node: Option<JsonNode>,
+        choices: &[(T, &'static str)],
+    ) -> Option<T> {
+        let word = node.and_then(|node| node.into_string().ok()).unwrap_or_default();
         let chosen = choices.iter().find(|(_, choice)| *choice == word);
         if chosen.is_none() {
             let allowed = choices.iter().map(|(_, choice)| *choice).collect();

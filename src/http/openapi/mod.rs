@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::http::family::{AcceptedCredentials, Family, RouteTable, Routes};
 use crate::http::public_document::PublicDocument;
 use crate::http::render::{account, oauth, onboarding, operator, organization, user};
-use crate::http::{health, jwks, routes, stripe};
+use crate::http::{github, health, jwks, routes, stripe};
 use crate::model::role;
 
 #[derive(OpenApi)]
@@ -34,7 +34,7 @@ use crate::model::role;
         (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
-    paths(health::live, health::ready, jwks::show, stripe::receive),
+    paths(health::live, health::ready, jwks::show, stripe::receive, github::receive),
     components(schemas(
         onboarding::ErrorBody,
         account::ErrorBody,
@@ -88,6 +88,12 @@ impl Modify for SecuritySchemes {
         );
         let stripe = SecurityScheme::ApiKey(ApiKey::Header(stripe));
         components.add_security_scheme("stripe_signature", stripe);
+        let github = ApiKeyValue::with_description(
+            "Github-Public-Key-Signature",
+            "GitHub's signature of the body: ECDSA P-256 with SHA-256, base64 of DER.",
+        );
+        let github = SecurityScheme::ApiKey(ApiKey::Header(github));
+        components.add_security_scheme("github_signature", github);
         components
             .add_security_scheme("master_key", SecurityScheme::ApiKey(ApiKey::Header(master)));
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));

@@ -26,6 +26,7 @@ use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::credits::Credits;
 use crate::model::decider::Decider;
+use crate::model::leak::LeakPolicy;
 use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
 use crate::model::names::{ExternalId, OrganizationName};
@@ -68,6 +69,10 @@ pub struct CreateOrganizationRequest {
     /// Prepaid units that checks of its credentials take. Default: checks need none.
     #[schema(value_type = Option<CreditsBody>)]
     credits: Option<Credits>,
+    /// What is done with a key that is reported as leaked: `notify`, `disable` (the default) or
+    /// `revoke`.
+    #[schema(value_type = Option<String>, examples("disable"))]
+    leak_policy: Option<LeakPolicy>,
 }
 
 impl FromFields for CreateOrganizationRequest {
@@ -82,6 +87,7 @@ impl FromFields for CreateOrganizationRequest {
         let metadata = fields.optional("metadata", parse_metadata);
         let limits = take_limits::<false>(fields);
         let credits = take_credits(fields);
+        let leak_policy = fields.optional_choice("leak_policy", &LeakPolicy::ALL);
         Some(Self {
             org_id: org_id?,
             name: name?,
@@ -92,6 +98,7 @@ impl FromFields for CreateOrganizationRequest {
             metadata,
             limits,
             credits,
+            leak_policy,
         })
     }
 }
@@ -150,6 +157,7 @@ pub(super) async fn create(
             limits: request.limits.unwrap_or_default(),
             credits: request.credits,
         },
+        leak_policy: request.leak_policy.unwrap_or_default(),
     };
     idempotency
         .run(&app, scope, fingerprint, async |tx| {

@@ -10,6 +10,7 @@ use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::email::Email;
 use crate::model::idempotency::IdempotencyKey;
+use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
 use crate::model::organization::{BusinessDomain, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
@@ -133,8 +134,15 @@ impl EventParser<'_> {
         let (handle, plan) = (handle?, plan?);
         let name = name.or(buyer).or_else(|| OrganizationName::parse(handle.as_str()).ok())?;
         let allowed_origins = origins.unwrap_or_default();
-        let settings = OrganizationSettings::default();
-        let spec = OrganizationSpec { handle, name, domain, plan, allowed_origins, settings };
+        let spec = OrganizationSpec {
+            handle,
+            name,
+            domain,
+            plan,
+            allowed_origins,
+            settings: OrganizationSettings::default(),
+            leak_policy: LeakPolicy::default(),
+        };
         let spec = Box::new(spec);
         let pays_once = self.text_at("data.object.mode") == Some("payment");
         let is_existing = self.has_existing_mode(SESSION_METADATA);

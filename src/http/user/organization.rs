@@ -19,7 +19,9 @@ use crate::http::render::user::{
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::Organization;
 use crate::model::ValidationError;
+use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
+use crate::model::organization::OrganizationChanges;
 use crate::model::origin::{Origin, parse_origin_list};
 
 /// Show an organization.
@@ -54,6 +56,11 @@ pub struct UpdateOrganizationRequest {
     #[schema(value_type = Option<Vec<String>>, nullable = false, max_items = 50,
              examples("https://app.example.com"))]
     allowedOrigins: Option<Vec<Origin>>,
+    /// What is done with a key that is reported as leaked, beside a mail to the owners: `notify`
+    /// (nothing), `disable` (which can be undone) or `revoke`. A personal access token cannot be
+    /// disabled and is revoked instead.
+    #[schema(value_type = Option<String>, nullable = false, examples("disable"))]
+    leakPolicy: Option<LeakPolicy>,
 }
 
 impl FromFields for UpdateOrganizationRequest {
@@ -63,7 +70,8 @@ impl FromFields for UpdateOrganizationRequest {
         }
         let name = fields.non_null("name", text(OrganizationName::parse));
         let allowed_origins = fields.non_null("allowedOrigins", parse_origins);
-        Some(Self { name, allowedOrigins: allowed_origins })
+        let leak_policy = fields.non_null_choice("leakPolicy", &LeakPolicy::ALL);
+        Some(Self { name, allowedOrigins: allowed_origins, leakPolicy: leak_policy })
     }
 }
 
@@ -88,12 +96,13 @@ pub(super) async fn update(
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<UpdateOrganizationRequest>,
 ) -> Result<Response> {
-    let UpdateOrganizationRequest { name, allowedOrigins } = request;
+    let UpdateOrganizationRequest { name, allowedOrigins, leakPolicy } = request;
+    let changes =
+        OrganizationChanges { name, allowed_origins: allowedOrigins, leak_policy: leakPolicy };
     idempotency
         .run(&app, &caller, fingerprint, async |tx| {
-            let changes = (name.as_ref(), allowedOrigins.as_deref());
             let organization =
-                organizations::update(tx, &caller, changes, &context.audit_context()).await?;
+                organizations::update(tx, &caller, &changes, &context.audit_context()).await?;
             let body = Success::ok("Organization updated", Organization::from(organization));
             Ok(ChangeResponse::ok(body))
         })

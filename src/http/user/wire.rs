@@ -94,6 +94,9 @@ pub struct Organization {
     role: Option<&'static str>,
     /// The origins whose scripts may use the organization's keys in browsers; empty means any.
     allowed_origins: Vec<String>,
+    /// What is done with a key that is reported as leaked: `notify`, `disable` or `revoke`.
+    #[schema(examples("disable"))]
+    leak_policy: &'static str,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -107,6 +110,7 @@ impl From<model::organization::Organization> for Organization {
             status: if organization.is_suspended { "suspended" } else { "active" },
             role: organization.role.map(Role::as_str),
             allowed_origins: organization.allowed_origins,
+            leak_policy: organization.leak_policy.as_str(),
             created_at: Timestamp(organization.created_at),
             updated_at: Timestamp(organization.updated_at),
         }

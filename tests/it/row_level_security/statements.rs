@@ -22,6 +22,7 @@ use tenantry::model::member::NewMembership;
 use tenantry::model::metadata::Metadata;
 use tenantry::model::named_limits::NamedLimits;
 use tenantry::model::names::ProjectName;
+use tenantry::model::organization::OrganizationChanges;
 use tenantry::model::project::{NewProject, ProjectChanges, Slug};
 use tenantry::model::role::Role;
 use tenantry::model::scope::ScopeSet;
@@ -268,6 +269,15 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "jobs::reschedule",
         "jobs::remove",
         "jobs::lease_due",
+    ],
+    // Leaked keys, which strangers report of any organization.
+    &[
+        "leaks::insert_reports",
+        "leaks::find_policy",
+        "leaks::record_key",
+        "leaks::record_token",
+        "leaks::find_addresses",
+        "leaks::insert_mails",
     ],
     // Usage and rejections, which are collected and written for all organizations together.
     &[
@@ -519,7 +529,9 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "organizations::delete" => organizations::delete(tx, organization, now).await?,
         "organizations::lock" => return Ok(organizations::lock(tx, organization).await?.is_some()),
         "organizations::update" => {
-            organizations::update(tx, organization, None, Some(&[]), now).await?;
+            let allowed_origins = Some(Vec::new());
+            let changes = OrganizationChanges { allowed_origins, ..Default::default() };
+            organizations::update(tx, organization, &changes, now).await?;
         }
         "key_claims::consume" => {
             let presented = Digest::new(Sha256::digest(it.handle.as_str()).into());

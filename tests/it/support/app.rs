@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 17] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -55,6 +55,7 @@ const SETTINGS: [(&str, &str); 16] = [
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),
     ("STRIPE_WEBHOOK_SECRET", super::stripe::WEBHOOK_SECRET),
+    ("GITHUB_SECRET_SCANNING_KEYS", super::github::PUBLISHED_KEYS),
 ];
 
 /// Private keys that sign tokens, for `JWT_PRIVATE_KEYS`:

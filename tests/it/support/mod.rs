@@ -19,6 +19,7 @@ pub mod app;
 pub mod client;
 pub mod database;
 pub mod dedicated_postgres;
+pub mod github;
 pub mod leaks;
 pub mod locks;
 pub mod nginx;

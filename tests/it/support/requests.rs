@@ -10,6 +10,9 @@ use super::client::TestClient;
 use super::spec::Operation;
 use super::{TestApp, app};
 
+/// A text with the form and the checksum of a key that does not exist.
+const UNKNOWN_KEY: &str = "tnt_live_GJXFZd1OCpedvOm74UyEmGhnGp5IzwWzba5t1dIjv9P2c1kbf";
+
 /// An organization with a key, an account with a session, and objects of theirs.
 pub struct Fixtures {
     /// An organization created by open signup.
@@ -114,6 +117,9 @@ impl Fixtures {
     pub fn client_without_content_type(&self, app: &TestApp, operation: &Operation) -> TestClient {
         let family = Family::from_path(&operation.path);
         match family {
+            _ if operation.id() == "receiveGithubSecrets" => {
+                super::github::SigningKey::pinned().client(app, &self.body(operation))
+            }
             _ if operation.is_signed() => app.stripe_client(&self.body(operation)),
             _ if operation.requires_master_key() => {
                 let master = app.master(master_scope_of(operation));
@@ -222,6 +228,8 @@ impl Fixtures {
             "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
             "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),
             "receiveStripeEvent" => super::stripe::checkout("evt_world", "of-the-world", "starter"),
+            "receiveGithubSecrets" => json!([super::github::found(UNKNOWN_KEY, "")]),
+            "reportLeak" => json!({ "key": UNKNOWN_KEY }),
             "verifyEmail" | "claimKey" => json!({ "token": self.link_token }),
             "requestPasswordReset" => json!({ "email": email }),
             "resetPassword" => json!({ "token": self.link_token, "newPassword": PASSWORD }),

@@ -60,7 +60,8 @@ impl Operation {
 
     /// Whether it is authenticated by a signature of its body.
     pub fn is_signed(&self) -> bool {
-        self.credentials().iter().any(|it| it.get("stripe_signature").is_some())
+        let schemes = ["stripe_signature", "github_signature"];
+        self.credentials().iter().any(|it| schemes.iter().any(|name| it.get(name).is_some()))
     }
 
     /// The names of the ids in its query and its body.

@@ -1,0 +1,155 @@
+//! The public keys of GitHub's secret scanning, pinned by the configuration or fetched from GitHub.
+//!
+//! Fetched keys are kept. An unknown key identifier causes at most one fetch a minute, so that a
+//! stranger's requests cannot cause many, and a list that is an hour old is fetched again, so that
+//! a key that GitHub withdraws is not trusted for long. A fetch sends the last `ETag`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{ACCEPT, ETAG, IF_NONE_MATCH};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::config::github::{GithubKeySource, GithubSettings};
+use crate::error::{Error, Result};
+use crate::model::github_keys::{GithubKey, GithubKeys};
+
+/// The shortest time between two fetches.
+const FETCH_INTERVAL: TimeDelta = TimeDelta::minutes(1);
+/// The age after which known keys are fetched again.
+const MAX_AGE: TimeDelta = TimeDelta::hours(1);
+/// How long a fetch may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The size limit of the list, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// The public keys of GitHub's secret scanning.
+pub struct GithubKeyring {
+    source: Option<GithubKeySource>,
+    fetched: Arc<Mutex<FetchedKeys>>,
+}
+
+/// The result of the fetches so far.
+#[derive(Default)]
+struct FetchedKeys {
+    keys: GithubKeys,
+    etag: Option<String>,
+    /// When the keys were last known to be those that GitHub publishes.
+    confirmed_at: Option<DateTime<Utc>>,
+    /// When the last fetch began.
+    attempted_at: Option<DateTime<Utc>>,
+    /// Why the last fetch failed.
+    failure: Option<String>,
+}
+
+impl GithubKeyring {
+    /// Creates the state for a source of keys.
+    #[must_use]
+    pub fn new(settings: &GithubSettings) -> Self {
+        Self { source: settings.keys.clone(), fetched: Arc::default() }
+    }
+
+    /// Returns the key with this identifier; `None` if GitHub has no such key, or had none less
+    /// than a minute ago.
+    ///
+    /// # Errors
+    /// Unavailable if the keys had to be fetched and could not be.
+    pub async fn find(&self, id: &str, now: DateTime<Utc>) -> Result<Option<Arc<GithubKey>>> {
+        let url = match &self.source {
+            None => return Ok(None),
+            Some(GithubKeySource::Pinned(keys)) => return Ok(keys.find(id)),
+            Some(GithubKeySource::Url(url)) => url.clone(),
+        };
+        let mut fetched = Arc::clone(&self.fetched).lock_owned().await;
+        if fetched.is_fetch_due(id, now) {
+            // In a task, so that a client that closes its connection does not cancel the fetch.
+            let fetch = tokio::spawn(async move {
+                fetched.refresh(&url, now).await;
+                fetched
+            });
+            fetched = fetch.await.map_err(Error::internal)?;
+        }
+        match (fetched.keys.find(id), &fetched.failure) {
+            (Some(key), _) => Ok(Some(key)),
+            (None, None) => Ok(None),
+            (None, Some(failure)) => {
+                let wait = FETCH_INTERVAL.to_std().unwrap_or_default();
+                Err(Error::unavailable(failure.clone()).with_retry_after(wait))
+            }
+        }
+    }
+}
+
+impl FetchedKeys {
+    fn is_fetch_due(&self, id: &str, now: DateTime<Utc>) -> bool {
+        let is_older = |time: Option<DateTime<Utc>>, age| time.is_none_or(|time| now - time >= age);
+        let is_needed = self.keys.find(id).is_none() || is_older(self.confirmed_at, MAX_AGE);
+        is_needed && is_older(self.attempted_at, FETCH_INTERVAL)
+    }
+
+    /// Fetches the keys. After a failure, the keys that are known stay known.
+    async fn refresh(&mut self, url: &Url, now: DateTime<Utc>) {
+        self.attempted_at = Some(now);
+        match fetch(url, self.etag.as_deref()).await {
+            Ok(list) => {
+                self.failure = None;
+                self.confirmed_at = Some(now);
+                if let Some((keys, etag)) = list {
+                    (self.keys, self.etag) = (keys, etag);
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(failure, "GitHub's public keys could not be fetched; will retry");
+                self.failure = Some(failure);
+            }
+        }
+    }
+}
+
+/// Returns the published keys and their `ETag`; `None` if they are those of `etag`.
+async fn fetch(
+    url: &Url,
+    etag: Option<&str>,
+) -> Result<Option<(GithubKeys, Option<String>)>, String> {
+    let client = Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(Policy::none())
+        .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
+        .build();
+    let mut request = client.map_err(describe)?.get(url.clone()).header(ACCEPT, "application/json");
+    if let Some(etag) = etag {
+        request = request.header(IF_NONE_MATCH, etag);
+    }
+    let mut response = request.send().await.map_err(describe)?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(None),
+        status => return Err(format!("GitHub answered with the status {}", status.as_u16())),
+    }
+    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(describe)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_BYTES {
+            return Err(format!("the list of keys is larger than {MAX_BYTES} bytes"));
+        }
+    }
+    let keys = GithubKeys::parse(&body).map_err(|error| format!("the list of keys {error}"))?;
+    Ok(Some((keys, etag)))
+}
+
+/// Returns the error with its causes.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn describe(error: reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,122 @@
+//! GitHub's public keys, fetched from a server: at most once a minute, with an `ETag`.
+
+use chrono::TimeDelta;
+use serde_json::json;
+
+use crate::support::client::TestResponse;
+use crate::support::github::{KeyServer, SigningKey};
+use crate::support::{TestApp, with_settings};
+
+/// Sends an empty list that is signed with this key.
+async fn send(app: &TestApp, key: &SigningKey) -> TestResponse {
+    key.send(app, &json!([])).await
+}
+
+async fn run_with(url: &str, test: impl AsyncFnOnce(&TestApp)) {
+    with_settings(&[("GITHUB_SECRET_SCANNING_KEYS", url)]).run(test).await;
+}
+
+#[tokio::test]
+async fn keys_are_fetched_once_and_an_unknown_one_at_most_once_a_minute_with_the_etag() {
+    let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
+    let server = KeyServer::start(&[&one], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        assert!(server.requests().is_empty(), "nothing is fetched before it is needed");
+        for _ in 0..3 {
+            send(app, &one).await.assert_status(200);
+            send(app, &two).await.assert_error(401, "unauthorized");
+        }
+        assert_eq!(server.requests(), [None]);
+        app.clock.advance(TimeDelta::seconds(60));
+        for _ in 0..3 {
+            send(app, &two).await.assert_error(401, "unauthorized");
+            send(app, &one).await.assert_status(200);
+        }
+        assert_eq!(server.requests(), [None, Some("\"v1\"".to_owned())]);
+        server.publish(&[&two], "\"v2\"");
+        send(app, &two).await.assert_error(401, "unauthorized");
+        app.clock.advance(TimeDelta::seconds(60));
+        send(app, &two).await.assert_status(200);
+        // A key that GitHub withdrew is not trusted any more.
+        send(app, &one).await.assert_error(401, "unauthorized");
+        assert_eq!(server.requests().len(), 3);
+        app.clock.advance(TimeDelta::seconds(60));
+        send(app, &one).await.assert_error(401, "unauthorized");
+        assert_eq!(server.requests()[3], Some("\"v2\"".to_owned()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn known_keys_are_fetched_again_after_an_hour() {
+    let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
+    let server = KeyServer::start(&[&one], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        send(app, &one).await.assert_status(200);
+        app.clock.advance(TimeDelta::minutes(59));
+        send(app, &one).await.assert_status(200);
+        assert_eq!(server.requests().len(), 1);
+        server.publish(&[&two], "\"v2\"");
+        app.clock.advance(TimeDelta::minutes(1));
+        send(app, &one).await.assert_error(401, "unauthorized");
+        assert_eq!(server.requests().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_github_fails_known_keys_work_and_others_are_a_503_that_says_when_to_retry() {
+    let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
+    let server = KeyServer::start(&[&one, &two], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        for status in [500, 403, 302, 304] {
+            server.fail_with(Some(status));
+            for _ in 0..2 {
+                let response = send(app, &one).await.assert_error(503, "service_unavailable");
+                assert_eq!(response.header("retry-after"), "60");
+            }
+            app.clock.advance(TimeDelta::seconds(60));
+        }
+        assert_eq!(server.requests().len(), 4);
+        server.fail_with(None);
+        send(app, &one).await.assert_status(200);
+        server.fail_with(Some(500));
+        app.clock.advance(TimeDelta::minutes(61));
+        send(app, &two).await.assert_status(200);
+        let three = SigningKey::generate("three");
+        send(app, &three).await.assert_error(503, "service_unavailable");
+        assert_eq!(server.requests().len(), 6);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unreachable_server_and_a_list_that_cannot_be_read_are_a_503() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    drop(listener);
+    let key = SigningKey::generate("one");
+    run_with(&url, async |app| {
+        send(app, &key).await.assert_error(503, "service_unavailable");
+    })
+    .await;
+    let server = KeyServer::start(&[], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        send(app, &key).await.assert_error(503, "service_unavailable");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_requests_with_an_unknown_key_cause_one_fetch() {
+    let one = SigningKey::generate("one");
+    let server = KeyServer::start(&[&one], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        let responses = futures_util::future::join_all((0..8).map(|_| send(app, &one))).await;
+        for response in responses {
+            response.assert_status(200);
+        }
+        assert_eq!(server.requests().len(), 1);
+    })
+    .await;
+}
