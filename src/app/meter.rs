@@ -2,7 +2,7 @@
 //! write, and a busy key updates its row once per batch, not once per request. After each batch the
 //! meter reads the monthly usage of the organizations in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::app::database::Database;
 use crate::app::quotas::{Month, Quotas};
 use crate::error::{Error, Result};
+use crate::model::attribution::{AttributedUsage, Attribution, MAX_PER_DAY};
 use crate::model::caller::{Credential, Identity, KeyDetails};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
-use crate::model::usage::{Period, UsageTally};
-use crate::repo::{personal_tokens, sessions, usage};
+use crate::model::usage::{Period, UsageTally, hour_of};
+use crate::repo::{personal_tokens, sessions, usage, usage_hourly};
 
 /// How often the counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -27,6 +28,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Pending {
     tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), UsageTally>,
+    /// The units by hour and attribution.
+    attributed: HashMap<(OrganizationId, DateTime<Utc>, KeyId), HashMap<Arc<Attribution>, i64>>,
+    /// The attributions of each organization since the last flush, so that their number is bounded.
+    attributions: HashMap<OrganizationId, HashSet<Arc<Attribution>>>,
     /// When each session was last used.
     seen: HashMap<SessionId, DateTime<Utc>>,
 }
@@ -62,6 +67,8 @@ struct Inner {
     db: Database,
     pending: Mutex<Pending>,
     quotas: Quotas,
+    /// What requests to Tenantry itself are attributed to.
+    no_attribution: Arc<Attribution>,
     /// Allows one flush at a time, so that a caller that waited for it finds its own requests
     /// written.
     flushing: tokio::sync::Mutex<()>,
@@ -72,7 +79,8 @@ impl Meter {
     #[must_use]
     pub fn new(db: Database) -> Self {
         let (pending, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Inner { db, pending, quotas: Quotas::default(), flushing }))
+        let (quotas, no_attribution) = (Quotas::default(), Arc::default());
+        Self(Arc::new(Inner { db, pending, quotas, no_attribution, flushing }))
     }
 
     /// Admits one request of an organization with a quota of `limit` requests per month, and counts
@@ -110,24 +118,30 @@ impl Meter {
         }
     }
 
-    /// Counts a check of a key or token by a verifier, which may count as several requests.
+    /// Counts a check of a key or token by a verifier, which may count as several requests and is
+    /// attributed to what the verifier says.
     pub fn count_check(
         &self,
         (key, is_personal): (KeyId, bool),
         organization: Option<OrganizationId>,
-        outcome: CheckOutcome,
+        (outcome, attribution): (CheckOutcome, &Arc<Attribution>),
         now: DateTime<Utc>,
     ) {
         let CheckOutcome { admitted, counted, is_rejected } = outcome;
         if let Some(organization) = organization {
             self.0.quotas.adjust((organization, Period::month_of(now).start), admitted, counted);
         }
-        self.0.pending().add(UsageTally {
+        let units = i64::try_from(counted).unwrap_or(i64::MAX);
+        let mut pending = self.0.pending();
+        if let Some(organization) = organization.filter(|_| units > 0) {
+            pending.attribute((organization, hour_of(now), key), attribution, units);
+        }
+        pending.add(UsageTally {
             organization,
             key,
             is_personal,
             day: now.date_naive(),
-            requests: i64::try_from(counted).unwrap_or(i64::MAX),
+            requests: units,
             rejected: i64::from(is_rejected),
             last_used_at: now,
         });
@@ -158,7 +172,12 @@ impl Meter {
             let month = (organization, Period::month_of(now).start);
             self.0.quotas.adjust(month, u64::from(was_admitted), u64::from(counts));
         }
-        self.0.pending().add(UsageTally {
+        let mut pending = self.0.pending();
+        if let Some(organization) = organization.filter(|_| counts) {
+            let use_of_key = (organization, hour_of(now), key.id);
+            pending.attribute(use_of_key, &self.0.no_attribution, 1);
+        }
+        pending.add(UsageTally {
             organization,
             key: key.id,
             is_personal,
@@ -188,6 +207,13 @@ impl Meter {
         self.flush_and_log().await;
     }
 
+    /// Reads the monthly usage of organizations whose usage was written by another way.
+    pub async fn refresh(&self, organizations: &[OrganizationId], now: DateTime<Utc>) {
+        let month = Period::month_of(now).start;
+        let months = organizations.iter().map(|organization| ((*organization, month), 0));
+        self.0.refresh_quotas(months.collect()).await;
+    }
+
     /// Flushes and logs a failure.
     pub async fn flush_and_log(&self) {
         if let Err(error) = self.flush().await {
@@ -203,13 +229,13 @@ impl Inner {
 
     async fn write(&self) -> Result<()> {
         let _guard = self.flushing.lock().await;
-        let Pending { tallies, seen } = std::mem::take(&mut *self.pending());
+        let Pending { tallies, attributed, seen, .. } = std::mem::take(&mut *self.pending());
         let batch: Vec<UsageTally> = tallies.into_values().collect();
         let seen: Vec<_> = seen.into_iter().collect();
         if batch.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let guard = BatchGuard { batch, seen, to: self };
+        let guard = BatchGuard { batch, attributed, seen, to: self };
         let written = self.db.transaction(async |tx| guard.write(tx).await).await;
         let outcome = if written.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
@@ -240,6 +266,7 @@ impl Inner {
 /// again.
 struct BatchGuard<'a> {
     batch: Vec<UsageTally>,
+    attributed: HashMap<(OrganizationId, DateTime<Utc>, KeyId), HashMap<Arc<Attribution>, i64>>,
     seen: Vec<(SessionId, DateTime<Utc>)>,
     to: &'a Inner,
 }
@@ -255,7 +282,20 @@ impl BatchGuard<'_> {
         if !personal.is_empty() {
             personal_tokens::record_use(tx, &personal).await?;
         }
-        usage::add(tx, &self.batch).await
+        usage::add(tx, &self.batch).await?;
+        usage_hourly::add(tx, &self.attributed()).await
+    }
+
+    fn attributed(&self) -> Vec<AttributedUsage> {
+        let mut rows = Vec::new();
+        for (&(organization, hour, key), units) in &self.attributed {
+            let key = Some(key);
+            rows.extend(units.iter().map(|(attribution, &units)| {
+                let attribution = Attribution::clone(attribution);
+                AttributedUsage { organization, hour, key, attribution, units }
+            }));
+        }
+        rows
     }
 
     /// Returns the number of requests per organization and month.
@@ -272,6 +312,7 @@ impl BatchGuard<'_> {
 
     fn mark_written(mut self) {
         self.batch.clear();
+        self.attributed.clear();
         self.seen.clear();
     }
 }
@@ -281,6 +322,11 @@ impl Drop for BatchGuard<'_> {
         let mut pending = self.to.pending();
         for tally in self.batch.drain(..) {
             pending.add(tally);
+        }
+        for (use_of_key, units) in self.attributed.drain() {
+            for (attribution, units) in units {
+                pending.attribute(use_of_key, &attribution, units);
+            }
         }
         for (session, at) in self.seen.drain(..) {
             pending.seen_at(session, at);
@@ -301,6 +347,23 @@ impl Pending {
                 sum.last_used_at = sum.last_used_at.max(tally.last_used_at);
             }
         }
+    }
+
+    /// Adds units. Beyond [`MAX_PER_DAY`] attributions of an organization they are `other`.
+    fn attribute(
+        &mut self,
+        use_of_key: (OrganizationId, DateTime<Utc>, KeyId),
+        attribution: &Arc<Attribution>,
+        units: i64,
+    ) {
+        let known = self.attributions.entry(use_of_key.0).or_default();
+        let attribution = if known.contains(attribution) || known.len() < MAX_PER_DAY {
+            known.insert(Arc::clone(attribution));
+            Arc::clone(attribution)
+        } else {
+            Arc::new(Attribution::other())
+        };
+        *self.attributed.entry(use_of_key).or_default().entry(attribution).or_default() += units;
     }
 
     fn seen_at(&mut self, session: SessionId, at: DateTime<Utc>) {

@@ -95,7 +95,7 @@ public_id! {
 }
 
 /// The internal id of an organization. Callers see its handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrganizationId(pub Uuid);
 
 impl OrganizationId {

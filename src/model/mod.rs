@@ -6,6 +6,7 @@
 pub mod account;
 pub mod allowed_ips;
 pub mod api_key;
+pub mod attribution;
 pub mod audit;
 pub mod audit_chain;
 pub mod audit_detail;

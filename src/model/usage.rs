@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
+use chrono::{
+    DateTime, Datelike, Days, DurationRound, Months, NaiveDate, NaiveTime, TimeDelta, Utc,
+};
 
 use crate::model::ValidationError;
 use crate::model::ids::{KeyId, OrganizationId};
@@ -48,6 +50,12 @@ pub struct KeyUsage {
     pub requests: u64,
     /// The time of the last request, if the caller may see it.
     pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// Returns the start of the UTC hour of a time.
+#[must_use]
+pub fn hour_of(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.duration_trunc(TimeDelta::hours(1)).unwrap_or(time)
 }
 
 /// A range of whole UTC days that includes `start` and excludes `end`.

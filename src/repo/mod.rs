@@ -51,6 +51,8 @@ pub mod sessions;
 pub mod tenant_access;
 pub mod unfulfilled_checkouts;
 pub mod usage;
+pub mod usage_events;
+pub mod usage_hourly;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 

@@ -130,7 +130,7 @@ pub async fn list_by_day(
 }
 
 /// Returns at most `limit` of the keys and personal access tokens that were used in the
-/// organization in the period, the most used first. `last_used_at` is only returned for the
+/// organization in the period, the most used first. Usage of no key is left out. `last_used_at` is only returned for the
 /// organization's keys and for tokens that are pinned to it, since others may also be used
 /// elsewhere.
 pub async fn list_by_key(
@@ -146,6 +146,7 @@ pub async fn list_by_key(
            from (select key_id, sum(requests)::bigint as requests
                  from usage_daily
                  where organization_id = $1 and day >= $2 and day < $3
+                   and key_id <> '00000000-0000-0000-0000-000000000000'
                  group by key_id
                  order by sum(requests) desc, key_id limit $4) u
            left join api_keys k on k.organization_id = $1 and k.id = u.key_id

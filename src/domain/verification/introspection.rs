@@ -4,6 +4,8 @@
 //! It counts against no rate limit or quota of an organization, and an exceeded one does not make a
 //! credential inactive.
 
+use std::sync::Arc;
+
 use metrics::counter;
 use tokio::time::Instant;
 
@@ -37,6 +39,7 @@ pub async fn introspect(
         scopes: RequiredScopes::default(),
         cost: 0,
         limits: Vec::new(),
+        attribution: Arc::default(),
         client_address: None,
         client_origin: None,
         is_dry_run: false,
@@ -75,7 +78,7 @@ fn record_use(app: &App, credential: &KnownCredential, audit: &AuditContext) {
     app.meter.count_check(
         (credential.id, credential.kind == CredentialKind::PersonalToken),
         credential.organization.as_ref().map(|organization| organization.id),
-        CheckOutcome { admitted: 0, counted: 0, is_rejected: false },
+        (CheckOutcome { admitted: 0, counted: 0, is_rejected: false }, &Arc::default()),
         audit.at,
     );
 }

@@ -9,6 +9,7 @@ pub mod introspection;
 mod limits;
 mod record;
 pub mod tokens;
+pub mod usage_events;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::app::verification_lookup::VerificationQuery;
 use crate::config::verification::LOCAL;
 use crate::domain::keys::presented::{CredentialOwner, possible_digests, rehash};
 use crate::error::{Error, Result};
+use crate::model::attribution::Attribution;
 use crate::model::audit::AuditContext;
 use crate::model::named_limits::LimitName;
 use crate::model::origin::is_origin_allowed;
@@ -68,6 +70,8 @@ pub struct CheckRequest {
     pub client_origin: Option<String>,
     /// The named limits that it counts against, and the units that it counts as.
     pub limits: Vec<(LimitName, u32)>,
+    /// What its units are attributed to.
+    pub attribution: Arc<Attribution>,
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
     /// The method and the path of the client's request, for the list of rejections.

@@ -37,11 +37,14 @@ pub(super) fn record(
         app.meter.count_check(
             (credential.id, credential.kind == CredentialKind::PersonalToken),
             credential.organization.as_ref().map(|organization| organization.id),
-            CheckOutcome {
-                admitted: if was_admitted { cost } else { 0 },
-                counted: if class == VerdictClass::Valid { cost } else { 0 },
-                is_rejected: class != VerdictClass::Valid,
-            },
+            (
+                CheckOutcome {
+                    admitted: if was_admitted { cost } else { 0 },
+                    counted: if class == VerdictClass::Valid { cost } else { 0 },
+                    is_rejected: class != VerdictClass::Valid,
+                },
+                &request.attribution,
+            ),
             audit.at,
         );
     }

@@ -4,6 +4,8 @@
 //! The client controls the request's method, path, body and most of its headers. None of them can
 //! change what a check requires, or is passed on as a header of the response.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::Response;
@@ -22,6 +24,7 @@ use crate::http::verification::requirements::{
     CheckHeaders, CheckParameters, Requirements, from_headers, from_query,
 };
 use crate::http::verification::verifier::ProxyVerifier;
+use crate::model::attribution::Attribution;
 use crate::model::secret::Secret;
 use crate::model::verification::{VerdictClass, VerificationCode};
 
@@ -115,6 +118,10 @@ async fn respond(
         scopes: required.scopes,
         cost: required.cost.unwrap_or(1),
         limits: required.limits,
+        attribution: Arc::new(Attribution {
+            resource: required.resource.clone().unwrap_or_default(),
+            ..Attribution::default()
+        }),
         client_address: last_forwarded_address(headers),
         client_origin: context.origin.clone(),
         is_dry_run: false,

@@ -1,6 +1,8 @@
 //! `POST /v1/verify/token`: a verdict, and for a valid credential a short-lived token, which a
 //! service verifies with the JWKS.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use chrono::TimeDelta;
 use serde::Serialize;
@@ -93,6 +95,7 @@ impl IssueTokenRequest {
             scopes: scopes.clone().map(RequiredScopes::all_of).unwrap_or_default(),
             cost: 1,
             limits: Vec::new(),
+            attribution: Arc::default(),
             client_address,
             client_origin,
             is_dry_run: false,

@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use utoipa::ToSchema;
 
 use crate::domain::verification::CheckRequest;
 use crate::http::body::{Fields, FromFields, JsonNode, text};
 use crate::model::ValidationError;
+use crate::model::attribution::{Attribution, MAX_RESOURCE_CHARS, Tags};
 use crate::model::named_limits::{LimitName, MAX_LIMITS, MAX_UNITS};
 use crate::model::secret::Secret;
 use crate::model::verification::RequiredScopes;
 
 /// The longest text of a credential, in bytes.
 const MAX_KEY_LENGTH: usize = 512;
-/// The longest resource, in characters.
-const MAX_RESOURCE_CHARS: usize = 128;
 /// The most units that one check costs.
 const MAX_COST: i32 = 1_000_000;
 
@@ -42,9 +42,12 @@ pub struct VerifyRequest {
     /// those that every request counts against. A limit that neither has is ignored.
     #[schema(value_type = Option<Vec<NamedUnits>>, max_items = 10)]
     limits: Option<Vec<NamedUnits>>,
-    /// The template of the route that the client called, for the list of rejections.
+    /// The template of the route that the client called, for usage and the list of rejections.
     #[schema(value_type = Option<String>, max_length = 128, examples("GET /docs/{id}"))]
     resource: Option<String>,
+    /// What else usage is attributed to: at most 8 of `name=value`.
+    #[schema(value_type = Option<Vec<String>>, max_items = 8, examples("region=eu"))]
+    tags: Option<Tags>,
     /// What the verifier knows of the client.
     client: Option<CheckedClient>,
     /// Whether to count and record nothing. Default: false.
@@ -91,9 +94,10 @@ impl FromFields for VerifyRequest {
         let cost = fields.optional("cost", |node| node.into_integer(0..=MAX_COST));
         let limits = take_named_units(fields);
         let resource = fields.optional("resource", text(|it| visible(it, MAX_RESOURCE_CHARS)));
+        let tags = fields.optional("tags", |node| Tags::parse(&node.into_strings()?));
         let client = fields.optional_object("client");
         let dry_run = fields.optional("dry_run", JsonNode::into_bool);
-        Some(Self { key: key?, scopes, cost, limits, resource, client, dry_run })
+        Some(Self { key: key?, scopes, cost, limits, resource, tags, client, dry_run })
     }
 }
 
@@ -115,7 +119,7 @@ impl CheckedClient {
 impl VerifyRequest {
     /// Returns the credential's text and the check of it.
     pub fn into_check(self) -> (Secret, CheckRequest) {
-        let Self { key, scopes, cost, limits, resource, client, dry_run } = self;
+        let Self { key, scopes, cost, limits, resource, tags, client, dry_run } = self;
         let units = |cost: Option<i32>| cost.map_or(1, i32::unsigned_abs);
         let (client_address, client_origin) = CheckedClient::into_parts(client);
         let check = CheckRequest {
@@ -126,6 +130,10 @@ impl VerifyRequest {
                 .flatten()
                 .map(|limit| (limit.name, units(limit.cost)))
                 .collect(),
+            attribution: Arc::new(Attribution {
+                resource: resource.clone().unwrap_or_default(),
+                tags: tags.unwrap_or_default(),
+            }),
             client_address,
             client_origin,
             is_dry_run: dry_run.unwrap_or(false),
@@ -186,7 +194,8 @@ fn parse_address(text: &str) -> Result<IpAddr, ValidationError> {
     Ok(address.to_canonical())
 }
 
-fn visible(text: &str, max: usize) -> Result<String, ValidationError> {
+/// Parses a text of 1 to `max` characters without control characters.
+pub fn visible(text: &str, max: usize) -> Result<String, ValidationError> {
     if text.is_empty() || text.chars().count() > max {
         return Err(format!("must be 1 to {max} characters long").into());
     }

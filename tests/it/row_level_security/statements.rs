@@ -403,9 +403,6 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "key_lifecycle::revoke_all" => {
             key_lifecycle::revoke_all(tx, organization, "test", "test", now).await? > 0
         }
-        "key_invites::revoke" => {
-            key_invites::revoke(tx, organization, Some(&[it.key]), now).await? > 0
-        }
         "key_lifecycle::list_predecessors" => {
             !key_lifecycle::list_predecessors(tx, organization, it.key).await?.is_empty()
         }
@@ -501,6 +498,9 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         }
         "key_sessions::consume_refresh_token" => {
             key_sessions::consume_refresh_token(tx, organization, it.session, now).await?;
+        }
+        "key_invites::revoke" => {
+            return Ok(key_invites::revoke(tx, organization, Some(&[it.key]), now).await? > 0);
         }
         "credit_balances::add" => {
             let added = credit_balances::add(tx, (organization, organization.0), 5).await?;
