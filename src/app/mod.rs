@@ -19,6 +19,7 @@ pub mod quotas;
 pub mod rate_limits;
 pub mod readiness;
 pub mod rejections;
+pub mod revocation_feed;
 pub mod verification_lookup;
 pub mod write_buffer;
 
@@ -39,6 +40,7 @@ use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
 use crate::app::rejections::Rejections;
+use crate::app::revocation_feed::RevocationFeed;
 use crate::app::verification_lookup::VerificationLookup;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -51,7 +53,10 @@ use crate::repo::connection_settings;
 const LOOKUP_CONNECTIONS: u32 =
     credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
 /// The number of connections that a server opens beside those of `DATABASE_MAX_CONNECTIONS`.
-pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + verification_lookup::CONNECTIONS;
+pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + VERIFICATION_CONNECTIONS;
+/// The number of connections of the pool for verifiers.
+const VERIFICATION_CONNECTIONS: u32 =
+    verification_lookup::CONNECTIONS + revocation_feed::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -81,6 +86,8 @@ pub struct Parts {
     pub verifications_in_flight: InFlight,
     /// Finds the credentials that verifiers check.
     pub verification_lookup: VerificationLookup,
+    /// Reads which credentials ended, for verifiers.
+    pub revocation_feed: RevocationFeed,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs audit events.
@@ -130,7 +137,7 @@ impl App {
         let verifications = Database::open_with(
             database,
             connection_settings::LOOKUPS,
-            verification_lookup::CONNECTIONS,
+            VERIFICATION_CONNECTIONS,
             "verifications",
         )?;
         Ok(Self(Arc::new(Parts {
@@ -144,6 +151,7 @@ impl App {
                 &verifications,
                 verification_lookup::CONNECTIONS,
             ),
+            revocation_feed: RevocationFeed::start(&verifications, stop.clone()),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,

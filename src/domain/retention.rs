@@ -12,7 +12,7 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, deleted_organizations, email_tokens, ended_subscriptions, idempotency_keys, invites,
     jobs, key_claims, key_lifecycle, key_sessions, memberships, payments, personal_tokens,
-    rate_limits, rejections, sessions, unfulfilled_checkouts, usage,
+    rate_limits, rejections, revocations, sessions, unfulfilled_checkouts, usage,
 };
 
 /// The rows that one statement deletes.
@@ -24,6 +24,7 @@ enum SweepTarget {
     KeySessions,
     IdempotencyKeys,
     Rejections,
+    Revocations,
     RateLimits,
     Usage,
     Invites,
@@ -41,13 +42,14 @@ enum SweepTarget {
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 18] = [
+const SWEEP_ORDER: [SweepTarget; 19] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
     SweepTarget::KeySessions,
     SweepTarget::IdempotencyKeys,
     SweepTarget::Rejections,
+    SweepTarget::Revocations,
     SweepTarget::RateLimits,
     SweepTarget::Usage,
     SweepTarget::Invites,
@@ -72,6 +74,7 @@ impl SweepTarget {
             Self::KeySessions => "key_sessions",
             Self::IdempotencyKeys => "idempotency_keys",
             Self::Rejections => "denials",
+            Self::Revocations => "revocations",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::Invites => "invites",
@@ -96,6 +99,7 @@ impl SweepTarget {
             Self::KeySessions => key_sessions::sweep(tx).await,
             Self::IdempotencyKeys => idempotency_keys::sweep(tx).await,
             Self::Rejections => rejections::sweep(tx, retention.rejections).await,
+            Self::Revocations => revocations::sweep(tx).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
             Self::Invites => invites::sweep(tx, retention.invites).await,

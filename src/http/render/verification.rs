@@ -6,7 +6,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 pub use super::organization::{
-    BadRequest, Forbidden, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
+    BadRequest, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unavailable,
+    UnsupportedMediaType,
 };
 use crate::error::Error;
 use crate::http::edge::context::RequestContext;

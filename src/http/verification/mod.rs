@@ -5,6 +5,7 @@
 mod checks;
 mod proxies;
 mod requirements;
+mod revocations;
 mod verifier;
 mod wire;
 
@@ -25,6 +26,7 @@ pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Verification, AcceptedCredentials::Verifiers)
         .route(RouteKind::CHECK, routes!(checks::verify))
         .route(RouteKind::CHECK, routes!(checks::verify_batch))
+        .route(revocations::KIND, routes!(revocations::list))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::forward))
         .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/forward", other_methods(proxies::forward))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::nginx))

@@ -139,6 +139,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "organization_statuses::set_suspended",
         "memberships::lock_all",
     ],
+    // Entries about all organizations, for verifiers.
+    &["revocations::read"],
     // Payments, processed for the operator: tenants may write none of these tables.
     &[
         "billing_customers::find",
@@ -278,6 +280,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "deleted_organizations::remove_addresses",
         "deleted_organizations::remove_rows",
         "rejections::sweep",
+        "revocations::sweep",
         "email_tokens::sweep",
         "idempotency_keys::sweep",
         "invites::sweep",

@@ -5,6 +5,8 @@ mod limits;
 mod listener;
 mod nginx;
 mod proxies;
+mod revocation_causes;
+mod revocations;
 mod verifiers;
 
 use serde_json::{Value, json};
