@@ -3,6 +3,7 @@
 //! decided here, by the database's clock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -64,7 +65,7 @@ impl Row {
         })
     }
 
-    fn into_credential(mut self, kind: CredentialKind) -> Option<(Digest, KnownCredential)> {
+    fn into_credential(mut self, kind: CredentialKind) -> Option<(Digest, Arc<KnownCredential>)> {
         let digest = Digest::new(std::mem::take(&mut self.digest).try_into().ok()?);
         let (organization, account) = (self.organization(), self.account());
         let credential = KnownCredential {
@@ -83,7 +84,7 @@ impl Row {
             role: self.role.as_deref().and_then(Role::parse),
             defect: self.defect.as_deref().map(parse_defect),
         };
-        Some((digest, credential))
+        Some((digest, Arc::new(credential)))
     }
 }
 
@@ -102,7 +103,7 @@ fn parse_defect(word: &str) -> VerificationCode {
 pub async fn find_keys(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, KnownCredential>> {
+) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,
@@ -133,7 +134,7 @@ pub async fn find_keys(
 pub async fn find_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, KnownCredential>> {
+) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,

@@ -7,6 +7,7 @@
 
 mod record;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +77,7 @@ pub struct Verdict {
     /// The outcome.
     pub code: VerificationCode,
     /// The credential, if it is known.
-    pub credential: Option<KnownCredential>,
+    pub credential: Option<Arc<KnownCredential>>,
     /// The required scopes that it lacks.
     pub missing_scopes: Vec<String>,
     /// The rate limits that the check counted against.
@@ -99,7 +100,7 @@ pub struct QuotaState {
 }
 
 impl Verdict {
-    fn new(code: VerificationCode, credential: Option<KnownCredential>) -> Self {
+    fn new(code: VerificationCode, credential: Option<Arc<KnownCredential>>) -> Self {
         let (missing_scopes, limits) = (Vec::new(), Vec::new());
         Self { code, credential, missing_scopes, limits, quota: None, retry_after: None }
     }
@@ -116,45 +117,96 @@ pub async fn check(
     request: &CheckRequest,
     audit: &AuditContext,
 ) -> Result<Verdict> {
-    let verdict = evaluate(app, verifier, key, request, audit).await;
-    let code = verdict.as_ref().map_or("unavailable", |verdict| verdict.code.as_str());
-    counter!("verifications_total", "code" => code).increment(1);
-    verdict
-}
-
-async fn evaluate(
-    app: &App,
-    verifier: &Verifier,
-    key: &Secret,
-    request: &CheckRequest,
-    audit: &AuditContext,
-) -> Result<Verdict> {
-    let text = key.expose();
-    let credential = match possible_digests(app, text) {
-        Some((kind, candidates)) => {
-            let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
-            let found = timeout(app.config.verification.timeout, lookup).await;
-            found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown)
+    let found = match query_for(app, key) {
+        Some(query) => {
+            let lookup = app.verification_lookup.query(query);
+            let found = in_time(app, lookup).await.inspect_err(|_| count("unavailable", 1))?;
+            found.ok_or(VerificationCode::KeyUnknown)
         }
         None => Err(VerificationCode::KeyMalformed),
     };
-    // Nothing is awaited from here on: a verifier that closes its connection cannot leave a check
-    // half counted.
-    let mut verdict = match credential {
+    let verdict = evaluate(app, verifier, (key, request), found, audit);
+    count(verdict.code.as_str(), 1);
+    Ok(verdict)
+}
+
+/// Checks several credentials, as [`check`] does each, and returns their verdicts in order. They
+/// are looked up together.
+///
+/// # Errors
+/// As [`check`]; nothing is counted then.
+pub async fn check_all(
+    app: &App,
+    verifier: &Verifier,
+    checks: &[(Secret, CheckRequest)],
+    audit: &AuditContext,
+) -> Result<Vec<Verdict>> {
+    let queries: Vec<_> = checks.iter().map(|(key, _)| query_for(app, key)).collect();
+    let is_possible: Vec<bool> = queries.iter().map(Option::is_some).collect();
+    let lookup = app.verification_lookup.query_all(queries.into_iter().flatten().collect());
+    let answers = in_time(app, lookup).await;
+    let answers = answers.inspect_err(|_| count("unavailable", checks.len()))?;
+    let mut answers = answers.into_iter();
+    let mut counts = HashMap::new();
+    let verdicts = checks.iter().zip(is_possible).map(|((key, request), is_possible)| {
+        let found = if is_possible {
+            answers.next().flatten().ok_or(VerificationCode::KeyUnknown)
+        } else {
+            Err(VerificationCode::KeyMalformed)
+        };
+        let verdict = evaluate(app, verifier, (key, request), found, audit);
+        *counts.entry(verdict.code).or_default() += 1;
+        verdict
+    });
+    let verdicts = verdicts.collect();
+    for (code, checks) in counts {
+        count(code.as_str(), checks);
+    }
+    Ok(verdicts)
+}
+
+/// Returns the query for a credential's text; `None` if it cannot be one.
+fn query_for(app: &App, key: &Secret) -> Option<VerificationQuery> {
+    let (kind, candidates) = possible_digests(app, key.expose())?;
+    Some(VerificationQuery { kind, candidates })
+}
+
+/// Waits for a lookup, but not longer than a check may take.
+async fn in_time<T>(app: &App, lookup: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(app.config.verification.timeout, lookup).await.map_err(Error::unavailable)?
+}
+
+/// Adds to the metric of verdicts.
+fn count(code: &'static str, checks: usize) {
+    counter!("verifications_total", "code" => code).increment(checks as u64);
+}
+
+/// Returns the verdict on a credential that was looked up, and counts and records it.
+///
+/// Invariant: nothing is awaited here. A verifier that closes its connection cannot leave a check
+/// half counted.
+fn evaluate(
+    app: &App,
+    verifier: &Verifier,
+    (key, request): (&Secret, &CheckRequest),
+    found: Result<Arc<KnownCredential>, VerificationCode>,
+    audit: &AuditContext,
+) -> Verdict {
+    let mut verdict = match found {
         Ok(credential) => decide(app, credential, request, audit.at),
         Err(code) => Verdict::new(code, None),
     };
     if request.is_dry_run {
-        return Ok(verdict);
+        return verdict;
     }
     if verdict.code.class() == VerdictClass::Unauthenticated {
         count_invalid(app, verifier, request, &mut verdict);
     }
     record(app, verifier, (key, request), &verdict, audit);
     if verdict.code == VerificationCode::Valid {
-        rehash_later(app, key, verdict.credential.as_ref());
+        rehash_later(app, key, verdict.credential.as_deref());
     }
-    Ok(verdict)
+    verdict
 }
 
 /// Rehashes a valid credential that is stored under an old pepper. The check does not wait for it.
@@ -194,7 +246,7 @@ fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest, verdict
 /// Returns the verdict on a known credential, checked in the order of VERIFY §4.
 fn decide(
     app: &App,
-    credential: KnownCredential,
+    credential: Arc<KnownCredential>,
     request: &CheckRequest,
     now: DateTime<Utc>,
 ) -> Verdict {
