@@ -50,6 +50,8 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// The change conflicts with the current state.
     Conflict,
+    /// It existed, and no longer does.
+    Gone,
     /// Another account has this e-mail address.
     EmailTaken,
     /// The idempotency key was used for another request.

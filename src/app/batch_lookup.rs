@@ -8,6 +8,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::histogram;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use crate::app::database::{self, Database};
 use crate::error::{Error, Result};
 
-/// The maximum number of queries in one statement.
+/// The number of queries from which no more are added to a statement.
 const BATCH_SIZE: usize = 512;
 /// The number of queries that may wait. Further queries are rejected.
 const QUEUE_SIZE: usize = 16 * BATCH_SIZE;
@@ -41,26 +42,37 @@ pub trait BatchQuery: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send;
 }
 
-type AnswerSender<Q> = oneshot::Sender<Result<Option<<Q as BatchQuery>::Answer>>>;
-type QueryReceiver<Q> = Arc<Mutex<mpsc::Receiver<(Q, AnswerSender<Q>)>>>;
+/// The queries of one caller, which are answered together.
+struct Group<Q: BatchQuery> {
+    queries: Vec<Q>,
+    sender: oneshot::Sender<Result<Vec<Option<Q::Answer>>>>,
+}
+
+type GroupReceiver<Q> = Arc<Mutex<mpsc::UnboundedReceiver<Group<Q>>>>;
 
 /// Sends queries of one kind to the database in batches.
-pub struct BatchLookup<Q: BatchQuery>(mpsc::Sender<(Q, AnswerSender<Q>)>);
+pub struct BatchLookup<Q: BatchQuery> {
+    groups: mpsc::UnboundedSender<Group<Q>>,
+    /// The number of queries that wait.
+    waiting: Arc<AtomicUsize>,
+}
 
 impl<Q: BatchQuery> BatchLookup<Q> {
     /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
     pub fn start(db: &Database, workers: u32) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE_SIZE);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let (groups, receiver) = mpsc::unbounded_channel();
+        let (receiver, waiting) = (Arc::new(Mutex::new(receiver)), Arc::default());
         for _ in 0..workers {
-            let (db, receiver) = (db.clone(), Arc::clone(&receiver));
+            let (db, receiver, waiting) = (db.clone(), Arc::clone(&receiver), Arc::clone(&waiting));
             tokio::spawn(async move {
                 // A worker that panics is replaced.
-                while tokio::spawn(work(db.clone(), Arc::clone(&receiver))).await.is_err() {}
+                let start =
+                    || tokio::spawn(work(db.clone(), Arc::clone(&receiver), Arc::clone(&waiting)));
+                while start().await.is_err() {}
             });
         }
-        Self(sender)
+        Self { groups, waiting }
     }
 
     /// Returns the answer to one query; `None` if nothing was found.
@@ -68,8 +80,24 @@ impl<Q: BatchQuery> BatchLookup<Q> {
     /// # Errors
     /// Unavailable if the batch fails for any reason, or the queue is full.
     pub async fn query(&self, query: Q) -> Result<Option<Q::Answer>> {
+        Ok(self.query_all(vec![query]).await?.pop().flatten())
+    }
+
+    /// Returns the answers to several queries, in their order. They are sent in one statement.
+    ///
+    /// # Errors
+    /// As [`BatchLookup::query`].
+    pub async fn query_all(&self, queries: Vec<Q>) -> Result<Vec<Option<Q::Answer>>> {
+        if queries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let count = queries.len();
+        if self.waiting.fetch_add(count, Ordering::Relaxed) + count > QUEUE_SIZE {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+            return Err(Error::unavailable("too many lookups are waiting"));
+        }
         let (sender, receiver) = oneshot::channel();
-        let sent = self.0.try_send((query, sender));
+        let sent = self.groups.send(Group { queries, sender });
         sent.map_err(|error| Error::unavailable(error.to_string()))?;
         receiver.await.map_err(Error::unavailable)?
     }
@@ -77,33 +105,29 @@ impl<Q: BatchQuery> BatchLookup<Q> {
 
 /// Sends the waiting queries as one batch, distributes the answers, and repeats. A single query is
 /// sent immediately; queries that arrive while a batch is running form the next one.
-async fn work<Q: BatchQuery>(db: Database, receiver: QueryReceiver<Q>) {
-    let (mut queries, mut senders) = (Vec::new(), Vec::<AnswerSender<Q>>::new());
-    let mut batch = Vec::with_capacity(BATCH_SIZE);
+async fn work<Q: BatchQuery>(db: Database, groups: GroupReceiver<Q>, waiting: Arc<AtomicUsize>) {
+    let (mut queries, mut senders) = (Vec::new(), Vec::new());
     loop {
-        let mut receiver_guard = receiver.lock().await;
-        if receiver_guard.recv_many(&mut batch, BATCH_SIZE).await == 0 {
-            return;
-        }
+        let mut receiver = groups.lock().await;
+        let Some(first) = receiver.recv().await else { return };
         // Requests that have already arrived can add their queries before the batch is sent.
         tokio::task::yield_now().await;
-        while batch.len() < BATCH_SIZE
-            && let Ok(query_and_sender) = receiver_guard.try_recv()
-        {
-            batch.push(query_and_sender);
+        let mut next = Some(first);
+        while let Some(group) = next {
+            senders.push((group.queries.len(), group.sender));
+            queries.extend(group.queries);
+            // A group is not divided, so a batch may be larger by one.
+            next = (queries.len() < BATCH_SIZE).then(|| receiver.try_recv().ok()).flatten();
         }
-        for (query, sender) in batch.drain(..) {
-            queries.push(query);
-            senders.push(sender);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most 512 queries")]
+        waiting.fetch_sub(queries.len(), Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most some hundred queries")]
         histogram!("lookup_batch_size", "of" => Q::NAME).record(queries.len() as f64);
-        let mut answers = query_batch(&db, &queries, receiver_guard).await.map(Vec::into_iter);
+        let mut answers = query_batch(&db, &queries, receiver).await.map(Vec::into_iter);
         queries.clear();
-        for sender in senders.drain(..) {
+        for (count, sender) in senders.drain(..) {
             // The request may have been cancelled.
             let _ = sender.send(match &mut answers {
-                Ok(answers) => Ok(answers.next().flatten()),
+                Ok(answers) => Ok(answers.by_ref().take(count).collect()),
                 Err(_) => Err(Error::unavailable("the lookup failed")),
             });
         }

@@ -2,8 +2,8 @@
 //! write, and a busy key updates its row once per batch, not once per request. After each batch the
 //! meter reads the monthly usage of the organizations in it.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +24,15 @@ use crate::repo::{personal_tokens, sessions, usage, usage_hourly};
 /// How often the counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// An organization, an hour, and the key that was used.
+type UseOfKey = (OrganizationId, DateTime<Utc>, KeyId);
+
 /// The usage that is not written yet.
 #[derive(Default)]
 struct Pending {
     tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), UsageTally>,
     /// The units by hour and attribution.
-    attributed: HashMap<(OrganizationId, DateTime<Utc>, KeyId), HashMap<Arc<Attribution>, i64>>,
+    attributed: HashMap<UseOfKey, HashMap<Arc<Attribution>, i64>>,
     /// The attributions of each organization since the last flush, so that their number is bounded.
     attributions: HashMap<OrganizationId, HashSet<Arc<Attribution>>>,
     /// When each session was last used.
@@ -266,7 +269,7 @@ impl Inner {
 /// again.
 struct BatchGuard<'a> {
     batch: Vec<UsageTally>,
-    attributed: HashMap<(OrganizationId, DateTime<Utc>, KeyId), HashMap<Arc<Attribution>, i64>>,
+    attributed: HashMap<UseOfKey, HashMap<Arc<Attribution>, i64>>,
     seen: Vec<(SessionId, DateTime<Utc>)>,
     to: &'a Inner,
 }
@@ -350,12 +353,7 @@ impl Pending {
     }
 
     /// Adds units. Beyond [`MAX_PER_DAY`] attributions of an organization they are `other`.
-    fn attribute(
-        &mut self,
-        use_of_key: (OrganizationId, DateTime<Utc>, KeyId),
-        attribution: &Arc<Attribution>,
-        units: i64,
-    ) {
+    fn attribute(&mut self, use_of_key: UseOfKey, attribution: &Arc<Attribution>, units: i64) {
         let known = self.attributions.entry(use_of_key.0).or_default();
         let attribution = if known.contains(attribution) || known.len() < MAX_PER_DAY {
             known.insert(Arc::clone(attribution));

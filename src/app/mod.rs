@@ -21,6 +21,7 @@ pub mod quotas;
 pub mod rate_limits;
 pub mod readiness;
 pub mod rejections;
+pub mod revocation_feed;
 pub mod short_lived_tokens;
 pub mod verification_lookup;
 pub mod write_buffer;
@@ -44,6 +45,7 @@ use crate::app::peppers::{Peppers, audit_signer};
 use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
 use crate::app::rejections::Rejections;
+use crate::app::revocation_feed::RevocationFeed;
 use crate::app::short_lived_tokens::ShortLivedTokens;
 use crate::app::verification_lookup::VerificationLookup;
 use crate::clock::Clock;
@@ -59,7 +61,8 @@ const LOOKUP_CONNECTIONS: u32 =
 /// The number of connections that a server opens beside those of `DATABASE_MAX_CONNECTIONS`.
 pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + VERIFICATION_CONNECTIONS;
 /// The number of connections of the pool for verifiers.
-const VERIFICATION_CONNECTIONS: u32 = verification_lookup::CONNECTIONS + credit_leases::CONNECTIONS;
+const VERIFICATION_CONNECTIONS: u32 =
+    verification_lookup::CONNECTIONS + credit_leases::CONNECTIONS + revocation_feed::CONNECTIONS;
 
 /// Everything a request needs; cheap to clone.
 #[derive(Clone)]
@@ -91,6 +94,8 @@ pub struct Parts {
     pub verification_lookup: VerificationLookup,
     /// The prepaid units that this server may use.
     pub credit_leases: CreditLeases,
+    /// Reads which credentials ended, for verifiers.
+    pub revocation_feed: RevocationFeed,
     /// Digests secrets.
     pub peppers: Peppers,
     /// Signs audit events.
@@ -160,6 +165,7 @@ impl App {
                 verification_lookup::CONNECTIONS,
             ),
             credit_leases: CreditLeases::start(&verifications),
+            revocation_feed: RevocationFeed::start(&verifications, stop.clone()),
             in_flight: InFlight::new(
                 config.http.max_in_flight,
                 config.http.max_in_flight_per_caller,

@@ -2,6 +2,7 @@
 //! server delays no check of the operator's API.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 
@@ -26,13 +27,13 @@ pub struct VerificationQuery {
 }
 
 impl BatchQuery for VerificationQuery {
-    type Answer = KnownCredential;
+    type Answer = Arc<KnownCredential>;
     const NAME: &'static str = "verifications";
 
     async fn answer(
         db: &mut PgConnection,
         queries: &[Self],
-    ) -> Result<Vec<Option<KnownCredential>>> {
+    ) -> Result<Vec<Option<Arc<KnownCredential>>>> {
         let digests = |kind| {
             let of_kind = queries.iter().filter(move |query| query.kind == kind);
             of_kind.flat_map(|query| query.candidates.iter().copied()).collect::<Vec<_>>()

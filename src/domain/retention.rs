@@ -12,7 +12,8 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, deleted_organizations, email_tokens, ended_subscriptions, idempotency_keys, invites,
     jobs, key_claims, key_lifecycle, key_sessions, memberships, payments, personal_tokens,
-    rate_limits, rejections, sessions, unfulfilled_checkouts, usage,
+    rate_limits, rejections, revocations, sessions, unfulfilled_checkouts, usage, usage_events,
+    usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -24,8 +25,12 @@ enum SweepTarget {
     KeySessions,
     IdempotencyKeys,
     Rejections,
+    Revocations,
     RateLimits,
     Usage,
+    HourlyUsage,
+    UsageResources,
+    UsageEvents,
     Invites,
     KeyClaims,
     Payments,
@@ -41,15 +46,19 @@ enum SweepTarget {
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 18] = [
+const SWEEP_ORDER: [SweepTarget; 22] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
     SweepTarget::KeySessions,
     SweepTarget::IdempotencyKeys,
     SweepTarget::Rejections,
+    SweepTarget::Revocations,
     SweepTarget::RateLimits,
     SweepTarget::Usage,
+    SweepTarget::HourlyUsage,
+    SweepTarget::UsageResources,
+    SweepTarget::UsageEvents,
     SweepTarget::Invites,
     SweepTarget::KeyClaims,
     SweepTarget::Payments,
@@ -72,8 +81,12 @@ impl SweepTarget {
             Self::KeySessions => "key_sessions",
             Self::IdempotencyKeys => "idempotency_keys",
             Self::Rejections => "denials",
+            Self::Revocations => "revocations",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
+            Self::HourlyUsage => "usage_hourly",
+            Self::UsageResources => "usage_resources",
+            Self::UsageEvents => "usage_events",
             Self::Invites => "invites",
             Self::KeyClaims => "key_claims",
             Self::Payments => "payments",
@@ -96,8 +109,12 @@ impl SweepTarget {
             Self::KeySessions => key_sessions::sweep(tx).await,
             Self::IdempotencyKeys => idempotency_keys::sweep(tx).await,
             Self::Rejections => rejections::sweep(tx, retention.rejections).await,
+            Self::Revocations => revocations::sweep(tx).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
+            Self::HourlyUsage => usage_hourly::sweep(tx, retention.usage).await,
+            Self::UsageResources => usage_hourly::sweep_resources(tx).await,
+            Self::UsageEvents => usage_events::sweep(tx).await,
             Self::Invites => invites::sweep(tx, retention.invites).await,
             Self::KeyClaims => key_claims::sweep(tx, retention.invites).await,
             Self::Payments => payments::sweep(tx, retention.payments).await,

@@ -6,6 +6,7 @@
 //! [`RouteTable`] finds them again through the route that a request matched.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::http::Method;
 use axum::routing::MethodRouter;
@@ -61,7 +62,7 @@ impl Family {
             ("auth", _) => Self::Account,
             ("v1", Some("organization")) => Self::Organization,
             ("v1", Some("admin")) => Self::Operator,
-            ("v1", Some("verify" | "leaks")) => Self::Verification,
+            ("v1", Some("leaks" | "usage" | "verify")) => Self::Verification,
             ("api", Some("auth" | "user")) => Self::User,
             ("oauth2", _) => Self::OAuth,
             _ => Self::Other,
@@ -133,6 +134,9 @@ pub struct RouteKind {
     /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and
     /// the answer has a status that the proxy understands.
     pub is_for_proxies: bool,
+    /// How long a request may wait for something to happen, in addition to the deadline of every
+    /// request. It has no permit meanwhile.
+    pub max_wait: Duration,
 }
 
 impl RouteKind {
@@ -152,13 +156,25 @@ impl RouteKind {
     pub const HASH_AND_DELETE: Self = Self::new(Cost::Hashing, false);
 
     const fn new(cost: Cost, is_change: bool) -> Self {
-        Self { cost, is_quota_exempt: false, is_change, is_for_proxies: false }
+        Self {
+            cost,
+            is_quota_exempt: false,
+            is_change,
+            is_for_proxies: false,
+            max_wait: Duration::ZERO,
+        }
     }
 
     /// Returns the same kind, without the monthly quota.
     #[must_use]
     pub const fn quota_exempt(self) -> Self {
         Self { is_quota_exempt: true, ..self }
+    }
+
+    /// Returns the same kind, for requests that may wait.
+    #[must_use]
+    pub const fn waiting(self, max_wait: Duration) -> Self {
+        Self { max_wait, ..self }
     }
 
     /// Returns the kind of a request that matches no declared route.

@@ -58,6 +58,7 @@ async fn show(State((app, handle, process)): State<MetricsState>) -> impl IntoRe
     process.collect();
     set_gauge(&gauge!("http_requests_in_flight"), app.in_flight.running_total());
     set_gauge(&gauge!("http_requests_in_flight_limit"), app.config.http.max_in_flight);
+    set_gauge(&gauge!("revocation_polls_waiting"), app.revocation_feed.waiting());
     let (running, waiting) = app.password_hasher.load();
     set_gauge(&gauge!("password_hash_queue", "state" => "running"), running);
     set_gauge(&gauge!("password_hash_queue", "state" => "waiting"), waiting);

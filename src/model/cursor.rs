@@ -12,7 +12,7 @@ use crate::model::secret::Digest;
 /// The size of the position, in bytes.
 const POSITION_BYTES: usize = 16;
 /// The number of bytes of the seal that are sent: enough that it cannot be guessed.
-const SEAL_BYTES: usize = 16;
+pub(super) const SEAL_BYTES: usize = 16;
 
 /// A list with cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ pub mod project;
 pub mod rate;
 pub mod rate_limit;
 pub mod rejection;
+pub mod revocation;
 pub mod role;
 pub mod scope;
 pub mod secret;

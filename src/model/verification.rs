@@ -242,6 +242,15 @@ impl KnownCredential {
     }
 }
 
+impl KnownCredential {
+    /// Returns whether checks of it take credits, its own or those of its organization.
+    #[must_use]
+    pub fn has_credits(&self) -> bool {
+        let of_organization = self.organization.as_ref().and_then(|it| it.credits);
+        self.credits.or(of_organization).is_some()
+    }
+}
+
 /// The organization of a credential.
 #[derive(Clone, Debug)]
 pub struct CredentialOrganization {

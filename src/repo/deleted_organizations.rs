@@ -68,6 +68,15 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
         "delete from usage_daily where ctid = any(array(
              select ctid from usage_daily where organization_id = $1 limit 1000
              for update skip locked))",
+        "delete from usage_hourly where ctid = any(array(
+             select ctid from usage_hourly where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from usage_resources where ctid = any(array(
+             select ctid from usage_resources where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from usage_events where ctid = any(array(
+             select ctid from usage_events where organization_id = $1 limit 1000
+             for update skip locked))",
         "delete from denials where ctid = any(array(
              select ctid from denials where organization_id = $1 limit 1000
              for update skip locked))",

@@ -3,6 +3,7 @@
 //! decided here, by the database's clock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -91,7 +92,7 @@ impl Row {
         })
     }
 
-    fn into_credential(mut self, kind: CredentialKind) -> Option<(Digest, KnownCredential)> {
+    fn into_credential(mut self, kind: CredentialKind) -> Option<(Digest, Arc<KnownCredential>)> {
         let digest = Digest::new(std::mem::take(&mut self.digest).try_into().ok()?);
         let (organization, account) = (self.organization(), self.account());
         let metered_key = self.metered_key_id.unwrap_or(self.id);
@@ -120,7 +121,7 @@ impl Row {
             role: self.role.as_deref().and_then(Role::parse),
             defect: self.defect.as_deref().map(parse_defect),
         };
-        Some((digest, credential))
+        Some((digest, Arc::new(credential)))
     }
 }
 
@@ -146,7 +147,7 @@ fn parse_defect(word: &str) -> VerificationCode {
 pub async fn find_keys(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, KnownCredential>> {
+) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,
@@ -189,7 +190,7 @@ pub async fn find_keys(
 pub async fn find_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
-) -> Result<HashMap<Digest, KnownCredential>> {
+) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         Row,

@@ -45,6 +45,7 @@ pub mod personal_tokens;
 pub mod projects;
 pub mod rate_limits;
 pub mod rejections;
+pub mod revocations;
 pub mod rls;
 pub mod schema_diff;
 pub mod sessions;

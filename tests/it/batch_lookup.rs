@@ -46,6 +46,44 @@ async fn concurrent_queries_are_batched_and_each_gets_its_own_answer() {
     .await;
 }
 
+#[tokio::test]
+async fn the_queries_of_one_caller_are_answered_in_their_order_from_one_statement() {
+    run(async |app| {
+        let lookup = BatchLookup::start(&app.app.db, 2);
+        let largest_batch = Arc::new(AtomicUsize::new(0));
+        let query = |number| Square { number, largest_batch: Arc::clone(&largest_batch) };
+        let callers = (0..20).map(async |caller| {
+            let numbers = caller..caller + 100;
+            let squares = lookup.query_all(numbers.clone().map(query).collect()).await.unwrap();
+            let expected = numbers.map(|it| it.is_multiple_of(2).then_some(it.pow(2)));
+            assert_eq!(squares, expected.collect::<Vec<_>>());
+        });
+        join_all(callers).await;
+        let largest = largest_batch.load(Ordering::Relaxed);
+        assert!(largest >= 100 && largest.is_multiple_of(100), "{largest}");
+        assert_eq!(lookup.query_all(Vec::new()).await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn queries_beyond_the_queue_are_rejected_and_the_others_are_answered() {
+    run(async |app| {
+        let lookup = BatchLookup::start(&app.app.db, 1);
+        let largest_batch = Arc::default();
+        let query = |number| Square { number, largest_batch: Arc::clone(&largest_batch) };
+        let group = |_| lookup.query_all((0..1_024).map(query).collect());
+        let results = join_all((0..20).map(group)).await;
+        let (answered, rejected): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        assert_eq!((answered.len(), rejected.len()), (8, 12));
+        for error in rejected.into_iter().map(Result::unwrap_err) {
+            assert_eq!(*error.kind(), ErrorKind::Unavailable);
+        }
+        assert_eq!(lookup.query(query(2)).await.unwrap(), Some(4));
+    })
+    .await;
+}
+
 /// What happens to a batch, as its first query says.
 enum Scripted {
     /// It succeeds.

@@ -64,14 +64,16 @@ async fn every_route_for_verifiers_rejects_a_missing_or_wrong_secret_and_every_o
                 let client = client.with("content-type", content_type);
                 let response = client.send(&operation.method, &path, body.clone()).await;
                 // A proxy must not tell its client that the client's credential is wrong.
-                let is_proxy = !operation.has_request_body();
-                let (status, code) =
-                    if is_proxy { (503, "service_unavailable") } else { (401, "unauthorized") };
+                let (status, code) = if operation.is_for_proxies() {
+                    (503, "service_unavailable")
+                } else {
+                    (401, "unauthorized")
+                };
                 response.assert_error(status, code);
             }
             count += 1;
         }
-        assert_eq!(count, 7);
+        assert_eq!(count, 10);
     })
     .await;
 }

@@ -131,6 +131,17 @@ async fn a_purged_organization_keeps_only_its_id_its_audit_log_and_its_payments(
             )
             .await;
             app.execute(
+                "with o as (select id from organizations where handle = 'acme'),
+                      c as (insert into credit_balances (id, organization_id, remaining,
+                                                         refilled_at)
+                            select id, id, 1, now() from o),
+                      r as (insert into usage_resources (organization_id, day, resource, tags)
+                            select id, current_date, 'GET /docs', '' from o)
+                 insert into usage_events (source, id, organization_id, received_at)
+                 select 'tests', '1', id, now() from o",
+            )
+            .await;
+            app.execute(
                 "insert into ended_subscriptions (organization_id, subscription_id, ended_at)
                  select id, 'sub', now() from organizations where handle = 'acme'",
             )
@@ -168,7 +179,11 @@ async fn a_purged_organization_keeps_only_its_id_its_audit_log_and_its_payments(
                 "key_sessions",
                 "projects",
                 "refresh_tokens",
+                "credit_balances",
                 "usage_daily",
+                "usage_events",
+                "usage_hourly",
+                "usage_resources",
                 "users",
             ] {
                 assert_eq!(rows_of_acme(table).await, 0, "{table}");
@@ -231,7 +246,7 @@ async fn rows_are_removed_in_batches_and_locked_rows_are_skipped() {
 }
 
 /// Rows that ended `$1` ago, by table, and how many days each is kept.
-const ENDED: [(&str, i32, &str); 6] = [
+const ENDED: [(&str, i32, &str); 8] = [
     (
         "invites",
         90,
@@ -253,6 +268,18 @@ const ENDED: [(&str, i32, &str); 6] = [
         1_095,
         "insert into usage_daily (organization_id, key_id, day, requests, denied)
          select organization_id, id, current_date - $1, 1, 0 from api_keys limit 1",
+    ),
+    (
+        "usage_hourly",
+        1_095,
+        "insert into usage_hourly (organization_id, hour, key_id, resource, tags, units)
+         select organization_id, now() - $1, id, '', '', 1 from api_keys limit 1",
+    ),
+    (
+        "usage_events",
+        32,
+        "insert into usage_events (source, id, organization_id, received_at)
+         select 'tests', gen_random_uuid(), organization_id, now() - $1 from users limit 1",
     ),
     (
         "users",

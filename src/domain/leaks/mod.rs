@@ -79,7 +79,7 @@ pub async fn act(app: &App, report: &LeakReport) -> Result<JobOutcome> {
     });
     let Some(known) = known.await?.into_values().next() else { return Ok(JobOutcome::Done) };
     let audit = audit_context(app, report);
-    let action = app.db.transaction(async |tx| match (report.kind, &known) {
+    let action = app.db.transaction(async |tx| match (report.kind, &*known) {
         (CredentialKind::ApiKey, KnownCredential { organization: Some(it), .. }) => {
             act_on_key(app, tx, it.id, &known, report, &audit).await
         }

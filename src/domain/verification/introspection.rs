@@ -34,7 +34,7 @@ pub async fn introspect(
     verifier: &Verifier,
     token: &Secret,
     audit: &AuditContext,
-) -> Result<Option<KnownCredential>> {
+) -> Result<Option<Arc<KnownCredential>>> {
     let request = CheckRequest {
         scopes: RequiredScopes::default(),
         cost: 0,
@@ -66,7 +66,7 @@ pub async fn introspect(
         record_rejection(app, verifier, (token, &request), &verdict, audit);
         return Ok(None);
     }
-    rehash_later(app, token, verdict.credential.as_ref());
+    rehash_later(app, token, verdict.credential.as_deref());
     if let Some(credential) = &verdict.credential {
         record_use(app, credential, audit);
     }

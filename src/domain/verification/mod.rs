@@ -11,11 +11,13 @@ mod record;
 pub mod tokens;
 pub mod usage_events;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::try_join_all;
 use metrics::counter;
 use tokio::time::{Instant, timeout_at};
 
@@ -83,7 +85,7 @@ pub struct Verdict {
     /// The outcome.
     pub code: VerificationCode,
     /// The credential, if it is known.
-    pub credential: Option<KnownCredential>,
+    pub credential: Option<Arc<KnownCredential>>,
     /// The required scopes that it lacks.
     pub missing_scopes: Vec<String>,
     /// The rate limits that the check counted against.
@@ -108,7 +110,7 @@ pub struct QuotaState {
 }
 
 impl Verdict {
-    fn new(code: VerificationCode, credential: Option<KnownCredential>) -> Self {
+    fn new(code: VerificationCode, credential: Option<Arc<KnownCredential>>) -> Self {
         Self {
             code,
             credential,
@@ -132,22 +134,118 @@ pub async fn check(
     request: &CheckRequest,
     audit: &AuditContext,
 ) -> Result<Verdict> {
-    let verdict = evaluate(app, verifier, key, request, audit).await;
-    let code = verdict.as_ref().map_or("unavailable", |verdict| verdict.code.as_str());
-    counter!("verifications_total", "code" => code).increment(1);
+    let deadline = deadline(app);
+    let verdict = match find_credential(app, key, deadline).await {
+        Ok(found) => evaluate(app, verifier, (key, request), found, (audit, deadline)).await,
+        Err(error) => Err(error),
+    };
+    count(verdict.as_ref().map_or("unavailable", |verdict| verdict.code.as_str()), 1);
     verdict
 }
 
+/// Checks several credentials, as [`check`] does each, and returns their verdicts in order. They
+/// are looked up together.
+///
+/// # Errors
+/// As [`check`]; checks of other credentials may then be counted.
+pub async fn check_all(
+    app: &App,
+    verifier: &Verifier,
+    checks: &[(Secret, CheckRequest)],
+    audit: &AuditContext,
+) -> Result<Vec<Verdict>> {
+    let deadline = deadline(app);
+    let checking = check_together(app, verifier, checks, (audit, deadline));
+    let verdicts = checking.await.inspect_err(|_| count("unavailable", checks.len()))?;
+    let mut counts = HashMap::new();
+    for verdict in &verdicts {
+        *counts.entry(verdict.code).or_default() += 1;
+    }
+    for (code, checks) in counts {
+        count(code.as_str(), checks);
+    }
+    Ok(verdicts)
+}
+
+async fn check_together(
+    app: &App,
+    verifier: &Verifier,
+    checks: &[(Secret, CheckRequest)],
+    (audit, deadline): (&AuditContext, Instant),
+) -> Result<Vec<Verdict>> {
+    let queries: Vec<_> = checks.iter().map(|(key, _)| query_for(app, key)).collect();
+    let is_possible: Vec<bool> = queries.iter().map(Option::is_some).collect();
+    let lookup = app.verification_lookup.query_all(queries.into_iter().flatten().collect());
+    let mut answers = in_time(lookup, deadline).await?.into_iter();
+    let found: Vec<_> = is_possible
+        .into_iter()
+        .map(|is_possible| {
+            if is_possible {
+                answers.next().flatten().ok_or(VerificationCode::KeyUnknown)
+            } else {
+                Err(VerificationCode::KeyMalformed)
+            }
+        })
+        .collect();
+    // Only checks that need credits may have to wait for the database once more.
+    let is_metered = found.iter().flatten().any(|credential| credential.has_credits());
+    let evaluations = checks.iter().zip(found).map(|((key, request), found)| {
+        evaluate(app, verifier, (key, request), found, (audit, deadline))
+    });
+    if is_metered {
+        return try_join_all(evaluations).await;
+    }
+    let mut verdicts = Vec::with_capacity(checks.len());
+    for evaluation in evaluations {
+        verdicts.push(evaluation.await?);
+    }
+    Ok(verdicts)
+}
+
+/// Returns the credential with this text, or the code if there is none.
+async fn find_credential(app: &App, key: &Secret, deadline: Instant) -> Result<Found> {
+    let Some(query) = query_for(app, key) else {
+        return Ok(Err(VerificationCode::KeyMalformed));
+    };
+    let found = in_time(app.verification_lookup.query(query), deadline).await?;
+    Ok(found.ok_or(VerificationCode::KeyUnknown))
+}
+
+/// A credential, or the code if there is none.
+type Found = std::result::Result<Arc<KnownCredential>, VerificationCode>;
+
+/// Returns the query for a credential's text; `None` if it cannot be one.
+fn query_for(app: &App, key: &Secret) -> Option<VerificationQuery> {
+    let (kind, candidates) = possible_digests(app, key.expose())?;
+    Some(VerificationQuery { kind, candidates })
+}
+
+/// Returns when a check that begins now must have its answers from the database.
+fn deadline(app: &App) -> Instant {
+    Instant::now() + app.config.verification.timeout
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>, deadline: Instant) -> Result<T> {
+    timeout_at(deadline, work).await.map_err(Error::unavailable)?
+}
+
+/// Adds to the metric of verdicts.
+fn count(code: &'static str, checks: usize) {
+    counter!("verifications_total", "code" => code).increment(checks as u64);
+}
+
+/// Returns the verdict on a credential that was looked up, and counts and records it.
+///
+/// Invariant: nothing is awaited once something was counted. A verifier that closes its connection
+/// cannot leave a check half counted.
 async fn evaluate(
     app: &App,
     verifier: &Verifier,
-    key: &Secret,
-    request: &CheckRequest,
-    audit: &AuditContext,
+    (key, request): (&Secret, &CheckRequest),
+    found: Found,
+    (audit, deadline): (&AuditContext, Instant),
 ) -> Result<Verdict> {
-    let deadline = Instant::now() + app.config.verification.timeout;
-    let credential = find_credential(app, key, deadline).await?;
-    let mut verdict = match credential {
+    let mut verdict = match found {
         Ok(credential) => decide(app, credential, request, (audit.at, deadline)).await?,
         Err(code) => Verdict::new(code, None),
     };
@@ -162,23 +260,9 @@ async fn evaluate(
     }
     record(app, verifier, (key, request), &verdict, audit);
     if verdict.code == VerificationCode::Valid {
-        rehash_later(app, key, verdict.credential.as_ref());
+        rehash_later(app, key, verdict.credential.as_deref());
     }
     Ok(verdict)
-}
-
-/// Returns the credential with this text, or the code if there is none.
-async fn find_credential(
-    app: &App,
-    key: &Secret,
-    deadline: Instant,
-) -> Result<std::result::Result<KnownCredential, VerificationCode>> {
-    let Some((kind, candidates)) = possible_digests(app, key.expose()) else {
-        return Ok(Err(VerificationCode::KeyMalformed));
-    };
-    let lookup = app.verification_lookup.query(VerificationQuery { kind, candidates });
-    let found = timeout_at(deadline, lookup).await;
-    Ok(found.map_err(Error::unavailable)??.ok_or(VerificationCode::KeyUnknown))
 }
 
 /// Rehashes a valid credential that is stored under an old pepper. The check does not wait for it.
@@ -216,7 +300,7 @@ fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest) -> Opti
 /// Returns the verdict on a known credential, checked in the order of VERIFY §4.
 async fn decide(
     app: &App,
-    credential: KnownCredential,
+    credential: Arc<KnownCredential>,
     request: &CheckRequest,
     (now, deadline): (DateTime<Utc>, Instant),
 ) -> Result<Verdict> {

@@ -43,27 +43,28 @@ async fn record_in(
 ) -> Result<(UsageReport, Vec<OrganizationId>)> {
     let owners = Owners::find(tx, events).await?;
     let mut report = UsageReport::default();
-    let mut owned = Vec::new();
+    let mut uses = Vec::new();
     for (index, event) in events.iter().enumerate() {
         let owner = check_time(event, now).and_then(|()| owners.of(&event.owner));
         match owner {
-            Ok(owner) => owned.push((event, owner)),
+            Ok(owner) => uses.push((event, owner)),
             Err(code) => report.rejected.push((index, code)),
         }
     }
-    let known: Vec<_> = owned
+    let known: Vec<_> = uses
         .iter()
         .map(|(event, (organization, _))| (&*event.source, &*event.id, *organization))
         .collect();
     let mut new = usage_events::insert(tx, &known, now).await?;
-    let found = owned.len();
+    let found = uses.len();
     // An event that is in the report twice is counted once.
-    owned.retain(|(event, _)| new.remove(&(event.source.clone(), event.id.clone())));
-    report.accepted = owned.len();
-    report.duplicates = found - owned.len();
-    usage::add(tx, &daily(&owned, now)).await?;
-    usage_hourly::add(tx, &hourly(&owned)).await?;
-    let mut organizations: Vec<_> = owned.iter().map(|(_, (organization, _))| *organization).collect();
+    uses.retain(|(event, _)| new.remove(&(event.source.clone(), event.id.clone())));
+    report.accepted = uses.len();
+    report.duplicates = found - uses.len();
+    usage::add(tx, &daily(&uses, now)).await?;
+    usage_hourly::add(tx, &hourly(&uses)).await?;
+    let mut organizations: Vec<_> =
+        uses.iter().map(|(_, (organization, _))| *organization).collect();
     organizations.sort_unstable();
     organizations.dedup();
     Ok((report, organizations))
@@ -105,7 +106,8 @@ impl Owners {
     fn of(&self, owner: &UsageOwner) -> Result<Owner, &'static str> {
         match owner {
             UsageOwner::Key(id) => {
-                let found = KeyId::parse(id).and_then(|key| Some((*self.keys.get(&key)?, Some(key))));
+                let found =
+                    KeyId::parse(id).and_then(|key| Some((*self.keys.get(&key)?, Some(key))));
                 found.ok_or("key_unknown")
             }
             UsageOwner::Organization(handle) => {
@@ -119,9 +121,9 @@ impl Owners {
 }
 
 /// Returns the events as daily sums.
-fn daily(owned: &[(&UsageEvent, Owner)], now: DateTime<Utc>) -> Vec<UsageTally> {
+fn daily(uses: &[(&UsageEvent, Owner)], now: DateTime<Utc>) -> Vec<UsageTally> {
     let mut tallies = HashMap::new();
-    for (event, (organization, key)) in owned {
+    for (event, (organization, key)) in uses {
         let key = key.unwrap_or(KeyId::from_uuid(uuid::Uuid::nil()));
         let day = event.time.date_naive();
         let tally = tallies.entry((*organization, key, day)).or_insert_with(|| UsageTally {
@@ -140,7 +142,7 @@ fn daily(owned: &[(&UsageEvent, Owner)], now: DateTime<Utc>) -> Vec<UsageTally> 
 }
 
 /// Returns the events as hourly usage.
-fn hourly(owned: &[(&UsageEvent, Owner)]) -> Vec<AttributedUsage> {
+fn hourly(uses: &[(&UsageEvent, Owner)]) -> Vec<AttributedUsage> {
     let usage = |(event, (organization, key)): &(&UsageEvent, Owner)| AttributedUsage {
         organization: *organization,
         hour: hour_of(event.time),
@@ -148,5 +150,5 @@ fn hourly(owned: &[(&UsageEvent, Owner)]) -> Vec<AttributedUsage> {
         attribution: event.attribution.clone(),
         units: event.units,
     };
-    owned.iter().map(usage).collect()
+    uses.iter().map(usage).collect()
 }

@@ -67,7 +67,9 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
     if context.facts.credentials == AcceptedCredentials::Verifiers {
-        let _permit = shedding::acquire_check_permit(&app)?;
+        let permit = shedding::acquire_check_permit(&app)?;
+        // A request that waits is not one that the server works on.
+        let _permit = context.facts.kind.max_wait.is_zero().then_some(permit);
         return Ok(next.run(request).await);
     }
     let permit = shedding::acquire_permit(&app, &context)?;

@@ -21,6 +21,9 @@ pub struct FieldContext<'a> {
 
 /// A wire struct that a body is parsed into.
 pub trait FromFields: Sized {
+    /// The size limit of a body of this type, in bytes.
+    const MAX_BODY_BYTES: usize = super::MAX_BODY_BYTES;
+
     /// Takes every field that the route knows. Returns `None` if one is invalid, after recording an
     /// issue.
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;

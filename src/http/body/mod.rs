@@ -80,7 +80,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
             return parse_fields(JsonNode::Object(Vec::new()), context);
         }
         require_media_type(request.headers(), &mime::APPLICATION_JSON)?;
-        let bytes = read_body(app, request, MAX_BODY_BYTES).await?;
+        let bytes = read_body(app, request, T::MAX_BODY_BYTES).await?;
         let json = without_byte_order_mark(&bytes);
         if json.is_empty() {
             return parse_fields(JsonNode::Object(Vec::new()), context);

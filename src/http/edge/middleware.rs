@@ -91,10 +91,10 @@ pub async fn handle_request(
         // The origin and the method in a check are those of another request.
         let is_check = context.facts.credentials == AcceptedCredentials::Verifiers;
         if *has_cors && context.origin.is_some() && !is_check {
-            let run = |request| run_with_timeout(app, request, next);
+            let run = |request| run_with_timeout(app, &context, request, next);
             cors::handle(app, &context, request, run).await
         } else {
-            let mut response = run_with_timeout(app, request, next).await;
+            let mut response = run_with_timeout(app, &context, request, next).await;
             response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
             response
         }
@@ -129,12 +129,17 @@ fn take_error(response: &mut Response) -> Option<Arc<Error>> {
 
 /// Runs the routes. A request that exceeds its deadline, or panics, gets an error; the database
 /// connection that it was using is closed.
-async fn run_with_timeout(app: &App, request: Request, next: Next) -> Response {
+async fn run_with_timeout(
+    app: &App,
+    context: &RequestContext,
+    request: Request,
+    next: Next,
+) -> Response {
     if let Err(error) = host::require(&request) {
         return error.into_response();
     }
     let response = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let limit = app.config.http.connections.request_timeout;
+    let limit = app.config.http.connections.request_timeout + context.facts.kind.max_wait;
     match tokio::time::timeout(limit, response).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => render::from_panic(panic),

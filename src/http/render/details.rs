@@ -44,6 +44,7 @@ impl From<&ErrorKind> for DetailValues {
             | ErrorKind::NotFound
             | ErrorKind::MethodNotAllowed
             | ErrorKind::Conflict
+            | ErrorKind::Gone
             | ErrorKind::EmailTaken
             | ErrorKind::IdempotencyKeyReused
             | ErrorKind::IdempotencyKeyInUse

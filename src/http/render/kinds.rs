@@ -158,6 +158,16 @@ const METHOD_NOT_ALLOWED: ErrorMapping = ErrorMapping {
     ..INVALID
 };
 
+const GONE: ErrorMapping = ErrorMapping {
+    status: StatusCode::GONE,
+    code: "gone",
+    account: "NOT_FOUND",
+    operator: "GONE",
+    user: "GONE",
+    suggestion: "Start again without the cursor.",
+    ..INVALID
+};
+
 const EMAIL_TAKEN: ErrorMapping = ErrorMapping { user: "USER_ALREADY_EXISTS", ..CONFLICT };
 
 const IDEMPOTENCY_KEY_REUSED: ErrorMapping = ErrorMapping {
@@ -241,6 +251,7 @@ pub const fn mapping(kind: &ErrorKind) -> ErrorMapping {
         ErrorKind::NotFound => NOT_FOUND,
         ErrorKind::MethodNotAllowed => METHOD_NOT_ALLOWED,
         ErrorKind::Conflict => CONFLICT,
+        ErrorKind::Gone => GONE,
         ErrorKind::EmailTaken => EMAIL_TAKEN,
         ErrorKind::IdempotencyKeyReused => IDEMPOTENCY_KEY_REUSED,
         ErrorKind::IdempotencyKeyInUse => IDEMPOTENCY_KEY_IN_USE,

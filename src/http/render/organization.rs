@@ -97,6 +97,8 @@ error_responses! { ErrorBody,
     NotFound = 404, "It does not exist in the caller's organization.";
     /// For routes that change data.
     Conflict = 409, "It conflicts with the current state, or the first request is still running.";
+    /// For lists whose cursors end.
+    Gone = 410, "The cursor has expired: start again without it.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.

@@ -3,10 +3,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use futures_util::future::try_join_all;
 
 use crate::app::App;
-use crate::domain::verification::{Verifier, check};
+use crate::domain::verification::{check, check_all};
 use crate::error::Result;
 use crate::http::body::JsonBody;
 use crate::http::edge::context::RequestContext;
@@ -32,7 +31,10 @@ pub(super) async fn verify(
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
 ) -> Result<Json<Verification>> {
-    check_one(&app, &verifier, &context, request).await.map(Json)
+    let (key, request) = request.into_check();
+    let audit = check_audit_context(&context);
+    let verdict = check(&app, &verifier, &key, &request, &audit).await?;
+    Ok(Json(Verification::new(verdict, &context.id)))
 }
 
 /// Check 1 to 100 credentials. One invalid item rejects the request, and no item is checked.
@@ -47,20 +49,9 @@ pub(super) async fn verify_batch(
     context: RequestContext,
     JsonBody { value: batch, .. }: JsonBody<VerifyBatchRequest>,
 ) -> Result<Json<VerificationList>> {
-    // All at once, so that they are looked up together.
-    let checks = batch.items.into_iter().map(|item| check_one(&app, &verifier, &context, item));
-    let data = try_join_all(checks).await?;
-    Ok(Json(VerificationList { object: "list", data, request_id: context.id.clone() }))
-}
-
-async fn check_one(
-    app: &App,
-    verifier: &Verifier,
-    context: &RequestContext,
-    request: VerifyRequest,
-) -> Result<Verification> {
-    let (key, request) = request.into_check();
-    let audit = check_audit_context(context);
-    let verdict = check(app, verifier, &key, &request, &audit).await?;
-    Ok(Verification::new(verdict, &context.id))
+    let checks: Vec<_> = batch.items.into_iter().map(VerifyRequest::into_check).collect();
+    let verdicts = check_all(&app, &verifier, &checks, &check_audit_context(&context)).await?;
+    let data = verdicts.into_iter().map(|verdict| Verification::new(verdict, &context.id));
+    let (data, request_id) = (data.collect(), context.id.clone());
+    Ok(Json(VerificationList { object: "list", data, request_id }))
 }

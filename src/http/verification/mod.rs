@@ -7,7 +7,9 @@ mod identity_headers;
 mod introspection;
 mod proxies;
 mod requirements;
+mod revocations;
 mod tokens;
+mod usage;
 mod verdict;
 mod verifier;
 mod wire;
@@ -32,6 +34,9 @@ pub fn routes() -> Routes {
         .route(RouteKind::CHECK, routes!(checks::verify))
         .route(RouteKind::CHECK, routes!(checks::verify_batch))
         .route(RouteKind::CHECK, routes!(tokens::issue_token))
+        .route(revocations::KIND, routes!(revocations::list))
+        .route(RouteKind::CHECK, routes!(usage::report))
+        .route(RouteKind::CHECK, routes!(usage::export))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::forward))
         .undescribed(RouteKind::PROXY_CHECK, "/v1/verify/forward", other_methods(proxies::forward))
         .route(RouteKind::PROXY_CHECK, routes!(proxies::nginx))

@@ -1,6 +1,7 @@
 //! The verdict of a check in JSON (VERIFY §3).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -150,7 +151,8 @@ impl Verification {
     /// Describes a verdict.
     pub fn new(verdict: Verdict, request_id: &str) -> Self {
         let retry_after = verdict.retry_after.map(|wait| wait.as_secs().max(1));
-        let known = verdict.credential;
+        // Copied only if another check of the same batch is about the same credential.
+        let known = verdict.credential.map(Arc::unwrap_or_clone);
         Self {
             object: "verification",
             valid: verdict.code == VerificationCode::Valid,

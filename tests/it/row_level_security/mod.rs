@@ -242,8 +242,9 @@ async fn every_statement_affects_its_own_organization_and_no_other() {
     .await;
 }
 
-/// Tables that tenants may not read at all, not even their own rows: they protect the audit log.
-const UNREADABLE: [&str; 2] = ["audit_heads", "audit_signing"];
+/// Tables that tenants may not read at all, not even their own rows: they protect the audit log, or
+/// are for verifiers.
+const UNREADABLE: [&str; 3] = ["audit_heads", "audit_signing", "revocations"];
 
 #[tokio::test]
 async fn a_statement_without_a_condition_finds_no_rows_of_another_organization() {

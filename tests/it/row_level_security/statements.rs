@@ -148,6 +148,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "organization_statuses::set_suspended",
         "memberships::lock_all",
     ],
+    // Entries about all organizations, for verifiers.
+    &["revocations::read"],
     // Payments, processed for the operator: tenants may write none of these tables.
     &[
         "billing_customers::find",
@@ -287,6 +289,11 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "sessions::extend_used",
         "usage::add",
         "usage::sum_by_month",
+        "usage_events::find_organizations",
+        "usage_events::find_organizations_of_keys",
+        "usage_events::insert",
+        "usage_hourly::add",
+        "usage_hourly::list",
     ],
     // Credits, which a server takes from the balances of all organizations.
     &["credit_balances::withdraw", "credit_balances::give_back"],
@@ -298,6 +305,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "deleted_organizations::remove_addresses",
         "deleted_organizations::remove_rows",
         "rejections::sweep",
+        "revocations::sweep",
         "email_tokens::sweep",
         "idempotency_keys::sweep",
         "invites::sweep",
@@ -311,6 +319,9 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "sessions::sweep",
         "unfulfilled_checkouts::sweep",
         "usage::sweep",
+        "usage_events::sweep",
+        "usage_hourly::sweep",
+        "usage_hourly::sweep_resources",
         "memberships::sweep",
     ],
     // The connection itself, and the tenant role with its privileges.

@@ -247,6 +247,10 @@ impl Fixtures {
             "createInvite" => json!({ "email": email, "role": "member" }),
             "verify" => json!({ "key": self.acme.api_key }),
             "verifyAndIssueToken" => json!({ "key": self.acme.api_key, "audience": "docs" }),
+            "reportUsage" => json!({ "events": [{
+                "id": format!("{number}"), "source": "tests", "time": "2036-05-08T09:00:00Z",
+                "key_id": self.acme.key_id, "units": 1,
+            }] }),
             "verifyBatch" => json!({ "items": [{ "key": self.acme.api_key }] }),
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "createProject" => json!({ "name": format!("project {number}") }),

@@ -58,6 +58,12 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("verifier").is_some())
     }
 
+    /// Whether a proxy calls it: then `Authorization` is its client's.
+    pub fn is_for_proxies(&self) -> bool {
+        let accepts_bearer = |it: &Value| it.get("verifier_bearer").is_some();
+        self.requires_verifier() && !self.credentials().iter().any(accepts_bearer)
+    }
+
     /// Whether it is authenticated by a signature of its body.
     pub fn is_signed(&self) -> bool {
         let schemes = ["stripe_signature", "github_signature"];

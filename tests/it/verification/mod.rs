@@ -9,7 +9,10 @@ mod named_limits;
 mod nginx;
 mod proxies;
 mod proxy_tokens;
+mod revocation_causes;
+mod revocations;
 mod tokens;
+mod usage;
 mod verifiers;
 
 use serde_json::{Value, json};
