@@ -13,3 +13,14 @@ alter table organizations
     add column if not exists limits jsonb;
 create index concurrently if not exists organizations_external_id_idx
     on organizations (external_id) where external_id is not null;
+alter table api_keys
+    drop constraint if exists api_keys_limits_check,
+    add constraint api_keys_limits_check check (jsonb_typeof(limits) = 'array') not valid;
+alter table api_keys validate constraint api_keys_limits_check;
+alter table organizations
+    drop constraint if exists organizations_limits_check,
+    drop constraint if exists organizations_metadata_check,
+    add constraint organizations_limits_check check (jsonb_typeof(limits) = 'array') not valid,
+    add constraint organizations_metadata_check check (jsonb_typeof(metadata) = 'object') not valid;
+alter table organizations validate constraint organizations_limits_check;
+alter table organizations validate constraint organizations_metadata_check;

@@ -23,18 +23,18 @@ create table credit_balances (
 -- The units that are available now, a refill that is due included.
 create function available_credits(remaining bigint, refill_amount bigint, refill_interval text,
                                   refilled_at timestamptz)
-    returns bigint language sql stable as $$
-    select case when date_trunc(refill_interval, now(), 'UTC') > refilled_at
-                then greatest(remaining, refill_amount) else remaining end
-$$;
+    returns bigint language sql stable
+    return case when date_trunc(refill_interval, now(), 'UTC') > refilled_at
+                then greatest(remaining, refill_amount) else remaining end;
 
 create index credit_balances_organization_id_idx on credit_balances (organization_id);
 
 alter table credit_balances enable row level security;
 alter table credit_balances force row level security;
+-- An organization's own units are set by the operator only.
 create policy credit_balances_tenant on credit_balances to tenantry_tenant
-    using ((organization_id = (select tenant_organization())) is true)
-    with check (organization_id = tenant_organization());
+    using ((organization_id = (select tenant_organization()) and id <> organization_id) is true)
+    with check (organization_id = tenant_organization() and id <> organization_id);
 create policy credit_balances_system on credit_balances to current_user
     using (true) with check (true);
 grant select, insert, update, delete on credit_balances to tenantry_tenant;

@@ -164,7 +164,7 @@ impl App {
                 &verifications,
                 verification_lookup::CONNECTIONS,
             ),
-            credit_leases: CreditLeases::start(&verifications),
+            credit_leases: CreditLeases::start(&verifications, &db),
             revocation_feed: RevocationFeed::start(&verifications, stop.clone()),
             in_flight: InFlight::new(
                 config.http.max_in_flight,

@@ -69,7 +69,7 @@ impl ApiKey {
     /// Returns whether it has limits or credits of its own.
     #[must_use]
     pub fn is_metered(&self) -> bool {
-        self.credits.is_some() || !self.limits.as_slice().is_empty()
+        self.credits.is_some() || !self.limits.is_none()
     }
 }
 

@@ -2,7 +2,6 @@
 //! against.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -49,7 +48,7 @@ impl LimitName {
 }
 
 /// A rate limit with a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedLimit {
     /// Its name, unique among those of its key or organization.
     pub name: LimitName,
@@ -67,20 +66,35 @@ impl NamedLimit {
     pub fn rate(&self) -> Rate {
         Rate::new(self.limit, self.window_s.into())
     }
+}
 
-    /// Returns the subject that counts the units of the key or organization `owner`. A limit that
-    /// is changed starts with a full bucket.
+/// Whose limit it is, and its position in the list. At most [`MAX_LIMITS`] are counted for each key
+/// and organization, however often they are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitOwner {
+    /// The key or the organization.
+    pub id: Uuid,
+    /// Whether it is an organization.
+    pub is_organization: bool,
+    /// The position, from 0.
+    pub position: usize,
+}
+
+impl LimitOwner {
+    /// Returns the subject that counts the units.
     #[must_use]
-    pub fn subject(&self, owner: Uuid) -> LimitSubject {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        LimitSubject::from_id(owner).with_number(hasher.finish())
+    pub fn subject(self) -> LimitSubject {
+        LimitSubject::from_id(self.id).with_number(self.position as u64 + 1)
     }
 }
 
 /// The named limits of a key or an organization.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NamedLimits(Vec<NamedLimit>);
+pub struct NamedLimits {
+    limits: Vec<NamedLimit>,
+    /// Whether the stored limits have a form that this version does not know. Checks fail then.
+    is_unreadable: bool,
+}
 
 impl NamedLimits {
     /// Creates a list of at most [`MAX_LIMITS`] limits with different names.
@@ -95,25 +109,41 @@ impl NamedLimits {
         if names.len() < limits.len() {
             return Err("must not have two limits with the same name".into());
         }
-        Ok(Self(limits))
+        Ok(Self { limits, is_unreadable: false })
     }
 
     /// Returns the limits.
     #[must_use]
     pub fn as_slice(&self) -> &[NamedLimit] {
-        &self.0
+        &self.limits
+    }
+
+    /// Returns whether there is no limit.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.limits.is_empty() && !self.is_unreadable
+    }
+
+    /// Returns whether the stored limits cannot be read, and so cannot be counted.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.is_unreadable
     }
 
     /// Creates the limits from the database's column.
     #[must_use]
     pub fn from_stored(value: Option<serde_json::Value>) -> Self {
-        Self(value.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default())
+        let limits = value.map(serde_json::from_value).transpose();
+        match limits {
+            Ok(limits) => Self { limits: limits.unwrap_or_default(), is_unreadable: false },
+            Err(_) => Self { limits: Vec::new(), is_unreadable: true },
+        }
     }
 
     /// Returns the value of the database's column; `None` if there is no limit.
     #[must_use]
     pub fn to_stored(&self) -> Option<serde_json::Value> {
-        (!self.0.is_empty()).then(|| serde_json::json!(self.0))
+        (!self.limits.is_empty()).then(|| serde_json::json!(self.limits))
     }
 }
 
@@ -149,15 +179,22 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_of_each_owner_is_counted_alone_and_a_changed_one_anew() {
-        let (one, other) = (Uuid::from_u128(1 << 64), Uuid::from_u128(2 << 64));
-        let changed = NamedLimit { limit: 11, ..limit("a") };
-        let subjects = [
-            limit("a").subject(one),
-            limit("a").subject(other),
-            limit("b").subject(one),
-            changed.subject(one),
-        ];
+    fn stored_limits_of_an_unknown_form_are_not_taken_for_none() {
+        let unknown = serde_json::json!([{ "name": "a", "limit": 1, "window_s": 1 }]);
+        let unreadable = NamedLimits::from_stored(Some(unknown));
+        assert!(unreadable.is_unreadable() && !unreadable.is_none());
+        assert!(NamedLimits::default().is_none());
+    }
+
+    #[test]
+    fn each_limit_of_each_owner_is_counted_alone() {
+        let owner = |id: u128, position| LimitOwner {
+            id: Uuid::from_u128(id << 64),
+            is_organization: false,
+            position,
+        };
+        let subjects =
+            [owner(1, 0), owner(1, 1), owner(2, 0), owner(2, 1)].map(LimitOwner::subject);
         for (index, subject) in subjects.iter().enumerate() {
             assert!(!subjects[..index].contains(subject), "{index}");
         }

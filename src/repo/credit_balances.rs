@@ -1,6 +1,5 @@
 //! Credits: the units that are left in a balance, without those that servers have taken in advance.
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -13,14 +12,13 @@ pub async fn set(
     db: &mut PgConnection,
     (organization, id): (OrganizationId, Uuid),
     credits: &Credits,
-    at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
         "insert into credit_balances as b (id, organization_id, remaining, refill_amount,
                                            refill_interval, refilled_at)
-         values ($2, $1, $3, $4, $5, $6)
+         values ($2, $1, $3, $4, $5, now())
          on conflict on constraint credit_balances_pkey do update
-         set remaining = $3, refill_amount = $4, refill_interval = $5, refilled_at = $6,
+         set remaining = $3, refill_amount = $4, refill_interval = $5, refilled_at = now(),
              version = greatest(b.version + 1, excluded.version)
          where (b.organization_id = $1) is true",
         organization.0,
@@ -28,7 +26,6 @@ pub async fn set(
         credits.remaining,
         credits.refill.map(|refill| refill.amount),
         credits.refill.map(|refill| refill.every.as_str()),
-        at,
     )
     .execute(db)
     .await?;
@@ -84,6 +81,14 @@ pub async fn delete(
     Ok(())
 }
 
+/// Waits for the lock of a balance, which lasts until the transaction ends.
+pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<()> {
+    sqlx::query!("select id from credit_balances where id = $1 for no key update", id)
+        .fetch_optional(db)
+        .await?;
+    Ok(())
+}
+
 /// A server's request for units of a balance.
 pub struct Withdrawal {
     /// The balance.
@@ -101,19 +106,24 @@ pub struct Withdrawn {
     pub version: i64,
 }
 
-/// The result of a withdrawal.
+/// The result of a withdrawal from a balance.
 #[derive(Clone, Copy, Debug)]
-pub struct WithdrawalResult {
-    /// What was taken.
-    pub withdrawn: Withdrawn,
-    /// The units that are left in the balance.
-    pub remaining: i64,
+pub enum WithdrawalResult {
+    /// Units were taken.
+    Taken {
+        /// What was taken.
+        withdrawn: Withdrawn,
+        /// The units that are left in the balance.
+        remaining: i64,
+    },
+    /// Another transaction has the balance's lock. Nothing was taken.
+    Locked,
 }
 
 /// Takes units out of balances, refilling those that are due: what is needed, and at least 1 % of
 /// what is left, up to 1,000 units. Returns an answer for each balance; `None` if there is none.
 ///
-/// The rows are locked in the order of their ids, so that two servers cannot deadlock.
+/// A balance that is locked is skipped, so that it does not delay the others.
 pub async fn withdraw(
     db: &mut PgConnection,
     withdrawals: &[Withdrawal],
@@ -127,56 +137,68 @@ pub async fn withdraw(
                                         b.refilled_at) as available
                from credit_balances b
                join unnest($1::uuid[], $2::bigint[]) as w (id, needed) on w.id = b.id
-               order by b.id
-               for no key update of b
+               for no key update of b skip locked
            ), taken as (
                select id, available, available > remaining as is_refilled,
                       least(available, greatest(needed, available / 100, 1),
                             greatest(needed, 1000)) as units
                from locked
+           ), updated as (
+               update credit_balances b
+               set remaining = t.available - t.units,
+                   refilled_at = case when date_trunc(b.refill_interval, now(), 'UTC')
+                                           > b.refilled_at
+                                      then now() else b.refilled_at end,
+                   version = b.version + t.is_refilled::int
+               from taken t
+               where b.id = t.id
+               returning b.id, t.units, b.version, b.remaining
            )
-           update credit_balances b
-           set remaining = t.available - t.units,
-               refilled_at = case when date_trunc(b.refill_interval, now(), 'UTC') > b.refilled_at
-                                  then now() else b.refilled_at end,
-               version = b.version + t.is_refilled::int
-           from taken t
-           where b.id = t.id
-           returning b.id, t.units as "units!", b.version, b.remaining"#,
+           select b.id, u.units as "units?", u.version as "version?", u.remaining as "remaining?"
+           from credit_balances b left join updated u on u.id = b.id
+           where b.id = any($1)"#,
         &ids,
         &needed,
     )
     .fetch_all(db)
     .await?;
-    let withdrawn = |id| {
+    let result = |id| {
         let row = rows.iter().find(|row| row.id == id)?;
-        let withdrawn = Withdrawn { units: row.units, version: row.version };
-        Some(WithdrawalResult { withdrawn, remaining: row.remaining })
+        let (Some(units), Some(version)) = (row.units, row.version) else {
+            return Some(WithdrawalResult::Locked);
+        };
+        let withdrawn = Withdrawn { units, version };
+        Some(WithdrawalResult::Taken { withdrawn, remaining: row.remaining.unwrap_or(0) })
     };
-    Ok(withdrawals.iter().map(|withdrawal| withdrawn(withdrawal.id)).collect())
+    Ok(withdrawals.iter().map(|withdrawal| result(withdrawal.id)).collect())
 }
 
-/// Returns units to balances that were neither set nor refilled since the units were taken.
-pub async fn give_back(db: &mut PgConnection, units: &[(Uuid, Withdrawn)]) -> Result<()> {
+/// Returns units to balances that were neither set nor refilled since the units were taken. Returns
+/// the balances that are locked, which got nothing back.
+pub async fn give_back(db: &mut PgConnection, units: &[(Uuid, Withdrawn)]) -> Result<Vec<Uuid>> {
     let ids: Vec<_> = units.iter().map(|(id, _)| *id).collect();
     let versions: Vec<_> = units.iter().map(|(_, it)| it.version).collect();
     let units: Vec<_> = units.iter().map(|(_, it)| it.units).collect();
-    sqlx::query!(
-        "with locked as (
-             select b.id, r.units
-             from credit_balances b
-             join unnest($1::uuid[], $2::bigint[], $3::bigint[]) as r (id, version, units)
-                 on r.id = b.id and r.version = b.version
-             order by b.id
-             for no key update of b
-         )
-         update credit_balances b set remaining = b.remaining + l.units
-         from locked l where b.id = l.id",
+    let rows = sqlx::query!(
+        r#"with locked as (
+               select b.id, b.version
+               from credit_balances b
+               where b.id = any($1)
+               for no key update skip locked
+           ), returned as (
+               update credit_balances b set remaining = b.remaining + r.units
+               from locked l
+               join unnest($1::uuid[], $2::bigint[], $3::bigint[]) as r (id, version, units)
+                   on r.id = l.id and r.version = l.version
+               where b.id = l.id
+           )
+           select b.id from credit_balances b
+           where b.id = any($1) and b.id not in (select id from locked)"#,
         &ids,
         &versions,
         &units,
     )
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(())
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }

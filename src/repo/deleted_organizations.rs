@@ -118,6 +118,7 @@ pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) ->
          where id = $1 and deleted_at is not null
            and not exists (select from users where organization_id = $1)
            and not exists (select from api_keys where organization_id = $1)
+           and not exists (select from credit_balances where organization_id = $1)
            and not exists (select from invites where organization_id = $1)
            and not exists (select from key_claims where organization_id = $1)",
         organization.0,

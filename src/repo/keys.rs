@@ -212,7 +212,27 @@ pub async fn lock(
     Ok(())
 }
 
-/// Stores the updated settings of a live key.
+/// Stores the limits of keys.
+pub async fn set_limits(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    ids: &[KeyId],
+    limits: &NamedLimits,
+) -> Result<()> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    sqlx::query!(
+        "update api_keys set limits = $3
+         where id = any($2) and (organization_id = $1) is true",
+        organization.0,
+        &ids,
+        limits.to_stored(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores the updated settings of a live key, without its limits and credits.
 ///
 /// # Errors
 /// Conflict if another live key has the name; internal if the key does not exist, which is a
@@ -229,7 +249,7 @@ pub async fn update(
     let result = sqlx::query!(
         "update api_keys set name = $3::text, name_held = $3::text is not null, scopes = $4,
                 expires_at = $5, metadata = $6, allowed_ips = $7, enabled = $8,
-                external_id = $9, limits = $10
+                external_id = $9
          where id = $2 and (organization_id = $1) is true",
         organization.0,
         key.id.uuid(),
@@ -240,7 +260,6 @@ pub async fn update(
         key.allowed_ips.as_stored(),
         key.enabled,
         key.external_id,
-        key.limits.to_stored(),
     )
     .execute(db)
     .await

@@ -156,7 +156,10 @@ pub async fn find_keys(
                   k.metered_key_id,
                   available_credits(b.remaining, b.refill_amount, b.refill_interval,
                                     b.refilled_at) as "credits?",
-                  b.version as "credits_version?", b.refill_interval as "refill_interval?",
+                  b.version + (available_credits(b.remaining, b.refill_amount, b.refill_interval,
+                                                 b.refilled_at) > b.remaining)::int
+                      as "credits_version?",
+                  b.refill_interval as "refill_interval?",
                   case when k.revoked_at is not null or o.deleted_at is not null then 'revoked'
                        when k.expires_at <= now() and k.superseded_at is not null then 'rotated'
                        when k.expires_at <= now() then 'expired'
@@ -169,7 +172,9 @@ pub async fn find_keys(
                   o.metadata as "organization_metadata?", o.limits as "organization_limits?",
                   available_credits(ob.remaining, ob.refill_amount, ob.refill_interval,
                                     ob.refilled_at) as "organization_credits?",
-                  ob.version as "organization_credits_version?",
+                  ob.version + (available_credits(ob.remaining, ob.refill_amount,
+                                                  ob.refill_interval, ob.refilled_at)
+                                > ob.remaining)::int as "organization_credits_version?",
                   ob.refill_interval as "organization_refill_interval?",
                   null::uuid as account_id, null as email, null as role
            from api_keys k
@@ -211,7 +216,9 @@ pub async fn find_tokens(
                   o.metadata as "organization_metadata?", o.limits as "organization_limits?",
                   available_credits(ob.remaining, ob.refill_amount, ob.refill_interval,
                                     ob.refilled_at) as "organization_credits?",
-                  ob.version as "organization_credits_version?",
+                  ob.version + (available_credits(ob.remaining, ob.refill_amount,
+                                                  ob.refill_interval, ob.refilled_at)
+                                > ob.remaining)::int as "organization_credits_version?",
                   ob.refill_interval as "organization_refill_interval?",
                   a.id as "account_id?", a.email as "email?", u.role as "role?"
            from personal_tokens t

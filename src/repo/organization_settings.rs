@@ -101,22 +101,24 @@ pub async fn list_by_external_id(
     Ok(rows.into_iter().filter_map(Row::into_organization).collect())
 }
 
-/// Stores an organization's settings, except its credits.
+/// Stores an organization's external id and metadata, and its limits if they change.
 pub async fn update(
     db: &mut PgConnection,
     organization: OrganizationId,
-    settings: &OrganizationSettings,
+    (settings, with_limits): (&OrganizationSettings, bool),
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
         "update organizations
-         set external_id = $2, metadata = nullif($3::jsonb, '{}'), limits = $4, updated_at = $5
+         set external_id = $2, metadata = nullif($3::jsonb, '{}'),
+             limits = case when $6 then $4 else limits end, updated_at = $5
          where id = $1 and deleted_at is null",
         organization.0,
         settings.external_id,
         settings.metadata.to_stored(),
         settings.limits.to_stored(),
         at,
+        with_limits,
     )
     .execute(db)
     .await?;

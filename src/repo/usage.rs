@@ -130,9 +130,9 @@ pub async fn list_by_day(
 }
 
 /// Returns at most `limit` of the keys and personal access tokens that were used in the
-/// organization in the period, the most used first. Usage of no key is left out. `last_used_at` is only returned for the
-/// organization's keys and for tokens that are pinned to it, since others may also be used
-/// elsewhere.
+/// organization in the period, the most used first. Usage of no key is left out. `last_used_at` is
+/// only returned for the organization's keys and for tokens that are pinned to it, since others may
+/// also be used elsewhere.
 pub async fn list_by_key(
     db: &mut PgConnection,
     organization: OrganizationId,

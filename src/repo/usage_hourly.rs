@@ -62,7 +62,8 @@ pub async fn add(db: &mut PgConnection, batch: &[AttributedUsage]) -> Result<()>
          from known
          group by 1, 2, 3, 4, 5
          order by 1, 2, 3, 4, 5
-         on conflict on constraint usage_hourly_pkey do update set units = u.units + excluded.units",
+         on conflict on constraint usage_hourly_pkey do update
+         set units = u.units + excluded.units",
         &it.organizations,
         &it.hours,
         &it.keys,

@@ -50,6 +50,10 @@ async fn assert_rejected(content_type: &str, body: impl Fn() -> Body, kind: Erro
         let routes = body_routes(app).await;
         let before = app.count(ROWS).await;
         for (actor, method, path) in routes {
+            let may_be_large = path == "/v1/usage/events";
+            if kind == ErrorKind::TooLarge && may_be_large {
+                continue;
+            }
             let (status, code) = expected_error(&path, &kind);
             let actor = actor.with("content-type", content_type);
             actor.send(&method, &path, body()).await.assert_error(status, code);
@@ -173,6 +177,7 @@ async fn json_nested_deeper_than_32_levels_is_rejected_with_400() {
 
 #[tokio::test]
 async fn a_body_over_64_kib_is_rejected_with_413() {
+    // `verification::usage` tests the limit of reported usage, which is higher.
     let padded = |length: usize| Body::from(format!("{{}}{}", " ".repeat(length - 2)));
     assert_rejected("application/json", || padded(3_000_000), ErrorKind::TooLarge).await;
     assert_rejected("application/json", || padded(64 * 1024 + 1), ErrorKind::TooLarge).await;

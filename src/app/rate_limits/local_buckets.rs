@@ -14,10 +14,24 @@ const SHARDS: usize = 16;
 /// buckets are removed, further subjects share one bucket per shard.
 const MAX_PER_SHARD: usize = 10_000;
 
-/// Token buckets by subject. Each is stored as the time at which it will be full.
+/// Token buckets by subject. A subject whose rate was changed starts with a full bucket.
 pub struct LocalBuckets([Mutex<Shard>; SHARDS]);
 
-type Shard = HashMap<LimitSubject, Instant>;
+type Shard = HashMap<LimitSubject, Bucket>;
+
+/// A bucket, stored as the time at which it will be full.
+#[derive(Clone, Copy)]
+struct Bucket {
+    full_at: Instant,
+    quota: u32,
+    window: Duration,
+}
+
+impl Bucket {
+    fn new(full_at: Instant, rate: &Rate) -> Self {
+        Self { full_at, quota: rate.quota, window: rate.window }
+    }
+}
 
 impl Default for LocalBuckets {
     fn default() -> Self {
@@ -50,36 +64,40 @@ impl LocalBuckets {
     }
 
     /// Sets the subject's bucket to be full after `until_full`, as the shared table reported it.
-    pub fn set(&self, subject: LimitSubject, until_full: Duration, now: Instant) {
+    pub fn set(&self, subject: LimitSubject, rate: &Rate, until_full: Duration, now: Instant) {
         let mut shard = self.shard(subject);
         if has_capacity(&shard, subject) {
-            shard.insert(subject, now + until_full);
+            shard.insert(subject, Bucket::new(now + until_full, rate));
         }
     }
 
-    /// Counts an attempt that counts as several against the subject's bucket, as [`Self::take`]
-    /// does.
+    /// Counts an attempt that counts as several, as [`Self::take`] does. Returns also whether the
+    /// subject's own bucket was used, for [`Self::refund_units`].
     pub fn take_units(
         &self,
         subject: LimitSubject,
         rate: &Rate,
         units: u32,
         now: Instant,
-    ) -> RateOutcome {
+    ) -> (RateOutcome, bool) {
         let mut shard = self.shard(subject);
-        let subject = if has_capacity(&shard, subject) { subject } else { LimitSubject::SHARED };
-        take(&mut shard, subject, (rate, units), now)
+        let is_own = has_capacity(&shard, subject);
+        let charged = if is_own { subject } else { LimitSubject::SHARED };
+        (take(&mut shard, charged, (rate, units), now), is_own)
     }
 
     /// Refunds one attempt to the subject's bucket.
     pub fn refund(&self, subject: LimitSubject, rate: &Rate) {
-        self.refund_units(subject, rate, 1);
+        self.refund_units(subject, rate, 1, true);
     }
 
-    /// Refunds an attempt that counted as several to the subject's bucket.
-    pub fn refund_units(&self, subject: LimitSubject, rate: &Rate, units: u32) {
-        if let Some(full_at) = self.shard(subject).get_mut(&subject) {
-            *full_at = full_at.checked_sub(rate.interval() * units).unwrap_or(*full_at);
+    /// Refunds an attempt that counted as several to the subject's own bucket, or to the shared
+    /// one.
+    pub fn refund_units(&self, subject: LimitSubject, rate: &Rate, units: u32, is_own: bool) {
+        let charged = if is_own { subject } else { LimitSubject::SHARED };
+        if let Some(bucket) = self.shard(subject).get_mut(&charged) {
+            let refund = rate.interval() * units;
+            bucket.full_at = bucket.full_at.checked_sub(refund).unwrap_or(bucket.full_at);
         }
     }
 
@@ -96,9 +114,7 @@ impl LocalBuckets {
         units: u32,
         now: Instant,
     ) -> RateOutcome {
-        let full_at = self.shard(subject).get(&subject).copied();
-        let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        rate.check_units(until_full, units).0
+        rate.check_units(until_full(&self.shard(subject), subject, rate, now), units).0
     }
 
     /// Fills the subject's bucket.
@@ -110,7 +126,7 @@ impl LocalBuckets {
     pub fn remove_full(&self, now: Instant) {
         for shard in &self.0 {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|_, full_at| *full_at > now);
+            shard.retain(|_, bucket| bucket.full_at > now);
             if shard.capacity() > 4 * shard.len().max(16) {
                 shard.shrink_to_fit();
             }
@@ -135,13 +151,22 @@ fn take(
     (rate, units): (&Rate, u32),
     now: Instant,
 ) -> RateOutcome {
-    let full_at = shard.get(&subject).copied();
-    let until_full = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-    let (outcome, after) = rate.check_units(until_full, units);
+    let (outcome, after) = rate.check_units(until_full(shard, subject, rate, now), units);
     if let Some(after) = after {
-        shard.insert(subject, now + after);
+        shard.insert(subject, Bucket::new(now + after, rate));
     }
     outcome
+}
+
+/// Returns the time until a subject's bucket is full. In a bucket that subjects with different
+/// rates share, each waits for its own window at most.
+fn until_full(shard: &Shard, subject: LimitSubject, rate: &Rate, now: Instant) -> Duration {
+    let Some(bucket) = shard.get(&subject) else { return Duration::ZERO };
+    let is_changed = (bucket.quota, bucket.window) != (rate.quota, rate.window);
+    if is_changed && subject != LimitSubject::SHARED {
+        return Duration::ZERO;
+    }
+    bucket.full_at.saturating_duration_since(now).min(rate.window)
 }
 
 #[cfg(test)]
@@ -179,10 +204,10 @@ mod tests {
     #[test]
     fn a_bucket_that_is_set_continues_from_that_level() {
         let (buckets, rate, now) = (LocalBuckets::default(), Rate::new(2, 10), Instant::now());
-        buckets.set(subject(1), Duration::from_secs(8), now);
+        buckets.set(subject(1), &rate, Duration::from_secs(8), now);
         let outcome = buckets.take(subject(1), &rate, now);
         assert_eq!(outcome.retry_after, Some(Duration::from_secs(3)));
-        buckets.set(subject(1), Duration::ZERO, now);
+        buckets.set(subject(1), &rate, Duration::ZERO, now);
         assert_eq!(buckets.take(subject(1), &rate, now).remaining, 1);
     }
 
@@ -212,5 +237,26 @@ mod tests {
         assert!(count() <= SHARDS * (MAX_PER_SHARD + 1));
         buckets.remove_full(now + Duration::from_hours(2));
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_subject_with_another_rate_starts_with_a_full_bucket_in_the_same_place() {
+        let (buckets, now) = (LocalBuckets::default(), Instant::now());
+        for quota in 1..100 {
+            let (outcome, is_own) =
+                buckets.take_units(subject(1), &Rate::new(quota, 60), quota, now);
+            assert!(!outcome.is_rejected() && is_own, "{quota}");
+            assert!(buckets.take(subject(1), &Rate::new(quota, 60), now).is_rejected());
+        }
+        assert_eq!(buckets.shard(subject(1)).len(), 1);
+    }
+
+    #[test]
+    fn in_a_shared_bucket_each_subject_waits_for_its_own_window_at_most() {
+        let (buckets, now) = (LocalBuckets::default(), Instant::now());
+        assert!(!buckets.take_shared(subject(1), &Rate::new(1, 86_400), now).is_rejected());
+        let minute = Rate::new(100, 60);
+        let waiting = buckets.take_shared(subject(1), &minute, now);
+        assert!(waiting.retry_after.is_some_and(|wait| wait <= minute.window), "{waiting:?}");
     }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use self::local_buckets::LocalBuckets;
 use self::outage::Outage;
@@ -18,7 +17,7 @@ use crate::app::database::Database;
 use crate::config::rate_limits::{RateLimitSetting, RateLimitSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
-use crate::model::named_limits::NamedLimit;
+use crate::model::named_limits::{LimitOwner, NamedLimit};
 use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 use crate::repo::rate_limits;
@@ -43,7 +42,9 @@ pub struct RateLimits {
     is_on: bool,
     buckets: [LocalBuckets; RateLimit::ALL.len()],
     plan_buckets: LocalBuckets,
-    named_buckets: LocalBuckets,
+    /// The named limits of keys, which customers set, and those of organizations, which only the
+    /// operator sets.
+    named_buckets: [LocalBuckets; 2],
     outage: Outage,
 }
 
@@ -56,7 +57,7 @@ impl RateLimits {
             is_on: settings.is_on,
             buckets: std::array::from_fn(|_| LocalBuckets::default()),
             plan_buckets: LocalBuckets::default(),
-            named_buckets: LocalBuckets::default(),
+            named_buckets: <[LocalBuckets; 2]>::default(),
             outage: Outage::new(Instant::now()),
         }
     }
@@ -93,30 +94,32 @@ impl RateLimits {
         }
     }
 
-    /// Counts units against a named limit of a key or an organization, on this server alone; a dry
-    /// run counts nothing. These limits are the operator's own, and apply even if rate limits are
-    /// off.
+    /// Counts units against a named limit, on this server alone; a dry run counts nothing. These
+    /// limits are the operator's own, and apply even if rate limits are off. Returns also whether
+    /// the limit's own bucket was used, for [`Self::refund_named`].
     #[must_use]
     pub fn count_named(
         &self,
         limit: &NamedLimit,
-        owner: Uuid,
+        owner: LimitOwner,
         units: u32,
         is_dry_run: bool,
-    ) -> RateLimitDecision {
-        let (subject, rate, now) = (limit.subject(owner), limit.rate(), Instant::now());
-        let outcome = if is_dry_run {
-            self.named_buckets.peek_units(subject, &rate, units, now)
+    ) -> (RateLimitDecision, bool) {
+        let (subject, rate, now) = (owner.subject(), limit.rate(), Instant::now());
+        let buckets = &self.named_buckets[usize::from(owner.is_organization)];
+        let (outcome, is_own) = if is_dry_run {
+            (buckets.peek_units(subject, &rate, units, now), true)
         } else {
-            self.named_buckets.take_units(subject, &rate, units, now)
+            buckets.take_units(subject, &rate, units, now)
         };
         let name = limit.name.as_str().to_owned().into();
-        RateLimitDecision { name, is_reported: true, outcome }
+        (RateLimitDecision { name, is_reported: true, outcome }, is_own)
     }
 
     /// Refunds units that [`Self::count_named`] counted.
-    pub fn refund_named(&self, limit: &NamedLimit, owner: Uuid, units: u32) {
-        self.named_buckets.refund_units(limit.subject(owner), &limit.rate(), units);
+    pub fn refund_named(&self, limit: &NamedLimit, owner: LimitOwner, units: u32, is_own: bool) {
+        let buckets = &self.named_buckets[usize::from(owner.is_organization)];
+        buckets.refund_units(owner.subject(), &limit.rate(), units, is_own);
     }
 
     fn plan_bucket(
@@ -206,7 +209,7 @@ impl RateLimits {
             .await
         {
             Some(outcome) => {
-                buckets.set(subject, outcome.until_full, Instant::now());
+                buckets.set(subject, rate, outcome.until_full, Instant::now());
                 outcome
             }
             None => local.unwrap_or_else(|| buckets.take_shared(subject, rate, now)),
@@ -263,7 +266,7 @@ impl RateLimits {
     /// Removes local buckets that are full.
     pub fn remove_full(&self) {
         let now = Instant::now();
-        let all = self.buckets.iter().chain([&self.plan_buckets, &self.named_buckets]);
+        let all = self.buckets.iter().chain([&self.plan_buckets]).chain(&self.named_buckets);
         all.for_each(|buckets| buckets.remove_full(now));
     }
 }

@@ -76,13 +76,20 @@ pub async fn update(
     caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let mut after = changes.apply_to(&before)?;
     KeyPermissions::of(&after).require_within(&caller)?;
-    if changes.limits.is_some() || changes.credits.is_some() {
+    if !is_own(&caller, id) || changes.limits.is_some() || changes.credits.is_some() {
         require_unmetered(tx, &caller).await?;
+    } else if changes.external_id.is_some() {
+        return Err(Error::forbidden("A key may not change its own external id"));
     }
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
+    if let Some(limits) = &changes.limits {
+        // A key that this one replaced works until its grace period ends, with the same limits.
+        let chain = key_lifecycle::list_predecessors(tx, caller.organization, id).await?;
+        keys::set_limits(tx, caller.organization, &chain, limits).await?;
+    }
     if let Some(change) = changes.credits {
         let balance = (caller.organization, before.metered_key.uuid());
-        after.credits = credits::apply(tx, balance, change, audit.at).await?;
+        after.credits = credits::apply(tx, balance, change).await?;
     }
     let mut detail = diff(audited_fields(&before), audited_fields(&after));
     if caller.require_owner().is_err()

@@ -100,8 +100,8 @@ pub fn require_scopes_and_expiry_within(
     }
 }
 
-/// Checks that the caller's own key, if it has one, has no limits or credits. Otherwise it could
-/// get the text of a key without them.
+/// Checks that the caller's own key, if it has one, has no limits or credits. Otherwise its holder
+/// could get, enable or extend a key without them.
 ///
 /// # Errors
 /// Forbidden.
@@ -110,8 +110,8 @@ pub async fn require_unmetered(tx: &mut PgConnection, caller: &Caller) -> Result
     let own = keys::find(tx, caller.organization, own.id).await?;
     if own.is_some_and(|own| own.is_metered()) {
         return Err(Error::forbidden(
-            "This key has limits or credits of its own, so it may not create or rotate other \
-             keys, or change limits and credits",
+            "This key has limits or credits of its own, so it may not invite members, create, \
+             rotate or update other keys, or change limits and credits",
         ));
     }
     Ok(())

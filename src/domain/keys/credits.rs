@@ -1,6 +1,5 @@
 //! Credits of keys and organizations: set, added to and removed in the caller's transaction.
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -19,11 +18,10 @@ pub async fn apply(
     tx: &mut PgConnection,
     (organization, id): (OrganizationId, Uuid),
     change: CreditChange,
-    at: DateTime<Utc>,
 ) -> Result<Option<Credits>> {
     match change {
         CreditChange::Set(credits) => {
-            credit_balances::set(tx, (organization, id), &credits, at).await?;
+            credit_balances::set(tx, (organization, id), &credits).await?;
             Ok(Some(credits))
         }
         CreditChange::Add(units) => {

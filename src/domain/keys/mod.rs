@@ -141,7 +141,7 @@ pub async fn insert_key(
     };
     let mut key = keys::insert(tx, &new).await?;
     if let Some(credits) = spec.credits {
-        credit_balances::set(tx, (organization, key.id.uuid()), &credits, at).await?;
+        credit_balances::set(tx, (organization, key.id.uuid()), &credits).await?;
         key.credits = Some(credits);
     }
     Ok(CreatedKey { secret, key })

@@ -5,6 +5,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::keys::containment::require_unmetered;
 use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::domain::links::candidate_digests;
 use crate::domain::mail;
@@ -37,7 +38,8 @@ use crate::repo::{
 ///
 /// # Errors
 /// Conflict if the address belongs to a member; e-mail not verified if the caller's account has not
-/// verified its address; missing scope; missing role: only an owner invites owners; plan limit.
+/// verified its address; missing scope; missing role: only an owner invites owners; forbidden for a
+/// key with limits or credits; plan limit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -49,6 +51,8 @@ pub async fn create(
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.authorize(BuiltInScope::MembersWrite)?;
     require_proven(tx, &caller).await?;
+    // A member could create keys without limits.
+    require_unmetered(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
     }

@@ -96,9 +96,9 @@ pub async fn create_organization(
         created_at: audit.at,
     };
     organizations::insert(tx, &new).await?;
-    organization_settings::update(tx, organization, &spec.settings, audit.at).await?;
+    organization_settings::update(tx, organization, (&spec.settings, true), audit.at).await?;
     if let Some(credits) = &spec.settings.credits {
-        credit_balances::set(tx, (organization, organization.0), credits, audit.at).await?;
+        credit_balances::set(tx, (organization, organization.0), credits).await?;
     }
     let owner = add_unclaimed_owner(app, tx, organization, audit).await?;
     let event = NewAuditEvent {

@@ -66,23 +66,31 @@ pub async fn update(
     if let Some(limits) = &changes.limits {
         settings.limits = limits.clone();
     }
-    organization_settings::update(tx, status.id, settings, audit.at).await?;
+    let stored = (&*settings, changes.limits.is_some());
+    organization_settings::update(tx, status.id, stored, audit.at).await?;
     if let Some(change) = changes.credits {
-        settings.credits = credits::apply(tx, (status.id, status.id.0), change, audit.at).await?;
+        settings.credits = credits::apply(tx, (status.id, status.id.0), change).await?;
     }
-    let detail = diff(before, audited_settings(settings));
+    let mut detail = diff(before, audited_settings(settings));
+    add_private_changes(&mut detail, changes);
     record_operator_event(tx, &status, AuditEventType::OrganizationUpdated, actor, detail, audit)
         .await?;
     Ok(organization)
 }
 
-/// Returns settings as the audit log shows them.
+/// Adds that the operator's own data about the organization was changed, without the data: the
+/// organization reads its audit log.
+fn add_private_changes(detail: &mut Value, changes: &SettingsChanges) {
+    if changes.external_id.is_some() {
+        detail["external_id_changed"] = json!(true);
+    }
+    if let Some(MetadataChanges(members)) = &changes.metadata {
+        detail["metadata_changed"] = members.keys().cloned().collect();
+    }
+}
+
+/// Returns the settings that concern the organization as its audit log shows them.
 #[must_use]
 pub fn audited_settings(settings: &OrganizationSettings) -> Value {
-    json!({
-        "external_id": settings.external_id,
-        "metadata": settings.metadata.to_stored(),
-        "limits": settings.limits.to_stored(),
-        "credits": settings.credits.map(audited),
-    })
+    json!({ "limits": settings.limits.to_stored(), "credits": settings.credits.map(audited) })
 }

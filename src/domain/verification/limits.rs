@@ -13,7 +13,7 @@ use crate::app::credit_leases::Reservation;
 use crate::app::rate_limits::RateLimitDecision;
 use crate::error::{Error, Result};
 use crate::model::credits::CreditBalance;
-use crate::model::named_limits::NamedLimit;
+use crate::model::named_limits::{LimitOwner, NamedLimit, NamedLimits};
 use crate::model::usage::Period;
 use crate::model::verification::{CredentialOrganization, KnownCredential, VerificationCode};
 
@@ -27,13 +27,18 @@ pub(super) async fn count(
     request: &CheckRequest,
     (now, deadline): (DateTime<Utc>, Instant),
 ) -> Result<Verdict> {
+    let organization = credential.organization.as_ref();
+    if credential.limits.is_unreadable() || organization.is_some_and(|it| it.limits.is_unreadable())
+    {
+        return Err(Error::unavailable("the stored limits are of a newer version"));
+    }
     let mut verdict = Verdict::new(VerificationCode::Valid, None);
     let reserving = reserve_credits(app, credential, request, now, &mut verdict);
     let reservations = timeout_at(deadline, reserving).await.map_err(Error::unavailable)??;
     // Nothing is awaited from here on: a verifier that closes its connection cannot leave a check
     // half counted.
     if verdict.code == VerificationCode::Valid {
-        count_quota(app, credential.organization.as_ref(), request, now, &mut verdict);
+        count_quota(app, organization, request, now, &mut verdict);
     }
     if verdict.code == VerificationCode::Valid {
         count_rate_limits(app, credential, request, &mut verdict);
@@ -109,7 +114,7 @@ fn count_quota(
 /// A named limit that a check counts against.
 struct CountedLimit<'a> {
     limit: &'a NamedLimit,
-    owner: Uuid,
+    owner: LimitOwner,
     units: u32,
 }
 
@@ -138,10 +143,11 @@ fn count_rate_limits(
         if verdict.code != VerificationCode::Valid {
             break;
         }
-        let decision = limits.count_named(named.limit, named.owner, named.units, is_dry_run);
+        let (decision, is_own) =
+            limits.count_named(named.limit, named.owner, named.units, is_dry_run);
         let may_pass_later = named.units <= named.limit.limit;
         add_decision(verdict, Some(decision), may_pass_later);
-        counted.push(named);
+        counted.push((named, is_own));
     }
     if verdict.code == VerificationCode::Valid || is_dry_run {
         return;
@@ -149,8 +155,8 @@ fn count_rate_limits(
     // The last one rejected the check, and counted nothing.
     let is_plan_counted = !counted.is_empty();
     counted.pop();
-    for named in counted {
-        limits.refund_named(named.limit, named.owner, named.units);
+    for (named, is_own) in counted {
+        limits.refund_named(named.limit, named.owner, named.units, is_own);
     }
     if let Some((organization, quota)) = plan.filter(|_| is_plan_counted) {
         limits.refund_request(organization, quota);
@@ -166,19 +172,31 @@ fn add_decision(verdict: &mut Verdict, decision: Option<RateLimitDecision>, may_
     verdict.limits.push(decision);
 }
 
-/// Returns the limits that the check names, and those that count every check.
+/// Returns the limits that the check names, and those that count every check, which the check
+/// cannot turn off.
 fn named_limits<'a>(
     credential: &'a KnownCredential,
     request: &'a CheckRequest,
 ) -> impl Iterator<Item = CountedLimit<'a>> {
-    let of_key = credential.limits.as_slice().iter().map(|it| (it, credential.metered_key.uuid()));
+    let of_key = owned_limits(&credential.limits, credential.metered_key.uuid(), false);
     let organization = credential.organization.iter();
-    let of_organization = organization.flat_map(|organization| {
-        organization.limits.as_slice().iter().map(|it| (it, organization.id.0))
-    });
+    let of_organization = organization.flat_map(|it| owned_limits(&it.limits, it.id.0, true));
     of_key.chain(of_organization).filter_map(|(limit, owner)| {
         let named = request.limits.iter().find(|(name, _)| *name == limit.name);
-        let units = named.map(|(_, units)| *units).or(limit.always.then_some(1))?;
+        let units = match named.map(|(_, units)| *units) {
+            Some(units) if limit.always => units.max(1),
+            Some(units) => units,
+            None => limit.always.then_some(1)?,
+        };
         Some(CountedLimit { limit, owner, units })
     })
+}
+
+fn owned_limits(
+    limits: &NamedLimits,
+    id: Uuid,
+    is_organization: bool,
+) -> impl Iterator<Item = (&NamedLimit, LimitOwner)> {
+    let owner = move |position| LimitOwner { id, is_organization, position };
+    limits.as_slice().iter().enumerate().map(move |(position, limit)| (limit, owner(position)))
 }

@@ -92,10 +92,9 @@ fn values(verdict: &Verdict) -> [(HeaderName, Option<String>); 7] {
     let organization = known.and_then(|known| known.organization.as_ref());
     let account = known.and_then(|known| known.account.as_ref());
     let scopes = known.map(|known| known.scopes.to_stored().join(" "));
-    // The key's own, or else its organization's.
-    let external_id = known
-        .and_then(|known| known.external_id.as_ref())
-        .or(organization.and_then(|organization| organization.external_id.as_ref()))
+    // Only the operator sets that of an organization. Customers can set that of a key.
+    let external_id = organization
+        .and_then(|organization| organization.external_id.as_ref())
         .filter(|id| id.bytes().all(|it| it.is_ascii_graphic()))
         .cloned();
     [

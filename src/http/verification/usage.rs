@@ -161,8 +161,8 @@ pub struct RejectedEvent {
 
 /// Report usage that no check has counted, such as that of a job that a request started.
 ///
-/// Each event adds its units to the usage of its organization, and so to the monthly quota. It takes
-/// no credits. Events are remembered for 32 days by `source` and `id`, and counted once.
+/// Each event adds its units to the usage of its organization, and so to the monthly quota. It
+/// takes no credits. Events are remembered for 32 days by `source` and `id`, and counted once.
 #[utoipa::path(post, path = "/v1/usage/events", operation_id = "reportUsage",
     tag = "verification", request_body = UsageEventsRequest,
     security(("verifier" = []), ("verifier_bearer" = [])),
@@ -190,9 +190,9 @@ pub(super) async fn report(
 /// Export the usage of all organizations by hour, key, resource and tags.
 ///
 /// The response contains one event in the JSON format of `CloudEvents` per line. The `id` of a sum
-/// stays the same, so that an hour that is exported again replaces what was read before. Sums are at
-/// most 10 seconds behind. If the export fails midway, the response ends incomplete, which clients
-/// report as a transfer error.
+/// stays the same, so that an hour that is exported again replaces what was read before. Sums are
+/// at most 10 seconds behind. If the export fails midway, the response ends incomplete, which
+/// clients report as a transfer error.
 #[utoipa::path(get, path = "/v1/usage/export", operation_id = "exportUsage",
     tag = "verification",
     params(("since" = Option<String>, Query,

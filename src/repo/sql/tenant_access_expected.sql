@@ -85,7 +85,7 @@ create policy billing_customers_tenant on billing_customers as permissive for al
 drop policy if exists credit_balances_system on credit_balances;
 create policy credit_balances_system on credit_balances as permissive for all to current_user using (true) with check (true);
 drop policy if exists credit_balances_tenant on credit_balances;
-create policy credit_balances_tenant on credit_balances as permissive for all to tenantry_tenant using (((organization_id = ( SELECT tenant_organization() AS tenant_organization)) IS TRUE)) with check ((organization_id = tenant_organization()));
+create policy credit_balances_tenant on credit_balances as permissive for all to tenantry_tenant using ((((organization_id = ( SELECT tenant_organization() AS tenant_organization)) AND (id <> organization_id)) IS TRUE)) with check (((organization_id = tenant_organization()) AND (id <> organization_id)));
 drop policy if exists denials_system on denials;
 create policy denials_system on denials as permissive for all to current_user using (true) with check (true);
 drop policy if exists denials_tenant on denials;

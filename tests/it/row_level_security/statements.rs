@@ -20,7 +20,7 @@ use tenantry::model::invite::NewInvite;
 use tenantry::model::mail::MailKind;
 use tenantry::model::member::NewMembership;
 use tenantry::model::metadata::Metadata;
-use tenantry::model::named_limits::NamedLimits;
+use tenantry::model::named_limits::{LimitName, NamedLimit, NamedLimits};
 use tenantry::model::names::ProjectName;
 use tenantry::model::organization::OrganizationChanges;
 use tenantry::model::project::{NewProject, ProjectChanges, Slug};
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use super::Tenant;
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 78] = [
+pub const STATEMENTS: [&str; 79] = [
     "accounts::lock_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -82,6 +82,7 @@ pub const STATEMENTS: [&str; 78] = [
     "keys::lock",
     "keys::rehash",
     "keys::reassign_from_owner",
+    "keys::set_limits",
     "keys::update",
     "members::claim",
     "members::count",
@@ -296,7 +297,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage_hourly::list",
     ],
     // Credits, which a server takes from the balances of all organizations.
-    &["credit_balances::withdraw", "credit_balances::give_back"],
+    &["credit_balances::give_back", "credit_balances::lock", "credit_balances::withdraw"],
     // Expired rows of all organizations.
     &[
         "accounts::sweep",
@@ -514,19 +515,25 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
             return Ok(key_invites::revoke(tx, organization, Some(&[it.key]), now).await? > 0);
         }
         "credit_balances::add" => {
-            let added = credit_balances::add(tx, (organization, organization.0), 5).await?;
+            let added = credit_balances::add(tx, (organization, it.key.uuid()), 5).await?;
             return Ok(added.is_some());
         }
         "credit_balances::delete" => {
-            credit_balances::delete(tx, (organization, organization.0)).await?;
+            credit_balances::delete(tx, (organization, it.key.uuid())).await?;
         }
         "credit_balances::set" => {
             let credits = Credits { remaining: 7, refill: None };
-            credit_balances::set(tx, (organization, organization.0), &credits, now).await?;
+            credit_balances::set(tx, (organization, it.key.uuid()), &credits).await?;
         }
         "keys::rehash" => keys::rehash(tx, organization, it.key, digest, "p9").await?,
         "keys::reassign_from_owner" => {
             return keys::reassign_from_owner(tx, organization, it.key, it.membership).await;
+        }
+        "keys::set_limits" => {
+            let name = LimitName::parse("search").unwrap();
+            let limit = NamedLimit { name, limit: 1, window_s: 1, always: false };
+            let limits = NamedLimits::new(vec![limit]).unwrap();
+            keys::set_limits(tx, organization, &[it.key], &limits).await?;
         }
         "keys::update" => {
             let key = ApiKey { enabled: false, ..it.api_key.clone() };

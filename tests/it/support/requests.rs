@@ -183,6 +183,7 @@ impl Fixtures {
         let path = path.replace("{token}", &self.invite_token);
         match operation.id() {
             "getToken" => format!("{path}?id={}", self.token_id),
+            "findOrganizations" => format!("{path}?external_id=cus_1"),
             _ => path,
         }
     }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::Connection;
+use tenantry::model::ids::OrganizationId;
+use tenantry::repo::credit_balances;
 
 use super::{code, verify};
-use crate::support::{TestApp, run};
+use crate::support::{TestApp, run, with_settings};
 
 /// A key with these credits, and its path for [`set_credits`].
 async fn key_with_credits(app: &TestApp, credits: Value) -> (String, (String, String)) {
@@ -159,6 +162,50 @@ async fn a_refill_makes_at_least_its_amount_available_and_takes_nothing_away() {
         app.execute("update credit_balances set refilled_at = now() - interval '1 day'").await;
         let verdict = verify(app, &key, json!({})).await;
         assert_eq!(verdict["credits"]["remaining"], 79);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_balance_that_another_transaction_has_locked_delays_only_its_own_checks() {
+    with_settings(&[("VERIFY_TIMEOUT_MS", "10000")])
+        .run(async |app| {
+            let (locked, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
+            let mut db = app.sql().await;
+            let mut transaction = db.begin().await.unwrap();
+            let lock = "select id from credit_balances for no key update";
+            sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+            let (free, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
+            let waiting = code(app, &locked, json!({}));
+            let others = async {
+                for _ in 0..5 {
+                    assert_eq!(code(app, &free, json!({})).await, "valid");
+                }
+                transaction.commit().await.unwrap();
+            };
+            let (waited, ()) = tokio::join!(waiting, others);
+            assert_eq!(waited, "valid");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_tenant_cannot_write_the_credits_of_its_organization() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        app.execute(
+            "insert into credit_balances (id, organization_id, remaining, refilled_at)
+             select id, id, 5, now() from organizations where handle <> 'system'",
+        )
+        .await;
+        let find = "select id from organizations where handle = $1";
+        let id = sqlx::query_scalar(find).bind(&acme.org_id).fetch_one(&mut app.sql().await).await;
+        let organization = OrganizationId(id.unwrap());
+        let added = app.app.db.tenant_transaction(organization, async |tx| {
+            credit_balances::add(tx, (organization, organization.0), 100).await
+        });
+        assert!(added.await.unwrap().is_none());
+        assert_eq!(stored(app).await, 5);
     })
     .await;
 }

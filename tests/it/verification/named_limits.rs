@@ -178,6 +178,98 @@ async fn a_key_with_limits_gets_no_key_without_them() {
 }
 
 #[tokio::test]
+async fn a_metered_key_enables_or_extends_no_other_key_and_invites_nobody() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let spec = json!({ "limits": [limit("all", true)], "scopes": ["*"] });
+        let limited = app.create_key_with(&acme.api_key, spec).await;
+        let other = app.create_key_with(&acme.api_key, json!({ "name": "other" })).await;
+        let client = app.key(&limited.api_key);
+        let path = |id: &str| format!("/v1/organization/api-keys/{id}");
+        let enable = json!({ "enabled": true });
+        client.patch(&path(&other.key_id), enable).await.assert_status(403);
+        let invite = json!({ "email": "friend@example.com", "role": "member" });
+        let invites = format!("/api/user/organizations/{}/invites", acme.org_id);
+        client.post(&invites, invite).await.assert_status(403);
+        client.patch(&path(&limited.key_id), json!({ "name": "own" })).await.assert_status(200);
+        let own_id = json!({ "external_id": "cus_2" });
+        client.patch(&path(&limited.key_id), own_id.clone()).await.assert_status(403);
+        app.key(&acme.api_key).patch(&path(&acme.key_id), own_id).await.assert_status(403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits_that_are_set_after_a_rotation_also_bind_the_key_that_was_replaced() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let old = app.create_key_with(&acme.api_key, json!({ "scopes": ["*"] })).await;
+        let path = format!("/v1/organization/api-keys/{}", old.key_id);
+        let rotate = json!({ "grace_period": 60 });
+        let owner = app.key(&acme.api_key);
+        let new = owner.post(&format!("{path}/rotate"), rotate).await.assert_status(200).body;
+        let new_path = format!("/v1/organization/api-keys/{}", new["id"].as_str().unwrap());
+        let limits = json!({ "limits": [limit("all", true)] });
+        owner.patch(&new_path, limits).await.assert_status(200);
+        for expected in ["valid", "valid", "valid", "rate_limited"] {
+            assert_eq!(code(app, &old.api_key, json!({})).await, expected);
+        }
+        let another = json!({ "name": "another", "scopes": ["usage:read"] });
+        let client = app.key(&old.api_key);
+        client.post("/v1/organization/api-keys", another).await.assert_status(403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_cannot_turn_off_a_limit_that_counts_every_check() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let limits = json!({ "limits": [limit("all", true), limit("search", false)] });
+        let key = app.create_key_with(&acme.api_key, limits).await.api_key;
+        let none =
+            json!({ "limits": [{ "name": "all", "cost": 0 }, { "name": "search", "cost": 0 }] });
+        let verdict = verify(app, &key, none).await;
+        let remaining = [0, 1].map(|index| verdict["limits"][index]["remaining"].as_u64().unwrap());
+        assert_eq!(remaining, [2, 3]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stored_limits_of_a_newer_version_fail_checks_and_survive_other_changes() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let limits = json!({ "limits": [limit("all", true)] });
+        let key = app.create_key_with(&acme.api_key, limits).await;
+        app.execute(r#"update api_keys set limits = '[{"kind":"new"}]' where limits is not null"#)
+            .await;
+        let request = json!({ "key": key.api_key });
+        app.verifier().post("/v1/verify", request).await.assert_status(503);
+        let path = format!("/v1/organization/api-keys/{}", key.key_id);
+        let renamed = json!({ "name": "renamed" });
+        app.key(&acme.api_key).patch(&path, renamed).await.assert_status(200);
+        assert_eq!(app.count("select count(*) from api_keys where limits is not null").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_audit_log_of_an_organization_does_not_show_the_operator_s_own_data() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let settings = json!({ "external_id": "secret-id", "metadata": { "risk": "secret-risk" },
+                               "credits": { "remaining": 5 } });
+        set(app, &acme.org_id, settings).await;
+        let events = app.key(&acme.api_key).get("/v1/admin/audit-log").await.assert_status(200);
+        let text = events.body.to_string();
+        assert!(text.contains("metadata_changed") && text.contains("risk"), "{text}");
+        assert!(!text.contains("secret-id") && !text.contains("secret-risk"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn keys_are_listed_by_external_id_and_checks_show_it_with_the_organization_s_metadata() {
     run(async |app| {
         let owner = app.verified_account("owner@example.com").await;
@@ -268,8 +360,12 @@ async fn a_proxy_names_limits_and_learns_the_external_id_and_the_rate_limits() {
         let key = app.create_key_with(&acme.api_key, spec).await.api_key;
         let proxy = app.verifier().with("x-api-key", &key);
         let passed = proxy.get("/v1/verify/forward?limit=search:2&cost=2").await.assert_status(200);
-        assert_eq!(passed.header("x-tenantry-external-id"), "cus_1");
         assert_eq!(passed.header("ratelimit-policy"), r#""search";q=3;w=3600"#);
+        // Customers set that of a key, so only the organization's may reach a backend.
+        assert_eq!(passed.header("x-tenantry-external-id"), "-");
+        set(app, &acme.org_id, json!({ "external_id": "acct_9" })).await;
+        let passed = proxy.get("/v1/verify/forward?cost=0").await.assert_status(200);
+        assert_eq!(passed.header("x-tenantry-external-id"), "acct_9");
         let limited = proxy.get("/v1/verify/forward?limit=search:2").await.assert_status(429);
         assert_retry_after(&limited, "search");
         let headers =

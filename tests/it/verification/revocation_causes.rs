@@ -244,7 +244,8 @@ const IRRELEVANT: [(&str, &str); 5] = [
     (
         "api_keys",
         "created_at digest display_id external_id id last_used_at leaked_at limits metadata \
-         metered_key_id name name_held organization_id pepper_id prefix revoked_by revoked_reason rotated_from user_id",
+         metered_key_id name name_held organization_id pepper_id prefix revoked_by \
+         revoked_reason rotated_from user_id",
     ),
     (
         "organizations",

@@ -299,9 +299,7 @@ async fn no_endpoint_of_tenantry_accepts_the_token_as_a_credential() {
                             let response =
                                 client.send(&operation.method, &path, body.clone()).await;
                             // To a proxy's client, the check is unavailable.
-                            let is_proxy =
-                                operation.requires_verifier() && !operation.has_request_body();
-                            let status = if is_proxy { 503 } else { 401 };
+                            let status = if operation.is_for_proxies() { 503 } else { 401 };
                             response.assert_status(status);
                             tried += 1;
                         }

@@ -4,10 +4,11 @@
 //! that is killed takes its units with it: at most 1 % of what was left, and at most 1,000 units or
 //! what its running checks needed.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+mod lease;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use sqlx::PgConnection;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::lease::{Granted, Lease, Waiter};
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
 use crate::error::{Error, Result};
@@ -46,24 +48,10 @@ impl BatchQuery for Withdrawal {
 pub struct CreditLeases(Arc<Inner>);
 
 struct Inner {
+    /// The database, to return units.
     db: Database,
     withdrawals: BatchLookup<Withdrawal>,
     leases: Mutex<HashMap<Uuid, Lease>>,
-}
-
-/// The units of one balance that this server may use.
-struct Lease {
-    units: i64,
-    version: i64,
-    taken_at: Instant,
-    /// The checks that wait for a withdrawal, in the order of their arrival.
-    waiting: VecDeque<Waiter>,
-    is_withdrawing: bool,
-}
-
-struct Waiter {
-    cost: i64,
-    sender: oneshot::Sender<Result<Option<Reservation>>>,
 }
 
 /// Units that are reserved for a check. They become available again when it is dropped, unless they
@@ -72,15 +60,6 @@ pub struct Reservation {
     leases: CreditLeases,
     id: Uuid,
     granted: Granted,
-}
-
-/// What a check gets of a balance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Granted {
-    units: i64,
-    version: i64,
-    /// The units that remain after it, those of this server included.
-    remaining: i64,
 }
 
 impl Reservation {
@@ -106,11 +85,12 @@ impl Drop for Reservation {
 }
 
 impl CreditLeases {
-    /// Starts the withdrawals, which use [`CONNECTIONS`] of `db`.
+    /// Starts the withdrawals, which use [`CONNECTIONS`] of `checks`. Units are returned in
+    /// `requests`, so that no check waits for that.
     #[must_use]
-    pub fn start(db: &Database) -> Self {
-        let withdrawals = BatchLookup::start(db, CONNECTIONS);
-        Self(Arc::new(Inner { db: db.clone(), withdrawals, leases: Mutex::default() }))
+    pub fn start(checks: &Database, requests: &Database) -> Self {
+        let withdrawals = BatchLookup::start(checks, CONNECTIONS);
+        Self(Arc::new(Inner { db: requests.clone(), withdrawals, leases: Mutex::default() }))
     }
 
     /// Returns the units of a balance that remain, as far as this server knows: those in its row
@@ -158,23 +138,26 @@ impl CreditLeases {
 
     /// Withdraws units until no check waits for them.
     async fn withdraw(self, id: Uuid) {
-        loop {
-            let needed = self.with_lease(id, |lease| lease.needed());
-            let outcome = self.0.withdrawals.query(Withdrawal { id, needed }).await;
-            let (answers, is_done) = self.with_lease(id, |lease| {
-                let answers = lease.distribute(&outcome, needed);
-                lease.is_withdrawing = !lease.waiting.is_empty();
-                (answers, lease.waiting.is_empty())
-            });
+        while let Some(demand) = self.with_lease(id, Lease::demand_or_stop) {
+            let outcome = self.try_withdraw(id, demand.needed).await;
+            let answers = self.with_lease(id, |lease| lease.distribute(&outcome, demand));
             // After the lock is released: a reservation whose check was cancelled takes it.
             for (sender, answer) in answers {
                 let reserve = |granted| self.reservation(id, granted);
                 let _ = sender.send(answer.map(|granted| granted.map(reserve)));
             }
-            if is_done {
-                return;
-            }
         }
+    }
+
+    async fn try_withdraw(&self, id: Uuid, needed: i64) -> Result<Option<WithdrawalResult>> {
+        let outcome = self.0.withdrawals.query(Withdrawal { id, needed }).await?;
+        let Some(WithdrawalResult::Locked) = outcome else { return Ok(outcome) };
+        // Waits for the lock alone, without the withdrawals from other balances.
+        let waiting = self.0.db.transaction(async |tx| {
+            credit_balances::lock(tx, id).await?;
+            credit_balances::withdraw(tx, &[Withdrawal { id, needed }]).await
+        });
+        Ok(waiting.await?.into_iter().next().flatten())
     }
 
     /// Returns unused units every 10 seconds until `stop` is cancelled, and then all of them.
@@ -195,15 +178,22 @@ impl CreditLeases {
         }
         let mut is_sent = false;
         let returning = self.0.db.transaction(async |tx| {
-            credit_balances::give_back(tx, &unused).await?;
+            let locked = credit_balances::give_back(tx, &unused).await?;
             is_sent = true;
-            Ok(())
+            Ok(locked)
         });
-        let Err(error) = returning.await else { return };
+        let error = match returning.await {
+            Ok(locked) => {
+                let kept = unused.into_iter().filter(|(id, _)| locked.contains(id));
+                kept.for_each(|(id, units)| self.put(id, units));
+                return;
+            }
+            Err(error) => error,
+        };
         if is_sent {
             // They may have been returned: using them here, too, could exceed the balance.
             let units: i64 = unused.iter().map(|(_, it)| it.units).sum();
-            counter!("credits_lost_total").increment(units.unsigned_abs());
+            count_lost(units);
             tracing::error!(units, cause = %error.cause(), "credits may not have been returned");
             return;
         }
@@ -231,12 +221,7 @@ impl CreditLeases {
     /// Makes units available that were taken before.
     fn put(&self, id: Uuid, units: Withdrawn) {
         let mut leases = self.leases();
-        match leases.entry(id) {
-            Entry::Vacant(entry) => {
-                entry.insert(Lease { units: units.units, ..Lease::new(units.version) });
-            }
-            Entry::Occupied(entry) => entry.into_mut().add(units),
-        }
+        leases.entry(id).or_insert_with(|| Lease::new(units.version)).add(units);
     }
 
     fn with_lease<T>(&self, id: Uuid, work: impl FnOnce(&mut Lease) -> T) -> T {
@@ -253,124 +238,7 @@ impl CreditLeases {
     }
 }
 
-/// What a waiting check gets; `None` if too few units remain.
-type Answer = (oneshot::Sender<Result<Option<Reservation>>>, Result<Option<Granted>>);
-
-impl Lease {
-    fn new(version: i64) -> Self {
-        let (waiting, taken_at) = (VecDeque::new(), Instant::now());
-        Self { units: 0, version, taken_at, waiting, is_withdrawing: false }
-    }
-
-    /// Drops the units if the balance was set or refilled since they were taken.
-    fn update_version(&mut self, version: i64) {
-        if version > self.version {
-            (self.units, self.version) = (0, version);
-        }
-    }
-
-    fn add(&mut self, Withdrawn { units, version }: Withdrawn) {
-        self.update_version(version);
-        if version == self.version {
-            self.units += units;
-        }
-    }
-
-    /// The units that the waiting checks lack.
-    fn needed(&self) -> i64 {
-        let costs: i64 = self.waiting.iter().map(|waiter| waiter.cost).sum();
-        (costs - self.units).max(0)
-    }
-
-    /// Distributes withdrawn units to the waiting checks in order. If fewer were withdrawn than
-    /// `needed`, no more remain, and checks that cost more than is left are rejected. Otherwise
-    /// those that arrived meanwhile continue to wait.
-    fn distribute(
-        &mut self,
-        outcome: &Result<Option<WithdrawalResult>>,
-        needed: i64,
-    ) -> Vec<Answer> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let WithdrawalResult { withdrawn, remaining } = match outcome {
-            Ok(Some(result)) => *result,
-            // The balance was removed meanwhile: nothing limits the checks.
-            Ok(None) => {
-                let free = Granted { units: 0, version: self.version, remaining: 0 };
-                return waiting.into_iter().map(|it| (it.sender, Ok(Some(free)))).collect();
-            }
-            Err(_) => {
-                let failure = || Err(Error::unavailable("credits could not be withdrawn"));
-                return waiting.into_iter().map(|it| (it.sender, failure())).collect();
-            }
-        };
-        if self.units == 0 {
-            self.taken_at = Instant::now();
-        }
-        self.add(withdrawn);
-        let mut answers = Vec::new();
-        for waiter in waiting {
-            if self.units >= waiter.cost {
-                self.units -= waiter.cost;
-                let granted = Granted {
-                    units: waiter.cost,
-                    version: self.version,
-                    remaining: remaining + self.units,
-                };
-                answers.push((waiter.sender, Ok(Some(granted))));
-            } else if withdrawn.units < needed {
-                answers.push((waiter.sender, Ok(None)));
-            } else {
-                self.waiting.push_back(waiter);
-            }
-        }
-        answers
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease_with_waiting(costs: &[i64]) -> Lease {
-        let mut lease = Lease::new(1);
-        for &cost in costs {
-            lease.waiting.push_back(Waiter { cost, sender: oneshot::channel().0 });
-        }
-        lease
-    }
-
-    fn distribute(lease: &mut Lease, units: i64, needed: i64) -> Vec<Option<i64>> {
-        let withdrawn = Withdrawn { units, version: 1 };
-        let result = WithdrawalResult { withdrawn, remaining: 0 };
-        let answers = lease.distribute(&Ok(Some(result)), needed);
-        let units = |(_, answer): Answer| answer.expect("an answer").map(|it| it.units);
-        answers.into_iter().map(units).collect()
-    }
-
-    #[test]
-    fn waiting_checks_get_what_was_withdrawn_in_order_and_no_unit_twice() {
-        let mut lease = lease_with_waiting(&[1, 5, 2]);
-        assert_eq!(lease.needed(), 8);
-        assert_eq!(distribute(&mut lease, 4, 8), [Some(1), None, Some(2)]);
-        assert_eq!((lease.units, lease.waiting.len()), (1, 0));
-    }
-
-    #[test]
-    fn checks_that_arrived_during_a_withdrawal_wait_for_the_next_one() {
-        let mut lease = lease_with_waiting(&[1, 1, 1]);
-        assert_eq!(distribute(&mut lease, 2, 2), [Some(1), Some(1)]);
-        assert_eq!(lease.needed(), 1);
-    }
-
-    #[test]
-    fn units_of_an_earlier_version_are_not_used() {
-        let mut lease = lease_with_waiting(&[1]);
-        lease.add(Withdrawn { units: 3, version: 1 });
-        lease.update_version(2);
-        assert_eq!(lease.units, 0);
-        lease.add(Withdrawn { units: 3, version: 1 });
-        assert_eq!(lease.units, 0);
-        lease.add(Withdrawn { units: 3, version: 2 });
-        assert_eq!(lease.units, 3);
-    }
+/// Counts units that are in no balance any more, and were not used.
+fn count_lost(units: i64) {
+    counter!("credits_lost_total").increment(units.unsigned_abs());
 }
