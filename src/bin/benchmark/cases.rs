@@ -6,6 +6,7 @@ use crate::client::Request;
 use crate::environment::{BenchmarkEnvironment, VERIFIER_SECRET};
 use crate::hashing::{self, cores};
 use crate::load::{Measurement, MeasurementWindow, execute_all, run_load};
+use crate::nginx::Nginx;
 use crate::pgbench::Pgbench;
 use crate::recorder::Recorder;
 use crate::script::Recording;
@@ -33,6 +34,10 @@ pub(crate) enum BenchmarkCase {
     Verify(usize),
     /// A check of 100 keys by a verifier.
     VerifyBatch,
+    /// A bare handler behind an nginx that checks each request.
+    NginxChecked,
+    /// A bare handler behind nginx.
+    NginxUnchecked,
     /// A bare handler that runs one statement, over this number of connections.
     Select(usize),
     /// Sign-ups.
@@ -52,11 +57,13 @@ pub(crate) enum BenchmarkCase {
 impl BenchmarkCase {
     /// All cases, in the order in which they are measured: cases that are compared follow each
     /// other.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Bare(FEW_CONNECTIONS),
         Self::Authenticated(FEW_CONNECTIONS),
         Self::Verify(FEW_CONNECTIONS),
         Self::VerifyBatch,
+        Self::NginxChecked,
+        Self::NginxUnchecked,
         Self::Select(FEW_CONNECTIONS),
         Self::Bare(MANY_CONNECTIONS),
         Self::Authenticated(MANY_CONNECTIONS),
@@ -76,6 +83,8 @@ pub(crate) struct Setup {
     /// The Tenantry server.
     pub(crate) server: Server,
     bare: Server,
+    /// `None` if it is not installed.
+    nginx: Option<Nginx>,
     /// One key for each of [`MANY_CONNECTIONS`] organizations.
     keys: Vec<String>,
     /// The stored digests of the keys.
@@ -109,7 +118,9 @@ impl Setup {
             None
         };
         let digests = keys.iter().map(|key| environment.digest(key)).collect();
-        Ok(Self { server, bare: environment.start_bare()?, keys, digests, pgbench })
+        let bare = environment.start_bare()?;
+        let nginx = Nginx::start(environment.path(), (server.address, bare.address))?;
+        Ok(Self { server, bare, nginx, keys, digests, pgbench })
     }
 
     /// Measures a case. Returns `None` if it needs a program that is not installed.
@@ -140,6 +151,8 @@ impl Setup {
                 let batch = check_batch(&self.keys[..BATCH_SIZE]);
                 run_load(server, vec![batch; FEW_CONNECTIONS], window).await?
             }
+            BenchmarkCase::NginxChecked => return self.run_nginx("/checked", window).await,
+            BenchmarkCase::NginxUnchecked => return self.run_nginx("/unchecked", window).await,
             BenchmarkCase::Select(count) => {
                 let digests = self.digests.iter().take(count);
                 let requests = digests.map(|digest| Request::bare(&format!("/select/{digest}")));
@@ -162,6 +175,17 @@ impl Setup {
             BenchmarkCase::Argon2 => blocking(move || hashing::measure(PASSWORD, window)).await?,
         };
         Ok(Some(measurement))
+    }
+
+    async fn run_nginx(
+        &self,
+        path: &str,
+        window: MeasurementWindow,
+    ) -> Result<Option<Measurement>, Failure> {
+        let Some(nginx) = &self.nginx else { return Ok(None) };
+        let keys = self.keys.iter().take(FEW_CONNECTIONS);
+        let requests = keys.map(|key| Request::get(path, key)).collect();
+        run_load(nginx.address, requests, window).await.map(Some)
     }
 
     async fn run_pgbench(

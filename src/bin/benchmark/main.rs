@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `environment` | a temporary Postgres, and the processes that use it |
 //! | `server`, `bare` | the server as a user runs it; bare handlers in a separate process |
+//! | `nginx` | nginx in front of a bare handler, with and without checks |
 //! | `client`, `load` | connections that send the next request after each response |
 //! | `recorder`, `script`, `pgbench` | pgbench with recorded statements |
 //! | `hashing` | the rate at which the cores hash passwords |
@@ -20,6 +21,7 @@ mod client;
 mod environment;
 mod hashing;
 mod load;
+mod nginx;
 mod pgbench;
 mod recorder;
 mod report;

@@ -12,7 +12,7 @@ use tenantry::clock::{Clock, SystemClock};
 use tenantry::model::timestamp;
 
 /// The cases that are compared, and the lowest ratio within the budget.
-const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 10] = [
+const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 11] = [
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Select(FEW_CONNECTIONS), 0.90),
@@ -20,6 +20,7 @@ const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 10] = [
     (BenchmarkCase::Verify(FEW_CONNECTIONS), BenchmarkCase::Authenticated(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Verify(MANY_CONNECTIONS), BenchmarkCase::Authenticated(MANY_CONNECTIONS), 0.90),
     (BenchmarkCase::VerifyBatch, BenchmarkCase::Verify(FEW_CONNECTIONS), 0.25),
+    (BenchmarkCase::NginxChecked, BenchmarkCase::NginxUnchecked, 0.30),
     (BenchmarkCase::SignUp, BenchmarkCase::SignUpByPgbench, 0.70),
     (BenchmarkCase::CreateKey, BenchmarkCase::CreateKeyByPgbench, 0.70),
     (BenchmarkCase::SignIn, BenchmarkCase::Argon2, 0.95),
@@ -82,11 +83,14 @@ impl Report {
         let (Some(ours), Some(theirs)) =
             (self.measurements.get(&case), self.measurements.get(&reference))
         else {
-            return writeln!(
-                f,
-                "| {title} | skipped: there is no `pgbench` beside the Postgres programs; \
-                 `apt-get install postgresql` installs it | | | | | |"
-            );
+            let missing = match case {
+                BenchmarkCase::NginxChecked => "`nginx`; `apt-get install nginx` installs it",
+                _ => {
+                    "`pgbench` beside the Postgres programs; `apt-get install postgresql` \
+                     installs it"
+                }
+            };
+            return writeln!(f, "| {title} | skipped: there is no {missing} | | | | | |");
         };
         let rates = |all: &[Measurement]| median(all.iter().map(|it| it.per_second).collect());
         let ratios = ours.iter().zip(theirs).map(|(our, their)| our.per_second / their.per_second);
@@ -177,6 +181,10 @@ fn label(case: BenchmarkCase) -> String {
         BenchmarkCase::VerifyBatch => {
             format!("`POST /v1/verify/batch` of 100, {FEW_CONNECTIONS} connections")
         }
+        BenchmarkCase::NginxChecked => {
+            format!("a bare route behind nginx with a check, {FEW_CONNECTIONS} connections")
+        }
+        BenchmarkCase::NginxUnchecked => "the same without a check".to_owned(),
         BenchmarkCase::Select(_) => "one select from a bare handler".to_owned(),
         BenchmarkCase::SignUp => format!("`POST /signup`, {FEW_CONNECTIONS} connections"),
         BenchmarkCase::CreateKey => {

@@ -2,7 +2,9 @@
 
 mod checks;
 mod credits;
+mod guarantees;
 mod introspection;
+mod killed_server;
 mod limits;
 mod listener;
 mod named_limits;
