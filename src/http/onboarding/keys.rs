@@ -70,7 +70,7 @@ pub struct CreateKeyRequest {
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
-    /// The operator's own id for it, at most 128 characters.
+    /// Its id in another system, at most 128 characters.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     external_id: Option<ExternalId>,
     /// Rate limits that checks of it count against, in addition to those of the organization.

@@ -41,7 +41,7 @@ pub struct Key {
     expires_at: Option<Timestamp>,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
-    /// The operator's own id for it, if there is one.
+    /// Its id in another system, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("cus_1042"))]
     external_id: Option<String>,

@@ -63,7 +63,7 @@ pub struct UpdateApiKeyRequest {
     /// Whether the key is enabled.
     #[schema(nullable = false)]
     enabled: Option<bool>,
-    /// The operator's own id for it, at most 128 characters; null removes it.
+    /// Its id in another system, at most 128 characters; null removes it.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     #[expect(clippy::option_option, reason = "absent, null and an id are three different values")]
     external_id: Option<Option<ExternalId>>,

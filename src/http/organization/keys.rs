@@ -62,7 +62,7 @@ pub struct CreateApiKeyRequest {
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowed_ips: Option<AllowedIps>,
-    /// The operator's own id for it, at most 128 characters.
+    /// Its id in another system, at most 128 characters.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     external_id: Option<ExternalId>,
     /// Rate limits that checks of it count against, in addition to those of the organization.
@@ -172,7 +172,7 @@ pub(super) async fn create(
            ("include_revoked" = Option<bool>, Query,
             description = "Whether to include revoked and expired keys."),
            ("external_id" = Option<String>, Query,
-            description = "Only keys with this id of the operator's own.")),
+            description = "Only keys with this external id.")),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "A page of keys.", body = CursorList<Key>), BadRequest,
               Unauthorized, Forbidden, Unavailable))]

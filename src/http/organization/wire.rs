@@ -70,7 +70,7 @@ pub struct Key {
     /// The metadata stored with it.
     #[schema(value_type = Object, examples(json!({ "team": "data" })))]
     metadata: serde_json::Value,
-    /// The operator's own id for it.
+    /// Its id in another system.
     #[schema(required, examples("cus_1042"))]
     external_id: Option<String>,
     /// The rate limits that checks of it count against.

@@ -65,7 +65,7 @@ pub struct UpdateOrganizationKeyRequest {
     /// Whether the key may be used.
     #[schema(nullable = false)]
     enabled: Option<bool>,
-    /// The operator's own id for it, at most 128 characters; null removes it.
+    /// Its id in another system, at most 128 characters; null removes it.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     #[expect(clippy::option_option, reason = "absent, null and an id are three things")]
     externalId: Option<Option<ExternalId>>,

@@ -71,7 +71,7 @@ pub struct OrganizationKey {
     enabled: bool,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
-    /// The operator's own id for it.
+    /// Its id in another system.
     #[schema(required, examples("cus_1042"))]
     external_id: Option<String>,
     /// The rate limits that checks of it count against.
@@ -133,7 +133,7 @@ pub struct CreateOrganizationKeyRequest {
     #[schema(value_type = Option<Vec<String>>, max_items = 100,
              examples("203.0.113.0/24"))]
     allowedIps: Option<AllowedIps>,
-    /// The operator's own id for it, at most 128 characters.
+    /// Its id in another system, at most 128 characters.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     externalId: Option<ExternalId>,
     /// Rate limits that checks of it count against, in addition to those of the organization.
@@ -214,7 +214,7 @@ pub(super) async fn create(
            ("includeRevoked" = Option<bool>, Query,
             description = "Whether to include revoked and expired keys."),
            ("externalId" = Option<String>, Query,
-            description = "Only keys with this id of the operator's own.")),
+            description = "Only keys with this external id.")),
     security(("session" = []), ("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The keys.", body = OffsetList<OrganizationKey>),
               BadRequest,
