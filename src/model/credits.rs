@@ -61,14 +61,20 @@ pub struct Credits {
     pub refill: Option<Refill>,
 }
 
+impl Refill {
+    /// Creates a refill from the database's columns; `None` if there is none.
+    #[must_use]
+    pub fn from_stored(amount: Option<i64>, interval: Option<&str>) -> Option<Self> {
+        let (amount, every) = (amount?, interval.and_then(RefillInterval::parse)?);
+        Some(Self { amount, every })
+    }
+}
+
 impl Credits {
     /// Creates credits from the database's columns.
     #[must_use]
     pub fn from_stored(remaining: i64, amount: Option<i64>, interval: Option<&str>) -> Self {
-        let refill = amount
-            .zip(interval.and_then(RefillInterval::parse))
-            .map(|(amount, every)| Refill { amount, every });
-        Self { remaining, refill }
+        Self { remaining, refill: Refill::from_stored(amount, interval) }
     }
 }
 
@@ -93,5 +99,5 @@ pub struct CreditBalance {
     /// The units that remain, without those that servers have taken in advance.
     pub remaining: i64,
     /// How it is refilled.
-    pub refill_every: Option<RefillInterval>,
+    pub refill: Option<Refill>,
 }

@@ -41,7 +41,7 @@ impl Rate {
             return (self.allowed(after), Some(after));
         }
         let wait = after.saturating_sub(self.window);
-        (RateOutcome { retry_after: Some(wait), ..self.rejected(until_full) }, None)
+        (RateOutcome { retry_after: Some(wait), ..self.allowed(until_full) }, None)
     }
 
     /// Returns the outcome of an allowed attempt, after which the bucket is full in `until_full`.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::credits::{CreditBalance, RefillInterval};
+use crate::model::credits::{CreditBalance, Refill};
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
@@ -42,6 +42,7 @@ struct Row {
     metered_key_id: Option<Uuid>,
     credits: Option<i64>,
     credits_version: Option<i64>,
+    refill_amount: Option<i64>,
     refill_interval: Option<String>,
     defect: Option<String>,
     organization_id: Option<Uuid>,
@@ -55,6 +56,7 @@ struct Row {
     organization_limits: Option<Value>,
     organization_credits: Option<i64>,
     organization_credits_version: Option<i64>,
+    organization_refill_amount: Option<i64>,
     organization_refill_interval: Option<String>,
     account_id: Option<Uuid>,
     email: Option<String>,
@@ -80,7 +82,10 @@ impl Row {
             credits: balance(
                 self.organization_id?,
                 self.organization_credits.zip(self.organization_credits_version),
-                self.organization_refill_interval.as_deref(),
+                Refill::from_stored(
+                    self.organization_refill_amount,
+                    self.organization_refill_interval.as_deref(),
+                ),
             ),
         })
     }
@@ -113,7 +118,7 @@ impl Row {
             credits: balance(
                 metered_key,
                 self.credits.zip(self.credits_version),
-                self.refill_interval.as_deref(),
+                Refill::from_stored(self.refill_amount, self.refill_interval.as_deref()),
             ),
             metered_key: KeyId::from_uuid(metered_key),
             organization,
@@ -126,10 +131,9 @@ impl Row {
 }
 
 /// Returns the balance of credits that a statement found; `None` if there is none.
-fn balance(id: Uuid, found: Option<(i64, i64)>, refill: Option<&str>) -> Option<CreditBalance> {
+fn balance(id: Uuid, found: Option<(i64, i64)>, refill: Option<Refill>) -> Option<CreditBalance> {
     let (remaining, version) = found?;
-    let refill_every = refill.and_then(RefillInterval::parse);
-    Some(CreditBalance { id, version, remaining, refill_every })
+    Some(CreditBalance { id, version, remaining, refill })
 }
 
 /// Reads the statements' word for a defect. An unknown word is one, too.
@@ -159,7 +163,7 @@ pub async fn find_keys(
                   b.version + (available_credits(b.remaining, b.refill_amount, b.refill_interval,
                                                  b.refilled_at) > b.remaining)::int
                       as "credits_version?",
-                  b.refill_interval as "refill_interval?",
+                  b.refill_amount as "refill_amount?", b.refill_interval as "refill_interval?",
                   case when k.revoked_at is not null or o.deleted_at is not null then 'revoked'
                        when k.expires_at <= now() and k.superseded_at is not null then 'rotated'
                        when k.expires_at <= now() then 'expired'
@@ -175,6 +179,7 @@ pub async fn find_keys(
                   ob.version + (available_credits(ob.remaining, ob.refill_amount,
                                                   ob.refill_interval, ob.refilled_at)
                                 > ob.remaining)::int as "organization_credits_version?",
+                  ob.refill_amount as "organization_refill_amount?",
                   ob.refill_interval as "organization_refill_interval?",
                   null::uuid as account_id, null as email, null as role
            from api_keys k
@@ -204,7 +209,7 @@ pub async fn find_tokens(
                   t.expires_at,
                   null as external_id, null::jsonb as limits, null::uuid as metered_key_id,
                   null::bigint as credits, null::bigint as credits_version,
-                  null as refill_interval,
+                  null::bigint as refill_amount, null as refill_interval,
                   case when t.revoked_at is not null then 'revoked'
                        when t.expires_at <= now() then 'expired'
                        when not a.is_active or a.deleted_at is not null then 'owner_disabled'
@@ -219,6 +224,7 @@ pub async fn find_tokens(
                   ob.version + (available_credits(ob.remaining, ob.refill_amount,
                                                   ob.refill_interval, ob.refilled_at)
                                 > ob.remaining)::int as "organization_credits_version?",
+                  ob.refill_amount as "organization_refill_amount?",
                   ob.refill_interval as "organization_refill_interval?",
                   a.id as "account_id?", a.email as "email?", u.role as "role?"
            from personal_tokens t

@@ -43,6 +43,12 @@ pub(super) async fn count(
     if verdict.code == VerificationCode::Valid {
         count_rate_limits(app, credential, request, &mut verdict);
     }
+    if verdict.code == VerificationCode::RateLimited
+        && let Some(quota) = &mut verdict.quota
+    {
+        // It was admitted, and is not counted after all.
+        quota.used = quota.used.saturating_sub(request.cost.into());
+    }
     if verdict.code == VerificationCode::Valid && !request.is_dry_run {
         reservations.into_iter().for_each(Reservation::use_up);
     }
@@ -76,15 +82,17 @@ async fn reserve_credits(
         verdict.credits = Some(verdict.credits.map_or(remaining, |it| it.min(remaining)));
         if !is_sufficient {
             verdict.code = VerificationCode::CreditsExhausted;
-            verdict.retry_after = until_refill(&balance, now);
+            verdict.retry_after = until_refill(&balance, cost, now);
             break;
         }
     }
     Ok(reservations)
 }
 
-fn until_refill(balance: &CreditBalance, now: DateTime<Utc>) -> Option<Duration> {
-    let next = balance.refill_every?.next_after(now);
+/// Returns the time until a refill that covers the cost; `None` if there is none.
+fn until_refill(balance: &CreditBalance, cost: i64, now: DateTime<Utc>) -> Option<Duration> {
+    let refill = balance.refill.filter(|refill| refill.amount >= cost)?;
+    let next = refill.every.next_after(now);
     (next - now).to_std().ok()
 }
 

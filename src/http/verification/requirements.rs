@@ -125,6 +125,17 @@ impl Reader {
         })
     }
 
+    /// Adds limits, each of which may be named once.
+    fn add_limits(&mut self, field: &str, limits: impl IntoIterator<Item = (LimitName, u32)>) {
+        for (name, units) in limits {
+            if self.required.limits.iter().any(|(known, _)| *known == name) {
+                self.reject(field, "must not name a limit twice".into());
+            } else {
+                self.required.limits.push((name, units));
+            }
+        }
+    }
+
     fn finish(self) -> Result<Requirements> {
         if self.issues.is_empty() { Ok(self.required) } else { Err(misconfigured(&self.issues)) }
     }
@@ -139,7 +150,7 @@ pub fn from_query(uri: &Uri) -> Result<Requirements> {
             "limit" => {
                 let limit = parse_limit(&value).map(Some);
                 let limit = reader.read(&name, limit);
-                reader.required.limits.extend(limit);
+                reader.add_limits(&name, limit);
             }
             "cost" | "resource" | "token" | "aud" => {
                 if sent.insert(name.clone().into_owned(), value.into_owned()).is_some() {
@@ -185,7 +196,8 @@ pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
             reader.required.cost = reader.read(name.as_str(), parse_cost(text).map(Some));
         } else if name == LIMIT {
             let limits = text.split(',').map(|limit| parse_limit(limit.trim())).collect();
-            reader.required.limits = reader.read(name.as_str(), limits);
+            let limits: Vec<_> = reader.read(name.as_str(), limits);
+            reader.add_limits(name.as_str(), limits);
         } else if name == AUDIENCE {
             let audience = Audience::parse(text).map(Some);
             reader.required.audience = reader.read(name.as_str(), audience);

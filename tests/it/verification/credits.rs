@@ -151,6 +151,8 @@ async fn a_refill_makes_at_least_its_amount_available_and_takes_nothing_away() {
         let exhausted = verify(app, &key, json!({})).await;
         assert_eq!(exhausted["code"], "credits_exhausted");
         assert!((1..=86_400).contains(&exhausted["retry_after"].as_u64().unwrap()));
+        let never = verify(app, &key, json!({ "cost": 51 })).await;
+        assert_eq!((&never["code"], &never["retry_after"]), (&exhausted["code"], &json!(null)));
         app.execute("update credit_balances set refilled_at = now() - interval '1 day'").await;
         let verdict = verify(app, &key, json!({})).await;
         assert_eq!(

@@ -36,6 +36,7 @@ async fn a_limit_counts_checks_that_name_it_and_with_always_every_check() {
         assert_eq!(verdict["limits"], counted);
         let verdict = verify(app, &key, search(2)).await;
         assert_eq!(verdict["code"], "rate_limited");
+        assert_eq!(verdict["limits"][0]["remaining"], 1);
         assert!(verdict["retry_after"].as_u64().unwrap() <= 1_200, "{verdict}");
         // Nothing of the other limit was taken, and other keys and names are not affected.
         let verdict = verify(app, &key, json!({ "limits": [{ "name": "export" }] })).await;
@@ -82,7 +83,9 @@ async fn a_check_that_one_limit_rejects_takes_nothing_from_any_other() {
                 (&json!("valid"), &json!(10))
             );
             for _ in 0..3 {
-                assert_eq!(code(app, &key, tight.clone()).await, "rate_limited");
+                let rejected = verify(app, &key, tight.clone()).await;
+                assert_eq!(rejected["code"], "rate_limited");
+                assert_eq!(rejected["quota"]["used"], first["quota"]["used"]);
             }
             // The second of three units of both limits, and of five requests a minute (of which one
             // created the key); half of the credits.
@@ -392,7 +395,14 @@ async fn a_proxy_names_limits_and_learns_the_external_id_and_the_rate_limits() {
         let limited = proxy.get("/v1/verify/forward").await.assert_status(429);
         assert_retry_after(&limited, &format!("0{}", "x".repeat(60)));
         assert!(size(&limited) < 350);
-        for wrong in ["limit=org", "limit=a:x", "limit=a:-1", "limit=a:1000001", "limit="] {
+        for wrong in [
+            "limit=a:1&limit=a:2",
+            "limit=org",
+            "limit=a:x",
+            "limit=a:-1",
+            "limit=a:1000001",
+            "limit=",
+        ] {
             proxy.get(&format!("/v1/verify/forward?{wrong}")).await.assert_status(503);
         }
     })
