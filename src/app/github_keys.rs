@@ -1,10 +1,11 @@
 //! The public keys of GitHub's secret scanning, pinned by the configuration or fetched from GitHub.
 //!
-//! Fetched keys are kept. An unknown key identifier causes at most one fetch a minute, so that a
-//! stranger's requests cannot cause many, and a list that is an hour old is fetched again, so that
-//! a key that GitHub withdraws is not trusted for long. A fetch sends the last `ETag`.
+//! Fetched keys are kept, and are found without waiting while others are fetched. An unknown key
+//! identifier causes at most one fetch a minute, so that a stranger's requests cannot cause many,
+//! and a list that is an hour old is fetched again, so that a key that GitHub withdraws is not
+//! trusted for long. A fetch sends the last `ETag`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,7 +31,9 @@ const MAX_BYTES: usize = 256 * 1024;
 /// The public keys of GitHub's secret scanning.
 pub struct GithubKeyring {
     source: Option<GithubKeySource>,
-    fetched: Arc<Mutex<FetchedKeys>>,
+    fetched: Arc<std::sync::Mutex<FetchedKeys>>,
+    /// Locked during a fetch, so that there is one at a time.
+    fetching: Arc<Mutex<()>>,
 }
 
 /// The result of the fetches so far.
@@ -50,11 +53,13 @@ impl GithubKeyring {
     /// Creates the state for a source of keys.
     #[must_use]
     pub fn new(settings: &GithubSettings) -> Self {
-        Self { source: settings.keys.clone(), fetched: Arc::default() }
+        let (fetched, fetching) = (Arc::default(), Arc::default());
+        Self { source: settings.keys.clone(), fetched, fetching }
     }
 
     /// Returns the key with this identifier; `None` if GitHub has no such key, or had none less
-    /// than a minute ago.
+    /// than a minute ago. Of the requests that need a fetch, one with a known key waits for it only
+    /// if it causes it.
     ///
     /// # Errors
     /// Unavailable if the keys had to be fetched and could not be.
@@ -64,25 +69,58 @@ impl GithubKeyring {
             Some(GithubKeySource::Pinned(keys)) => return Ok(keys.find(id)),
             Some(GithubKeySource::Url(url)) => url.clone(),
         };
-        let mut fetched = Arc::clone(&self.fetched).lock_owned().await;
-        if fetched.is_fetch_due(id, now) {
-            // In a task, so that a client that closes its connection does not cancel the fetch.
-            let fetch = tokio::spawn(async move {
-                fetched.refresh(&url, now).await;
-                fetched
-            });
-            fetched = fetch.await.map_err(Error::internal)?;
-        }
-        match (fetched.keys.find(id), &fetched.failure) {
+        self.refresh_if_due(url, id, now).await?;
+        self.with_fetched(|fetched| match (fetched.keys.find(id), &fetched.failure) {
             (Some(key), _) => Ok(Some(key)),
             (None, None) => Ok(None),
             (None, Some(failure)) => {
                 let wait = FETCH_INTERVAL.to_std().unwrap_or_default();
                 Err(Error::unavailable(failure.clone()).with_retry_after(wait))
             }
+        })
+    }
+
+    /// Fetches the keys if that is due for this identifier. Waits for a fetch that is running if
+    /// the key is not known.
+    async fn refresh_if_due(&self, url: Url, id: &str, now: DateTime<Utc>) -> Result<()> {
+        let (is_known, is_due) = self.with_fetched(|fetched| {
+            (fetched.keys.find(id).is_some(), fetched.is_fetch_due(id, now))
+        });
+        if is_known && !is_due {
+            return Ok(());
         }
+        let fetching = Arc::clone(&self.fetching);
+        let guard = if is_known {
+            let Ok(guard) = fetching.try_lock_owned() else { return Ok(()) };
+            guard
+        } else {
+            fetching.lock_owned().await
+        };
+        // Another request may have fetched them meanwhile.
+        if !self.with_fetched(|fetched| fetched.is_fetch_due(id, now)) {
+            return Ok(());
+        }
+        let etag = self.with_fetched(|fetched| {
+            fetched.attempted_at = Some(now);
+            fetched.etag.clone()
+        });
+        let fetched = Arc::clone(&self.fetched);
+        // In a task, so that a client that closes its connection does not cancel the fetch.
+        let fetch = tokio::spawn(async move {
+            let result = fetch(&url, etag.as_deref()).await;
+            fetched.lock().unwrap_or_else(PoisonError::into_inner).store(result, now);
+            drop(guard);
+        });
+        fetch.await.map_err(Error::internal)
+    }
+
+    fn with_fetched<T>(&self, work: impl FnOnce(&mut FetchedKeys) -> T) -> T {
+        work(&mut self.fetched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
+
+/// The published keys and their `ETag`; `None` if they are those of the last fetch.
+type FetchedList = Option<(GithubKeys, Option<String>)>;
 
 impl FetchedKeys {
     fn is_fetch_due(&self, id: &str, now: DateTime<Utc>) -> bool {
@@ -91,10 +129,10 @@ impl FetchedKeys {
         is_needed && is_older(self.attempted_at, FETCH_INTERVAL)
     }
 
-    /// Fetches the keys. After a failure, the keys that are known stay known.
-    async fn refresh(&mut self, url: &Url, now: DateTime<Utc>) {
-        self.attempted_at = Some(now);
-        match fetch(url, self.etag.as_deref()).await {
+    /// Stores the result of a fetch that began now. After a failure, the keys that are known stay
+    /// known.
+    fn store(&mut self, result: Result<FetchedList, String>, now: DateTime<Utc>) {
+        match result {
             Ok(list) => {
                 self.failure = None;
                 self.confirmed_at = Some(now);
@@ -111,10 +149,7 @@ impl FetchedKeys {
 }
 
 /// Returns the published keys and their `ETag`; `None` if they are those of `etag`.
-async fn fetch(
-    url: &Url,
-    etag: Option<&str>,
-) -> Result<Option<(GithubKeys, Option<String>)>, String> {
+async fn fetch(url: &Url, etag: Option<&str>) -> Result<FetchedList, String> {
     let client = Client::builder()
         .timeout(TIMEOUT)
         .redirect(Policy::none())
@@ -138,7 +173,11 @@ async fn fetch(
             return Err(format!("the list of keys is larger than {MAX_BYTES} bytes"));
         }
     }
-    let keys = GithubKeys::parse(&body).map_err(|error| format!("the list of keys {error}"))?;
+    let (keys, others) =
+        GithubKeys::parse_published(&body).map_err(|error| format!("the list of keys {error}"))?;
+    if others > 0 {
+        tracing::warn!(others, "GitHub publishes keys that are not of P-256; they are ignored");
+    }
     Ok(Some((keys, etag)))
 }
 

@@ -110,8 +110,10 @@ pub struct Parts {
     pub mailer: Mailer,
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
-    /// Wakes the worker of queued jobs.
+    /// Wakes the worker of queued mails.
     pub job_waker: Notify,
+    /// Wakes the worker of queued reports of leaked keys.
+    pub leak_report_waker: Notify,
     /// Whether the warning about an unreadable `X-Forwarded-For` header has been logged.
     pub forwarding_warning: Once,
     /// The source of the current time.
@@ -179,6 +181,7 @@ impl App {
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github),
             job_waker: Notify::new(),
+            leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,
             entropy,

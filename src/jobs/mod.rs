@@ -1,8 +1,9 @@
-//! The worker of queued jobs. Several servers share one queue.
+//! The workers of queued jobs, one for each queue. Several servers share the queues.
 //!
 //! A worker leases a job, attempts it, and removes it when it is done. A failed job is retried
 //! after a growing delay. After the last attempt it is dead, and is kept for the operator. A job
-//! whose worker crashes is attempted again when its lease ends, so a job may be done twice.
+//! whose worker crashes, or cannot reach the database, is attempted again when its lease ends, so a
+//! job may be done twice.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::domain::{leaks, mail};
-use crate::error::Result;
-use crate::model::job::{Job, JobKind, JobOutcome};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::job::{Job, JobKind, JobOutcome, JobQueue};
 use crate::repo::jobs;
 
 /// The number of jobs that a worker attempts concurrently.
@@ -34,29 +35,48 @@ const MIN_WAIT: Duration = Duration::from_millis(100);
 /// Runs jobs forever: immediately if this server queued them, otherwise after the first query that
 /// finds them due. If this is cancelled, leased jobs are attempted again when their leases end.
 pub async fn run(app: App) {
+    tokio::join!(run_queue(&app, JobQueue::Mails), run_queue(&app, JobQueue::LeakReports));
+}
+
+async fn run_queue(app: &App, queue: JobQueue) {
+    let waker = match queue {
+        JobQueue::Mails => &app.job_waker,
+        JobQueue::LeakReports => &app.leak_report_waker,
+    };
     loop {
-        let due = match run_due(&app).await {
-            Ok(_) => next_due(&app).await,
+        let due = match run_due_in(app, queue).await {
+            Ok(_) => next_due(app, queue).await,
             Err(error) => Err(error),
         };
         let due = due.unwrap_or_else(|error| {
-            tracing::warn!(cause = %error.cause(), "due jobs could not be read; will retry");
+            let cause = error.cause();
+            tracing::warn!(?queue, %cause, "due jobs could not be read; will retry");
             None
         });
         let wait = due.map_or(POLL_INTERVAL, |due| due.clamp(MIN_WAIT, POLL_INTERVAL));
-        let _ = tokio::time::timeout(wait, app.job_waker.notified()).await;
+        let _ = tokio::time::timeout(wait, waker.notified()).await;
     }
 }
 
-/// Attempts every job that is due, `BATCH_SIZE` at a time, and returns their number.
+/// Attempts every job that is due, first the reports and then the mails, and returns their number.
+///
+/// # Errors
+/// As [`run_due_in`].
+pub async fn run_due(app: &App) -> Result<usize> {
+    let reports = run_due_in(app, JobQueue::LeakReports).await?;
+    Ok(reports + run_due_in(app, JobQueue::Mails).await?)
+}
+
+/// Attempts every job of a queue that is due, `BATCH_SIZE` at a time, and returns their number.
 ///
 /// # Errors
 /// The due jobs cannot be read. A failed job is logged, and its error is not returned.
-pub async fn run_due(app: &App) -> Result<usize> {
+pub async fn run_due_in(app: &App, queue: JobQueue) -> Result<usize> {
     let mut attempted = 0;
     loop {
-        let due =
-            app.db.transaction(async |tx| jobs::lease_due(tx, BATCH_SIZE, LEASE).await).await?;
+        let lease =
+            app.db.transaction(async |tx| jobs::lease_due(tx, queue, BATCH_SIZE, LEASE).await);
+        let due = lease.await?;
         if due.is_empty() {
             return Ok(attempted);
         }
@@ -75,22 +95,35 @@ pub async fn run_due(app: &App) -> Result<usize> {
     }
 }
 
-/// Returns the time until the next job is due; `None` if no job is queued.
-pub async fn next_due(app: &App) -> Result<Option<Duration>> {
-    app.db.run(async |db| jobs::next_due(db).await).await
+/// Returns the time until the next job of a queue is due; `None` if none is queued.
+pub async fn next_due(app: &App, queue: JobQueue) -> Result<Option<Duration>> {
+    app.db.run(async |db| jobs::next_due(db, queue).await).await
 }
 
 async fn attempt(app: &App, job: &Job) -> Result<()> {
-    let outcome = match &job.kind {
-        JobKind::Mail(queued) => mail::deliver(app, job, queued).await?,
-        JobKind::LeakReport(report) => leaks::act(app, report).await?,
+    let attempted = match &job.kind {
+        JobKind::Mail(queued) => mail::deliver(app, job, queued).await,
+        JobKind::LeakReport(report) => leaks::act(app, report).await,
+        JobKind::Unreadable(_) => Ok(JobOutcome::Failed {
+            failure: "the payload is of another version of tenantry".to_owned(),
+            is_permanent: false,
+        }),
     };
-    match outcome {
+    match attempted.or_else(failure_of)? {
         JobOutcome::Done => app.db.run(async |db| jobs::remove(db, job.id).await).await,
         JobOutcome::Failed { failure, is_permanent } => {
             let failure: String = failure.chars().take(MAX_FAILURE_LENGTH).collect();
             record_failure(app, job, &failure, is_permanent).await
         }
+    }
+}
+
+/// Returns the failure that an error is. An outage of the database is none: it says nothing about
+/// the job, and may last longer than all its attempts.
+fn failure_of(error: Error) -> Result<JobOutcome> {
+    match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::RateLimited => Err(error),
+        _ => Ok(JobOutcome::Failed { failure: error.cause().to_string(), is_permanent: false }),
     }
 }
 
@@ -109,7 +142,7 @@ async fn record_failure(app: &App, job: &Job, failure: &str, is_permanent: bool)
             if jobs::mark_dead(tx, id, failure, now).await? {
                 match &job.kind {
                     JobKind::Mail(queued) => mail::discard(tx, queued).await?,
-                    JobKind::LeakReport(_) => {}
+                    JobKind::LeakReport(_) | JobKind::Unreadable(_) => {}
                 }
             }
             Ok(())

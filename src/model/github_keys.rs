@@ -14,6 +14,8 @@ use crate::model::ValidationError;
 const FORMAT_MESSAGE: &str =
     r#"must be JSON like GitHub's: {"public_keys":[{"key_identifier":"…","key":"(PEM)"}]}"#;
 
+const KEY_MESSAGE: &str = "must have P-256 public keys in PEM";
+
 /// A public key of GitHub.
 pub struct GithubKey(ParsedPublicKey);
 
@@ -36,24 +38,32 @@ impl GithubKey {
 pub struct GithubKeys(Arc<HashMap<String, Arc<GithubKey>>>);
 
 impl GithubKeys {
-    /// Parses the JSON that GitHub publishes. Members that are not used are ignored.
+    /// Parses the JSON that GitHub publishes, of which each entry is meant to be used. Members that
+    /// are not used are ignored.
     ///
     /// # Errors
     /// The text has another form, or a key in it is not one of P-256. Its message does not contain
     /// the text.
     pub fn parse(json: &[u8]) -> Result<Self, ValidationError> {
-        let json: Value = serde_json::from_slice(json).map_err(|_| FORMAT_MESSAGE)?;
-        let list = json["public_keys"].as_array().filter(|keys| !keys.is_empty());
-        let keys = list.ok_or(FORMAT_MESSAGE)?.iter().map(|item| {
-            let id = item["key_identifier"].as_str().filter(|id| !id.is_empty());
-            let key = item["key"].as_str().and_then(GithubKey::parse);
-            match (id, key) {
-                (Some(id), Some(key)) => Ok((id.to_owned(), Arc::new(key))),
-                (None, _) => Err(ValidationError::from(FORMAT_MESSAGE)),
-                (_, None) => Err("must have P-256 public keys in PEM".into()),
-            }
-        });
-        Ok(Self(Arc::new(keys.collect::<Result<_, _>>()?)))
+        let keys = parse_list(json)?.into_iter().collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(keys)))
+    }
+
+    /// Parses the JSON that GitHub publishes, without the entries that are no keys of P-256, and
+    /// returns their number, too: GitHub may add keys of another kind.
+    ///
+    /// # Errors
+    /// The text has another form, or none of its keys is one of P-256. Its message does not contain
+    /// the text.
+    pub fn parse_published(json: &[u8]) -> Result<(Self, usize), ValidationError> {
+        let list = parse_list(json)?;
+        let all = list.len();
+        let keys: HashMap<_, _> = list.into_iter().filter_map(Result::ok).collect();
+        if keys.is_empty() {
+            return Err(KEY_MESSAGE.into());
+        }
+        let others = all - keys.len();
+        Ok((Self(Arc::new(keys)), others))
     }
 
     /// Returns the key with this identifier.
@@ -61,6 +71,21 @@ impl GithubKeys {
     pub fn find(&self, id: &str) -> Option<Arc<GithubKey>> {
         self.0.get(id).cloned()
     }
+}
+
+/// The entries of a list with at least one, each a key with its identifier or an error.
+type ParsedList = Vec<Result<(String, Arc<GithubKey>), ValidationError>>;
+
+fn parse_list(json: &[u8]) -> Result<ParsedList, ValidationError> {
+    let json: Value = serde_json::from_slice(json).map_err(|_| FORMAT_MESSAGE)?;
+    let list = json["public_keys"].as_array().filter(|keys| !keys.is_empty());
+    Ok(list.ok_or(FORMAT_MESSAGE)?.iter().map(parse_entry).collect())
+}
+
+fn parse_entry(entry: &Value) -> Result<(String, Arc<GithubKey>), ValidationError> {
+    let id = entry["key_identifier"].as_str().filter(|id| !id.is_empty()).ok_or(FORMAT_MESSAGE)?;
+    let key = entry["key"].as_str().and_then(GithubKey::parse).ok_or(KEY_MESSAGE)?;
+    Ok((id.to_owned(), Arc::new(key)))
 }
 
 #[cfg(test)]
@@ -117,6 +142,8 @@ mod tests {
             &garbage,
         ] {
             assert!(GithubKeys::parse(json).is_err(), "{}", String::from_utf8_lossy(json));
+            let published = GithubKeys::parse_published(json);
+            assert!(published.is_err(), "{}", String::from_utf8_lossy(json));
         }
     }
 }

@@ -9,6 +9,26 @@ use crate::model::mail::{MailKind, QueuedMail};
 /// The stored name of the kind of job that acts on a report of a leaked key.
 pub const LEAK_REPORT: &str = "leak_report";
 
+/// Jobs that wait for each other, but not for those of another queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobQueue {
+    /// Mails, which a mail server may delay.
+    Mails,
+    /// Reports of leaked keys, which strangers may queue in any number.
+    LeakReports,
+}
+
+impl JobQueue {
+    /// Returns the stored names of the kinds of its jobs that this version knows.
+    #[must_use]
+    pub const fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Mails => &MailKind::NAMES,
+            Self::LeakReports => &[LEAK_REPORT],
+        }
+    }
+}
+
 /// A job that a worker has leased.
 pub struct Job {
     /// Its id.
@@ -27,26 +47,18 @@ pub enum JobKind {
     Mail(QueuedMail),
     /// Acting on a report of a leaked key.
     LeakReport(LeakReport),
+    /// Work of the kind with this name, with a payload that this version cannot read.
+    Unreadable(&'static str),
 }
 
 impl JobKind {
-    /// The stored names of all kinds that this version knows.
-    pub const NAMES: [&str; MailKind::NAMES.len() + 1] = {
-        let mut names = [LEAK_REPORT; MailKind::NAMES.len() + 1];
-        let mut index = 0;
-        while index < MailKind::NAMES.len() {
-            names[index] = MailKind::NAMES[index];
-            index += 1;
-        }
-        names
-    };
-
     /// Returns the name that the database stores for the kind.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Mail(mail) => mail.kind.as_str(),
             Self::LeakReport(_) => LEAK_REPORT,
+            Self::Unreadable(name) => name,
         }
     }
 }

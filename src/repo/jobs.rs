@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{InviteId, OrganizationId};
-use crate::model::job::{Job, JobKind, LEAK_REPORT};
+use crate::model::job::{Job, JobKind, JobQueue, LEAK_REPORT};
 use crate::model::leak::{LeakNotice, LeakReport};
 use crate::model::mail::{MailKind, QueuedMail};
 
@@ -27,9 +27,11 @@ struct Row {
 }
 
 impl Row {
-    fn into_job(self) -> Option<Job> {
+    fn into_job(self, queue: JobQueue) -> Option<Job> {
+        let name = queue.kinds().iter().find(|name| **name == self.kind)?;
         let (id, attempts, created_at) = (self.id, self.attempts, self.created_at);
-        Some(Job { id, kind: self.into_kind()?, attempts, created_at })
+        let kind = self.into_kind().unwrap_or(JobKind::Unreadable(name));
+        Some(Job { id, kind, attempts, created_at })
     }
 
     fn into_kind(self) -> Option<JobKind> {
@@ -44,9 +46,14 @@ impl Row {
     }
 }
 
-/// Leases up to `limit` due jobs. A lease counts as an attempt, so a job that crashes its worker is
-/// not retried for ever. Jobs of unknown kinds are left to servers of a newer version.
-pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Result<Vec<Job>> {
+/// Leases up to `limit` due jobs of a queue. A lease counts as an attempt. Jobs of unknown kinds
+/// are left to servers of a newer version.
+pub async fn lease_due(
+    db: &mut PgConnection,
+    queue: JobQueue,
+    limit: i64,
+    lease: Duration,
+) -> Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         Row,
         "update outbox o set attempts = o.attempts + 1, due_at = now() + make_interval(secs => $2)
@@ -58,11 +65,15 @@ pub async fn lease_due(db: &mut PgConnection, limit: i64, lease: Duration) -> Re
                    o.payload, o.attempts, o.created_at",
         limit,
         lease.as_secs_f64(),
-        &JobKind::NAMES.map(str::to_owned),
+        &stored_kinds(queue),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().filter_map(Row::into_job).collect())
+    Ok(rows.into_iter().filter_map(|row| row.into_job(queue)).collect())
+}
+
+fn stored_kinds(queue: JobQueue) -> Vec<String> {
+    queue.kinds().iter().map(|&kind| kind.to_owned()).collect()
 }
 
 /// Locks a job until the transaction ends; false if it was removed.
@@ -78,11 +89,11 @@ pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
 
 /// Returns the time until the next job is due that [`lease_due`] would lease; `None` if there is
 /// none.
-pub async fn next_due(db: &mut PgConnection) -> Result<Option<Duration>> {
+pub async fn next_due(db: &mut PgConnection, queue: JobQueue) -> Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
         r#"select extract(epoch from min(due_at) - now())::float8 from outbox
            where dead_at is null and kind = any($1)"#,
-        &JobKind::NAMES.map(str::to_owned),
+        &stored_kinds(queue),
     )
     .fetch_one(db)
     .await?;

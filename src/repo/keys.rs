@@ -96,15 +96,23 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey
 
 /// Inserts a key, or returns `None` if another one has its name. The unique index of names decides,
 /// so the number of keys hardly affects the time.
+///
+/// The successor of a key that was enabled again after it was reported as leaked counts as
+/// reported, too. Otherwise whoever reads it where it is public could stop it after each rotation.
+/// Where the policy is to notify, nothing is stopped, and a leak of the successor is news.
 async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option<ApiKey>> {
     let row = sqlx::query_as!(
         Row,
         r#"insert into api_keys (id, organization_id, user_id, digest, pepper_id, prefix,
                                  display_id, name, name_held, scopes, created_at, expires_at,
                                  allowed_ips, metadata, enabled, rotated_from, external_id,
-                                 limits, metered_key_id)
+                                 limits, metered_key_id, leaked_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8::text, $8::text is not null, $9, $10, $11, $12,
-                 $13, $14, $15, $16, $17, $18)
+                 $13, $14, $15, $16, $17, $18,
+                 (select k.leaked_at from api_keys k
+                  join organizations o on o.id = k.organization_id
+                  where k.id = $15 and (k.organization_id = $2) is true and $14::bool
+                    and o.leak_policy <> 'notify'))
          on conflict (organization_id, name) where name_held do nothing
          returning id, user_id, prefix, display_id, name, scopes, created_at, expires_at,
                    last_used_at, revoked_at, revoked_reason, enabled, allowed_ips, metadata,

@@ -33,13 +33,16 @@ pub async fn insert_reports(
     Ok(())
 }
 
-/// Returns the leak policy of an organization; `None` if it was deleted.
+/// Returns the leak policy for an organization's keys; `None` if it was deleted. With allowed
+/// origins, the policy is to notify, whatever is stored: its keys are in web pages for all to read,
+/// so that any visitor could stop them with a report.
 pub async fn find_policy(
     db: &mut PgConnection,
     organization: OrganizationId,
 ) -> Result<Option<LeakPolicy>> {
     let policy = sqlx::query_scalar!(
-        "select leak_policy from organizations where id = $1 and deleted_at is null",
+        r#"select case when allowed_origins <> '{}' then 'notify' else leak_policy end as "policy!"
+           from organizations where id = $1 and deleted_at is null"#,
         organization.0,
     )
     .fetch_optional(db)

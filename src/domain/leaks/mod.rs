@@ -29,7 +29,7 @@ use crate::model::leak::{
 use crate::model::secret::Secret;
 use crate::model::verification::{CredentialKind, KnownCredential};
 use crate::repo::leaks::LeakedCredential;
-use crate::repo::{accounts, audit_events, key_lifecycle, known_credentials, leaks};
+use crate::repo::{accounts, audit_events, key_lifecycle, known_credentials, leaks, rls};
 
 /// The reason for the revocation of a leaked key.
 const REVOKED_REASON: &str = "Reported as leaked";
@@ -53,7 +53,7 @@ async fn queue(app: &App, reports: &[LeakReport], audit: &AuditContext) -> Resul
     let rows: Vec<_> =
         reports.map(|it| (new_uuid(audit.at, &*app.entropy), it.to_stored())).collect();
     app.db.run(async |db| leaks::insert_reports(db, &rows, audit.at).await).await?;
-    app.job_waker.notify_one();
+    app.leak_report_waker.notify_one();
     Ok(())
 }
 
@@ -70,7 +70,7 @@ fn reporting_request(audit: &AuditContext) -> ReportingRequest {
 /// Acts on a queued report: does nothing if the key is unknown, has ended or was reported before.
 ///
 /// # Errors
-/// The database does not respond. The report stays queued.
+/// The database does not respond, or the stored policy is unknown. The report stays queued.
 pub async fn act(app: &App, report: &LeakReport) -> Result<JobOutcome> {
     let digests = &report.digests;
     let known = app.db.run(async |db| match report.kind {
@@ -103,6 +103,10 @@ fn audit_context(app: &App, report: &LeakReport) -> AuditContext {
     AuditContext { method, path, status, address, request_id, at, signer }
 }
 
+/// Acts on a key under row-level security, but not in [`Database::tenant_transaction`]: whoever has
+/// the key could use the organization's share of the connections up, and delay this.
+///
+/// [`Database::tenant_transaction`]: crate::app::database::Database::tenant_transaction
 async fn act_on_key(
     app: &App,
     tx: &mut PgConnection,
@@ -112,6 +116,7 @@ async fn act_on_key(
     audit: &AuditContext,
 ) -> Result<Option<LeakAction>> {
     let (key, actor) = (known.id, report.source.actor());
+    rls::set_tenant(tx, organization).await?;
     let Some(policy) = leaks::find_policy(tx, organization).await? else { return Ok(None) };
     let disables = policy == LeakPolicy::Disable;
     let recorded = leaks::record_key(tx, organization, key, disables, audit.at).await?;
@@ -132,6 +137,8 @@ async fn act_on_key(
         revoked.add_to(&mut detail);
     }
     record_event(tx, organization, known, (report, detail), audit).await?;
+    // Tenants read no addresses of accounts, and queue no such mails.
+    rls::clear_tenant(tx).await?;
     let notice = notice_of(&credential, action, report);
     mail_owners(app, tx, (Some(organization), None), &notice, audit).await?;
     Ok(Some(action))

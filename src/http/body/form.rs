@@ -1,6 +1,8 @@
 //! Reads a form body (`application/x-www-form-urlencoded`), as the routes under `/oauth2/` do.
 //! Parameters that a route does not know are ignored (RFC 6749 §3.1).
 
+use std::collections::HashSet;
+
 use axum::extract::{FromRequest, Request};
 
 use super::{MAX_BODY_BYTES, read_body, require_media_type};
@@ -20,15 +22,14 @@ impl Form {
     /// Invalid if a parameter is repeated, with the issue of each.
     fn parse(body: &[u8]) -> Result<Self> {
         let pairs: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
-        let mut repeated: Vec<&str> = Vec::new();
-        for (at, (name, _)) in pairs.iter().enumerate() {
-            let is_repeated = pairs.iter().take(at).any(|(other, _)| other == name);
-            if is_repeated && name != REPEATABLE && !repeated.contains(&&**name) {
+        let (mut names, mut listed, mut repeated) = (HashSet::new(), HashSet::new(), Vec::new());
+        for (name, _) in pairs.iter().filter(|(name, _)| name != REPEATABLE) {
+            if !names.insert(name) && listed.insert(name) {
                 repeated.push(name);
             }
         }
         if !repeated.is_empty() {
-            let issue = |name: &str| {
+            let issue = |name: &String| {
                 let name: String = name.chars().take(64).collect();
                 Issue::field(name, "must not be repeated")
             };

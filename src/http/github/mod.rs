@@ -111,7 +111,9 @@ pub(super) async fn receive(
     context: RequestContext,
     request: Request,
 ) -> Result<Json<Vec<SecretFeedback>>> {
-    let signature = Signature::from_headers(request.headers());
+    // A body that nobody signed is not read.
+    let signature = Signature::from_headers(request.headers()).ok_or_else(invalid_signature);
+    let signature = signature.inspect_err(|_| count("rejected"))?;
     let body = read_body(&app, request, MAX_BODY_BYTES).await?;
     verify(&app, signature, &body, &context).await.inspect_err(|_| count("rejected"))?;
     let json = without_byte_order_mark(&body);
@@ -147,16 +149,18 @@ impl Signature {
 /// Unauthenticated; unavailable if GitHub's keys had to be fetched and could not be.
 async fn verify(
     app: &App,
-    signature: Option<Signature>,
+    Signature { key_id, bytes }: Signature,
     body: &[u8],
     context: &RequestContext,
 ) -> Result<()> {
+    let key = app.github_keys.find(&key_id, context.received_at).await?;
+    key.filter(|key| key.verify(body, &bytes)).map(|_| ()).ok_or_else(invalid_signature)
+}
+
+fn invalid_signature() -> Error {
     let message = "Github-Public-Key-Signature must be GitHub's signature of the body with the key \
                    that Github-Public-Key-Identifier names; both are required once";
-    let invalid = || Error::unauthenticated(AuthFailure::InvalidToken, message);
-    let Signature { key_id, bytes } = signature.ok_or_else(invalid)?;
-    let key = app.github_keys.find(&key_id, context.received_at).await?;
-    key.filter(|key| key.verify(body, &bytes)).map(|_| ()).ok_or_else(invalid)
+    Error::unauthenticated(AuthFailure::InvalidToken, message)
 }
 
 /// Counts a request, by its outcome.

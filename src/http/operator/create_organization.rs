@@ -70,7 +70,7 @@ pub struct CreateOrganizationRequest {
     #[schema(value_type = Option<CreditsBody>)]
     credits: Option<Credits>,
     /// What is done with a key that is reported as leaked: `notify`, `disable` (the default) or
-    /// `revoke`.
+    /// `revoke`. With `allowed_origins`, its keys are public and work on in any case.
     #[schema(value_type = Option<String>, examples("disable"))]
     leak_policy: Option<LeakPolicy>,
 }

@@ -58,7 +58,8 @@ pub struct UpdateOrganizationRequest {
     allowedOrigins: Option<Vec<Origin>>,
     /// What is done with a key that is reported as leaked, beside a mail to the owners: `notify`
     /// (nothing), `disable` (which can be undone) or `revoke`. A personal access token cannot be
-    /// disabled and is revoked instead.
+    /// disabled and is revoked instead. With `allowedOrigins`, the organization's keys are public
+    /// and work on in any case.
     #[schema(value_type = Option<String>, nullable = false, examples("disable"))]
     leakPolicy: Option<LeakPolicy>,
 }

@@ -53,7 +53,7 @@ pub fn valid_response(
 ) -> Result<Response> {
     let mut response = ().into_response();
     let headers = response.headers_mut();
-    for (name, text) in values(verdict) {
+    for (name, text) in values(app, verdict) {
         let text = text.filter(|text| !text.is_empty());
         let value = text.and_then(|text| HeaderValue::try_from(text).ok());
         headers.insert(name, value.unwrap_or(NO_VALUE));
@@ -87,11 +87,12 @@ pub fn reported_limits(limits: &[RateLimitDecision]) -> Vec<RateLimitDecision> {
 }
 
 /// Returns the values of the headers but the token; `None` where there is nothing.
-fn values(verdict: &Verdict) -> [(HeaderName, Option<String>); 7] {
+fn values(app: &App, verdict: &Verdict) -> [(HeaderName, Option<String>); 7] {
     let known = verdict.credential.as_ref();
     let organization = known.and_then(|known| known.organization.as_ref());
     let account = known.and_then(|known| known.account.as_ref());
-    let scopes = known.map(|known| known.scopes.to_stored().join(" "));
+    let catalogue = &app.config.keys.scopes;
+    let scopes = known.map(|known| known.usable_scopes(catalogue).join(" "));
     // Only the operator sets that of an organization. Customers can set that of a key.
     let external_id = organization
         .and_then(|organization| organization.external_id.as_ref())

@@ -31,7 +31,8 @@ impl FromRequestParts<App> for JsonVerifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER).or_else(|| bearer(&parts.headers));
-        let verifier = identify(parts, app, secret.map(|secret| (None, secret))).await?;
+        let presented = secret.map(|secret| (None, secret)).into_iter().collect();
+        let verifier = identify(parts, app, presented).await?;
         query::require_known(&parts.extensions).map(|()| Self(verifier))
     }
 }
@@ -47,8 +48,8 @@ impl FromRequestParts<App> for IntrospectionVerifier {
         let headers = &parts.headers;
         let secret = single(headers, &VERIFIER).or_else(|| bearer(headers));
         let presented = match secret {
-            Some(secret) => Some((None, secret)),
-            None => basic(headers).map(|(name, secret)| (Some(name), secret)),
+            Some(secret) => vec![(None, secret)],
+            None => basic(headers).into_iter().map(|(name, secret)| (Some(name), secret)).collect(),
         };
         identify(parts, app, presented).await.map(Self)
     }
@@ -62,7 +63,8 @@ impl FromRequestParts<App> for ProxyVerifier {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let secret = single(&parts.headers, &VERIFIER);
-        let verifier = identify(parts, app, secret.map(|secret| (None, secret))).await;
+        let presented = secret.map(|secret| (None, secret)).into_iter().collect();
+        let verifier = identify(parts, app, presented).await;
         // A mistake of the proxy must not look like one of its client, who learns nothing of it.
         let context = RequestContext::from_extensions(&parts.extensions)?;
         verifier.map(Self).map_err(|error| {
@@ -78,15 +80,16 @@ impl FromRequestParts<App> for ProxyVerifier {
 /// A presented secret, and the name of the verifier if that is presented, too.
 type PresentedSecret = (Option<String>, String);
 
-/// Returns the verifier of a request. A wrong secret is counted by address and recorded in the
-/// deployment's audit log; a correct one is not affected by that count.
+/// Returns the verifier of a request that presents its secret, in one of several readings. A wrong
+/// secret is counted by address and recorded in the deployment's audit log; a correct one is not
+/// affected by that count.
 ///
 /// # Errors
 /// Unauthenticated; rate limited; not found where verification is off.
 async fn identify(
     parts: &mut Parts,
     app: &App,
-    presented: Option<PresentedSecret>,
+    presented: Vec<PresentedSecret>,
 ) -> Result<Verifier> {
     if parts.extensions.get::<LocalVerifier>().is_some() {
         return Ok(Verifier::local());
@@ -96,7 +99,7 @@ async fn identify(
         return Err(Error::not_found("No route matches this path"));
     }
     let find = |(name, secret): PresentedSecret| settings.verifiers.find(name.as_deref(), &secret);
-    if let Some(name) = presented.and_then(find) {
+    if let Some(name) = presented.into_iter().find_map(find) {
         return Ok(Verifier::new(name));
     }
     let context = RequestContext::from_request_parts(parts, app).await?;
@@ -121,12 +124,19 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     authorization(headers, "bearer")
 }
 
-/// The name and the secret in `Authorization: Basic`, each form-encoded (RFC 6749 §2.3.1).
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+/// The readings of `Authorization: Basic` as a name and a secret: form-decoded (RFC 6749 §2.3.1),
+/// or else as they are, because much software does not encode them. Either has to be the name and
+/// the secret of one verifier exactly.
+fn basic(headers: &HeaderMap) -> Vec<(String, String)> {
+    let Some(text) = basic_text(headers) else { return Vec::new() };
+    let Some((name, secret)) = text.split_once(':') else { return Vec::new() };
+    let decoded = decode_form(name).zip(decode_form(secret));
+    decoded.into_iter().chain([(name.to_owned(), secret.to_owned())]).collect()
+}
+
+fn basic_text(headers: &HeaderMap) -> Option<String> {
     let decoded = BASE64_STANDARD.decode(authorization(headers, "basic")?).ok()?;
-    let text = String::from_utf8(decoded).ok()?;
-    let (name, secret) = text.split_once(':')?;
-    Some((decode_form(name)?, decode_form(secret)?))
+    String::from_utf8(decoded).ok()
 }
 
 fn decode_form(text: &str) -> Option<String> {
@@ -146,16 +156,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_parts_of_basic_are_form_decoded_after_the_first_colon_splits_them() {
-        let decoded = |text: &str| {
+    fn both_parts_of_basic_are_form_decoded_or_taken_as_they_are_after_the_first_colon_splits_them()
+    {
+        let readings = |text: &str| {
             let value = format!("BASIC {}", BASE64_STANDARD.encode(text));
             basic(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("ASCII"))]))
         };
-        let pair = |name: &str, secret: &str| Some((name.to_owned(), secret.to_owned()));
-        assert_eq!(decoded("gate-way:s%2Bc%3Ar%25t"), pair("gate-way", "s+c:r%t"));
-        assert_eq!(decoded("a+b:c+d:e"), pair("a b", "c d:e"));
-        assert_eq!(decoded("%67ateway:%C3%A9"), pair("gateway", "é"));
-        assert_eq!(decoded("no colon"), None);
-        assert_eq!(decoded("a:%FF"), None);
+        let pair = |(name, secret): (&str, &str)| (name.to_owned(), secret.to_owned());
+        for (text, decoded, raw) in [
+            ("gate-way:s%2Bc%3Ar%25t", ("gate-way", "s+c:r%t"), ("gate-way", "s%2Bc%3Ar%25t")),
+            ("a+b:c+d:e", ("a b", "c d:e"), ("a+b", "c+d:e")),
+            ("%67ateway:%C3%A9", ("gateway", "é"), ("%67ateway", "%C3%A9")),
+        ] {
+            assert_eq!(readings(text), [decoded, raw].map(pair));
+        }
+        assert_eq!(readings("no colon"), []);
+        assert_eq!(readings("a:%FF"), [pair(("a", "%FF"))]);
     }
 }

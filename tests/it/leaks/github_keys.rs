@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::support::client::TestResponse;
 use crate::support::github::{KeyServer, SigningKey};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, with_settings};
 
 /// Sends an empty list that is signed with this key.
@@ -117,6 +118,60 @@ async fn concurrent_requests_with_an_unknown_key_cause_one_fetch() {
             response.assert_status(200);
         }
         assert_eq!(server.requests().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_fetch_for_an_unknown_key_delays_no_request_with_a_known_one() {
+    let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
+    let server = KeyServer::start(&[&one], "\"v1\"").await;
+    run_with(&server.url(), async |app| {
+        send(app, &one).await.assert_status(200);
+        // A minute later for an unknown key, and an hour later because the list is old.
+        for (minutes, stranger) in [(1, &two), (60, &one)] {
+            app.clock.advance(TimeDelta::minutes(minutes));
+            let (held, before) = (server.hold(), server.requests().len());
+            let mut waiting = Box::pin(send(app, stranger));
+            tokio::select! {
+                response = &mut waiting => panic!("without a fetch: {}", response.text),
+                () = wait_until_async("a fetch", async || server.requests().len() > before) => {}
+            }
+            tokio::select! {
+                biased;
+                response = &mut waiting => panic!("answered first: {}", response.text),
+                response = send(app, &one) => response.assert_status(200),
+            };
+            held.add_permits(1);
+            waiting.await.assert_status(if stranger.id == "one" { 200 } else { 401 });
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_of_another_kind_in_the_list_are_ignored_and_the_others_are_used() {
+    let one = SigningKey::generate("one");
+    let server = KeyServer::start(&[], "\"v1\"").await;
+    // An Ed25519 key (RFC 8410).
+    let ed25519 = "-----BEGIN PUBLIC KEY-----\n\
+                   MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+                   -----END PUBLIC KEY-----\n";
+    let others = vec![
+        json!({ "key_identifier": "new", "key": ed25519 }),
+        json!({ "key_identifier": "newer", "key": { "kty": "AKP" } }),
+        json!({ "id": 7 }),
+        json!("newest"),
+    ];
+    let all = others.iter().cloned().chain([one.published()]).collect();
+    server.publish_list(all, "\"v1\"");
+    run_with(&server.url(), async |app| {
+        send(app, &one).await.assert_status(200);
+        // A list without any key that can be used replaces none.
+        server.publish_list(others, "\"v2\"");
+        app.clock.advance(TimeDelta::hours(1));
+        send(app, &one).await.assert_status(200);
+        assert_eq!(server.requests().len(), 2);
     })
     .await;
 }

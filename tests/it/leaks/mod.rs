@@ -2,7 +2,9 @@
 
 mod github;
 mod github_keys;
+mod jobs;
 mod policies;
+mod public_keys;
 mod reports;
 mod tokens;
 

@@ -30,7 +30,7 @@ use tenantry::model::secret::Digest;
 use tenantry::model::usage::Period;
 use tenantry::repo::{
     account_callers, accounts, audit_events, callers, credit_balances, idempotency_keys, invites,
-    key_claims, key_invites, key_lifecycle, key_lists, key_sessions, keys, mails, members,
+    key_claims, key_invites, key_lifecycle, key_lists, key_sessions, keys, leaks, mails, members,
     memberships, organizations, payments, projects, rejections, usage,
 };
 use uuid::Uuid;
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use super::Tenant;
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 79] = [
+pub const STATEMENTS: [&str; 81] = [
     "accounts::lock_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -84,6 +84,8 @@ pub const STATEMENTS: [&str; 79] = [
     "keys::reassign_from_owner",
     "keys::set_limits",
     "keys::update",
+    "leaks::find_policy",
+    "leaks::record_key",
     "members::claim",
     "members::count",
     "members::find",
@@ -276,8 +278,6 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Leaked keys, which strangers report of any organization.
     &[
         "leaks::insert_reports",
-        "leaks::find_policy",
-        "leaks::record_key",
         "leaks::record_token",
         "leaks::find_addresses",
         "leaks::insert_mails",
@@ -538,6 +538,10 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "keys::update" => {
             let key = ApiKey { enabled: false, ..it.api_key.clone() };
             keys::update(tx, organization, &key, None).await?;
+        }
+        "leaks::find_policy" => return Ok(leaks::find_policy(tx, organization).await?.is_some()),
+        "leaks::record_key" => {
+            return Ok(leaks::record_key(tx, organization, it.key, true, now).await?.is_some());
         }
         "members::claim" => {
             // Or the account would have two memberships.

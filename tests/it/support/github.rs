@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::TestApp;
 use super::client::{TestClient, TestResponse};
@@ -103,6 +104,8 @@ struct Published {
     keys: Vec<Value>,
     etag: String,
     status: Option<u16>,
+    /// What a response waits for.
+    held: Option<Arc<Semaphore>>,
     /// The `If-None-Match` header of each request.
     requests: Vec<Option<String>>,
     address: Option<SocketAddr>,
@@ -127,14 +130,26 @@ impl KeyServer {
 
     /// Publishes other keys.
     pub fn publish(&self, keys: &[&SigningKey], etag: &str) {
+        self.publish_list(keys.iter().map(|key| key.published()).collect(), etag);
+    }
+
+    /// Publishes entries of any form.
+    pub fn publish_list(&self, keys: Vec<Value>, etag: &str) {
         let mut published = self.0.lock().unwrap();
-        published.keys = keys.iter().map(|key| key.published()).collect();
+        published.keys = keys;
         etag.clone_into(&mut published.etag);
     }
 
     /// Answers with this status instead, or with the keys again.
     pub fn fail_with(&self, status: Option<u16>) {
         self.0.lock().unwrap().status = status;
+    }
+
+    /// Holds responses back until a permit is added.
+    pub fn hold(&self) -> Arc<Semaphore> {
+        let held = Arc::new(Semaphore::new(0));
+        self.0.lock().unwrap().held = Some(Arc::clone(&held));
+        held
     }
 
     /// The `If-None-Match` header of each request so far.
@@ -144,9 +159,16 @@ impl KeyServer {
 }
 
 async fn respond(State(server): State<KeyServer>, headers: HeaderMap) -> Response {
-    let mut published = server.0.lock().unwrap();
     let condition = headers.get("if-none-match").map(|it| it.to_str().unwrap().to_owned());
-    published.requests.push(condition.clone());
+    let held = {
+        let mut published = server.0.lock().unwrap();
+        published.requests.push(condition.clone());
+        published.held.clone()
+    };
+    if let Some(held) = held {
+        let _permit = held.acquire().await;
+    }
+    let published = server.0.lock().unwrap();
     if let Some(status) = published.status {
         return StatusCode::from_u16(status).unwrap().into_response();
     }

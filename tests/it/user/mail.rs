@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use tenantry::jobs::run_due;
+use tenantry::jobs::{next_due, run_due};
+use tenantry::model::job::JobQueue;
 
 use crate::support::accounts::PASSWORD;
 use crate::support::smtp_sink::MailSink;
@@ -69,7 +70,7 @@ async fn a_dead_mail_server_delays_no_request_and_the_mail_is_retried() {
             assert_eq!(app.count(waits).await, 1);
             // The retry is not due yet.
             assert_eq!(run_due(&app.app).await.unwrap(), 0);
-            let due = tenantry::jobs::next_due(&app.app).await.unwrap().unwrap();
+            let due = next_due(&app.app, JobQueue::Mails).await.unwrap().unwrap();
             assert!((25..=30).contains(&due.as_secs()), "{due:?}");
             for _ in 2..16 {
                 deliver_again(app).await;
@@ -303,7 +304,7 @@ async fn a_mail_of_a_worker_that_died_is_sent_by_another() {
         // A worker has leased the mail and does not finish it.
         let lease = std::time::Duration::from_mins(2);
         let take = async |tx: &mut sqlx::PgConnection| {
-            tenantry::repo::jobs::lease_due(tx, 10, lease).await
+            tenantry::repo::jobs::lease_due(tx, JobQueue::Mails, 10, lease).await
         };
         assert_eq!(app.app.db.transaction(take).await.unwrap().len(), 1);
         assert!(app.mails().await.is_empty());
@@ -344,7 +345,7 @@ async fn a_mail_of_an_unknown_kind_is_left_alone() {
         let untouched = "select count(*) from outbox where attempts = 0 and dead_at is null";
         assert_eq!(app.count(untouched).await, 1);
         // The worker is not woken for it, either.
-        assert_eq!(tenantry::jobs::next_due(&app.app).await.unwrap(), None);
+        assert_eq!(next_due(&app.app, JobQueue::Mails).await.unwrap(), None);
         app.sign_up_for_mail("ben@example.com").await;
         assert_eq!(run_due(&app.app).await.unwrap(), 1);
     })

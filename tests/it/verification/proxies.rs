@@ -59,6 +59,31 @@ async fn a_positive_answer_has_every_header_and_no_body() {
 }
 
 #[tokio::test]
+async fn the_scopes_of_a_personal_token_are_those_that_its_account_s_role_permits() {
+    with_settings(&[("SCOPES", "docs:read,docs:write")])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let ben = app.verified_account("ben@example.com").await;
+            app.invite_and_accept(&ann, &ben, "member").await;
+            let request = json!({ "name": "ci", "scopes": ["*"],
+                                  "metadata": { "organizationId": ann.org_id } });
+            let (token, _) = app.create_token(&ben.cookie, request).await;
+            let form = format!("token={token}");
+            let introspected = app.verifier().post_form("/oauth2/introspect", &form).await;
+            let client = app.verifier().with("authorization", &format!("Bearer {token}"));
+            for route in ROUTES {
+                let response = client.get(route).await.assert_status(200);
+                let scopes = response.header("x-tenantry-scopes");
+                assert_eq!(scopes, introspected.body["scope"], "{route}");
+                for lacking in ["*", "members:write", "audit:read"] {
+                    assert!(!scopes.split(' ').any(|scope| scope == lacking), "{scopes}");
+                }
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn every_invalid_credential_gets_the_same_401_but_for_the_request_id() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
