@@ -468,6 +468,20 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
     })
 }
 
+/// Calls a function that changes credits, and returns whether it says that it did.
+async fn changes_credits(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
+    let balance = (it.organization, it.key.uuid());
+    match statement {
+        "credit_balances::add" => return Ok(credit_balances::add(tx, balance, 5).await?.is_some()),
+        "credit_balances::delete" => credit_balances::delete(tx, balance).await?,
+        _ => {
+            let credits = Credits { remaining: 7, refill: None };
+            credit_balances::set(tx, balance, &credits).await?;
+        }
+    }
+    Ok(false)
+}
+
 /// Like [`affects`], mostly for statements that do not return whether they changed anything.
 async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now) = (it.organization, Utc::now());
@@ -514,16 +528,8 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
         "key_invites::revoke" => {
             return Ok(key_invites::revoke(tx, organization, Some(&[it.key]), now).await? > 0);
         }
-        "credit_balances::add" => {
-            let added = credit_balances::add(tx, (organization, it.key.uuid()), 5).await?;
-            return Ok(added.is_some());
-        }
-        "credit_balances::delete" => {
-            credit_balances::delete(tx, (organization, it.key.uuid())).await?;
-        }
-        "credit_balances::set" => {
-            let credits = Credits { remaining: 7, refill: None };
-            credit_balances::set(tx, (organization, it.key.uuid()), &credits).await?;
+        "credit_balances::add" | "credit_balances::delete" | "credit_balances::set" => {
+            return changes_credits(tx, statement, it).await;
         }
         "keys::rehash" => keys::rehash(tx, organization, it.key, digest, "p9").await?,
         "keys::reassign_from_owner" => {
