@@ -355,7 +355,9 @@ impl Pending {
     /// Adds units. Beyond [`MAX_PER_DAY`] attributions of an organization they are `other`.
     fn attribute(&mut self, use_of_key: UseOfKey, attribution: &Arc<Attribution>, units: i64) {
         let known = self.attributions.entry(use_of_key.0).or_default();
-        let attribution = if known.contains(attribution) || known.len() < MAX_PER_DAY {
+        let attribution = if known.contains(attribution) {
+            Arc::clone(attribution)
+        } else if known.len() < MAX_PER_DAY {
             known.insert(Arc::clone(attribution));
             Arc::clone(attribution)
         } else {
