@@ -1,7 +1,6 @@
 //! Finds the credentials that verifiers check, in batches, on connections of their own: a busy
 //! server delays no check of the operator's API.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
@@ -34,19 +33,11 @@ impl BatchQuery for VerificationQuery {
         db: &mut PgConnection,
         queries: &[Self],
     ) -> Result<Vec<Option<Arc<KnownCredential>>>> {
-        let digests = |kind| {
-            let of_kind = queries.iter().filter(move |query| query.kind == kind);
-            of_kind.flat_map(|query| query.candidates.iter().copied()).collect::<Vec<_>>()
+        let digests = |query: &Self| {
+            let kind = query.kind;
+            query.candidates.iter().map(move |digest| (kind, *digest)).collect::<Vec<_>>()
         };
-        let (keys, tokens) =
-            (digests(CredentialKind::ApiKey), digests(CredentialKind::PersonalToken));
-        let mut found = HashMap::new();
-        if !keys.is_empty() {
-            found = known_credentials::find_keys(db, &keys).await?;
-        }
-        if !tokens.is_empty() {
-            found.extend(known_credentials::find_tokens(db, &tokens).await?);
-        }
+        let found = known_credentials::find(db, queries.iter().flat_map(digests)).await?;
         let answer = |query: &Self| query.candidates.iter().find_map(|it| found.get(it)).cloned();
         Ok(queries.iter().map(answer).collect())
     }

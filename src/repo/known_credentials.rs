@@ -147,8 +147,30 @@ fn parse_defect(word: &str) -> VerificationCode {
     }
 }
 
+/// Returns the credentials of these kinds with these digests.
+pub async fn find(
+    db: &mut PgConnection,
+    credentials: impl IntoIterator<Item = (CredentialKind, Digest)>,
+) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
+    let (mut keys, mut tokens) = (Vec::new(), Vec::new());
+    for (kind, digest) in credentials {
+        match kind {
+            CredentialKind::ApiKey => keys.push(digest),
+            CredentialKind::PersonalToken => tokens.push(digest),
+        }
+    }
+    let mut found = HashMap::new();
+    if !keys.is_empty() {
+        found = find_keys(db, &keys).await?;
+    }
+    if !tokens.is_empty() {
+        found.extend(find_tokens(db, &tokens).await?);
+    }
+    Ok(found)
+}
+
 /// Returns the organizations' keys with these digests.
-pub async fn find_keys(
+async fn find_keys(
     db: &mut PgConnection,
     digests: &[Digest],
 ) -> Result<HashMap<Digest, Arc<KnownCredential>>> {
@@ -197,7 +219,7 @@ pub async fn find_keys(
 
 /// Returns the personal access tokens with these digests. A token acts from the membership that it
 /// is pinned to, or else from that in the account's home organization; without it, it is not valid.
-pub async fn find_tokens(
+async fn find_tokens(
     db: &mut PgConnection,
     digests: &[Digest],
 ) -> Result<HashMap<Digest, Arc<KnownCredential>>> {

@@ -76,10 +76,12 @@ pub async fn update(
     caller.authorize(BuiltInScope::ApiKeysWrite)?;
     let mut after = changes.apply_to(&before)?;
     KeyPermissions::of(&after).require_within(&caller)?;
-    if !is_own(&caller, id) || changes.limits.is_some() || changes.credits.is_some() {
-        require_unmetered(tx, &caller).await?;
-    } else if changes.external_id.is_some() {
+    let is_own = is_own(&caller, id);
+    if is_own && changes.external_id.is_some() {
         return Err(Error::forbidden("A key may not change its own external id"));
+    }
+    if !is_own || changes.limits.is_some() || changes.credits.is_some() {
+        require_unmetered(tx, &caller).await?;
     }
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
     if let Some(limits) = &changes.limits {

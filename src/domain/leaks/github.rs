@@ -81,20 +81,16 @@ async fn find_known(
     app: &App,
     candidates: impl Iterator<Item = &(CredentialKind, Vec<Digest>)>,
 ) -> Result<HashSet<Digest>> {
-    let (mut keys, mut tokens) = (Vec::new(), Vec::new());
-    for (kind, digests) in candidates {
-        match kind {
-            CredentialKind::ApiKey => keys.extend_from_slice(digests),
-            CredentialKind::PersonalToken => tokens.extend_from_slice(digests),
-        }
-    }
-    if keys.is_empty() && tokens.is_empty() {
+    let digests = |(kind, digests): &(CredentialKind, Vec<Digest>)| {
+        let kind = *kind;
+        digests.iter().map(move |digest| (kind, *digest)).collect::<Vec<_>>()
+    };
+    let candidates: Vec<_> = candidates.flat_map(digests).collect();
+    if candidates.is_empty() {
         return Ok(HashSet::new());
     }
-    let known = app.db.run(async |db| {
-        let keys = known_credentials::find_keys(db, &keys).await?;
-        let tokens = known_credentials::find_tokens(db, &tokens).await?;
-        Ok(keys.into_keys().chain(tokens.into_keys()).collect())
-    });
+    let known = app
+        .db
+        .run(async |db| Ok(known_credentials::find(db, candidates).await?.into_keys().collect()));
     known.await
 }

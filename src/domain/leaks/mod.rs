@@ -73,10 +73,8 @@ fn reporting_request(audit: &AuditContext) -> ReportingRequest {
 /// The database does not respond, or the stored policy is unknown. The report stays queued.
 pub async fn act(app: &App, report: &LeakReport) -> Result<JobOutcome> {
     let digests = &report.digests;
-    let known = app.db.run(async |db| match report.kind {
-        CredentialKind::ApiKey => known_credentials::find_keys(db, digests).await,
-        CredentialKind::PersonalToken => known_credentials::find_tokens(db, digests).await,
-    });
+    let candidates = digests.iter().map(|digest| (report.kind, *digest));
+    let known = app.db.run(async |db| known_credentials::find(db, candidates).await);
     let Some(known) = known.await?.into_values().next() else { return Ok(JobOutcome::Done) };
     let audit = audit_context(app, report);
     let action = app.db.transaction(async |tx| match (report.kind, &*known) {

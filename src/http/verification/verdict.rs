@@ -92,8 +92,7 @@ pub struct VerifiedKey {
     /// The metadata stored with it.
     #[schema(value_type = Object, examples(json!({ "team": "data" })))]
     metadata: serde_json::Value,
-    /// Its id in another system. Whoever may update the key sets it, so it proves nothing about the
-    /// organization.
+    /// Its id in another system. Customers can set it, so it proves nothing about the organization.
     #[schema(required, examples("cus_1042"))]
     external_id: Option<String>,
     #[schema(required)]

@@ -129,8 +129,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Looking up the caller or a presented secret, before the organization is known.
     &[
         "callers::find_by_digests",
-        "known_credentials::find_keys",
-        "known_credentials::find_tokens",
+        "known_credentials::find",
         "callers::find_by_sessions",
         "invites::find_presented",
         "key_claims::find_presented",

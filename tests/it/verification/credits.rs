@@ -9,7 +9,7 @@ use tenantry::model::ids::OrganizationId;
 use tenantry::repo::credit_balances;
 
 use super::{code, verify};
-use crate::support::{TestApp, run, with_settings};
+use crate::support::{TestApp, run};
 
 /// A key with these credits, and its path for [`set_credits`].
 async fn key_with_credits(app: &TestApp, credits: Value) -> (String, (String, String)) {
@@ -170,25 +170,24 @@ async fn a_refill_makes_at_least_its_amount_available_and_takes_nothing_away() {
 
 #[tokio::test]
 async fn a_balance_that_another_transaction_has_locked_delays_only_its_own_checks() {
-    with_settings(&[("VERIFY_TIMEOUT_MS", "10000")])
-        .run(async |app| {
-            let (locked, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
-            let mut db = app.sql().await;
-            let mut transaction = db.begin().await.unwrap();
-            let lock = "select id from credit_balances for no key update";
-            sqlx::query(lock).execute(&mut *transaction).await.unwrap();
-            let (free, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
-            let waiting = code(app, &locked, json!({}));
-            let others = async {
-                for _ in 0..5 {
-                    assert_eq!(code(app, &free, json!({})).await, "valid");
-                }
-                transaction.commit().await.unwrap();
-            };
-            let (waited, ()) = tokio::join!(waiting, others);
-            assert_eq!(waited, "valid");
-        })
-        .await;
+    run(async |app| {
+        let (locked, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
+        let mut db = app.sql().await;
+        let mut transaction = db.begin().await.unwrap();
+        let lock = "select id from credit_balances for no key update";
+        sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+        let (free, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
+        let waiting = code(app, &locked, json!({}));
+        let others = async {
+            for _ in 0..5 {
+                assert_eq!(code(app, &free, json!({})).await, "valid");
+            }
+            transaction.commit().await.unwrap();
+        };
+        let (waited, ()) = tokio::join!(waiting, others);
+        assert_eq!(waited, "valid");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -198,6 +198,8 @@ async fn a_metered_key_enables_or_extends_no_other_key_and_invites_nobody() {
         let own_id = json!({ "external_id": "cus_2" });
         client.patch(&path(&limited.key_id), own_id.clone()).await.assert_status(403);
         app.key(&acme.api_key).patch(&path(&acme.key_id), own_id).await.assert_status(403);
+        let with_limits = json!({ "external_id": "cus_2", "limits": [] });
+        app.key(&acme.api_key).patch(&path(&acme.key_id), with_limits).await.assert_status(403);
     })
     .await;
 }
