@@ -1,7 +1,7 @@
 //! Combines the queries of concurrent requests into one statement.
 //!
-//! There is no cache: every server sees a change as soon as it commits. Speed comes from sending
-//! the queries of concurrent requests together.
+//! Every server sees a change as soon as it commits. Speed comes from sending the queries of
+//! concurrent requests together.
 //!
 //! Invariant: a query joins only a batch that has not been sent yet, so no answer is older than its
 //! query.
@@ -30,6 +30,8 @@ const MAX_BATCH_WAIT: Duration = Duration::from_millis(5);
 pub trait BatchQuery: Send + Sync + Sized + 'static {
     /// The answer to one query.
     type Answer: Send + 'static;
+    /// What the batches of a lookup share.
+    type Shared: Send + Sync + 'static;
     /// The kind of query, in the metrics and the log.
     const NAME: &'static str;
     /// Whether a batch whose connection was lost may be sent again: not if it writes.
@@ -38,6 +40,7 @@ pub trait BatchQuery: Send + Sync + Sized + 'static {
     /// Returns one answer for each query, in the same order; `None` if nothing was found.
     fn answer(
         db: &mut PgConnection,
+        shared: &Self::Shared,
         queries: &[Self],
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send;
 }
@@ -48,7 +51,14 @@ struct Group<Q: BatchQuery> {
     sender: oneshot::Sender<Result<Vec<Option<Q::Answer>>>>,
 }
 
-type GroupReceiver<Q> = Arc<Mutex<mpsc::UnboundedReceiver<Group<Q>>>>;
+/// What the workers of a lookup share.
+struct Context<Q: BatchQuery> {
+    db: Database,
+    shared: Q::Shared,
+    groups: Mutex<mpsc::UnboundedReceiver<Group<Q>>>,
+    /// The number of queries that wait.
+    waiting: Arc<AtomicUsize>,
+}
 
 /// Sends queries of one kind to the database in batches.
 pub struct BatchLookup<Q: BatchQuery> {
@@ -60,16 +70,20 @@ pub struct BatchLookup<Q: BatchQuery> {
 impl<Q: BatchQuery> BatchLookup<Q> {
     /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
-    pub fn start(db: &Database, workers: u32) -> Self {
+    pub fn start(db: &Database, workers: u32, shared: Q::Shared) -> Self {
         let (groups, receiver) = mpsc::unbounded_channel();
-        let (receiver, waiting) = (Arc::new(Mutex::new(receiver)), Arc::default());
+        let waiting = Arc::default();
+        let context = Arc::new(Context {
+            db: db.clone(),
+            shared,
+            groups: Mutex::new(receiver),
+            waiting: Arc::clone(&waiting),
+        });
         for _ in 0..workers {
-            let (db, receiver, waiting) = (db.clone(), Arc::clone(&receiver), Arc::clone(&waiting));
+            let context = Arc::clone(&context);
             tokio::spawn(async move {
                 // A worker that panics is replaced.
-                let start =
-                    || tokio::spawn(work(db.clone(), Arc::clone(&receiver), Arc::clone(&waiting)));
-                while start().await.is_err() {}
+                while tokio::spawn(work(Arc::clone(&context))).await.is_err() {}
             });
         }
         Self { groups, waiting }
@@ -105,10 +119,10 @@ impl<Q: BatchQuery> BatchLookup<Q> {
 
 /// Sends the waiting queries as one batch, distributes the answers, and repeats. A single query is
 /// sent immediately; queries that arrive while a batch is running form the next one.
-async fn work<Q: BatchQuery>(db: Database, groups: GroupReceiver<Q>, waiting: Arc<AtomicUsize>) {
+async fn work<Q: BatchQuery>(context: Arc<Context<Q>>) {
     let (mut queries, mut senders) = (Vec::new(), Vec::new());
     loop {
-        let mut receiver = groups.lock().await;
+        let mut receiver = context.groups.lock().await;
         let Some(first) = receiver.recv().await else { return };
         // Requests that have already arrived can add their queries before the batch is sent.
         tokio::task::yield_now().await;
@@ -119,10 +133,10 @@ async fn work<Q: BatchQuery>(db: Database, groups: GroupReceiver<Q>, waiting: Ar
             // A group is not divided, so a batch may be larger by one.
             next = (queries.len() < BATCH_SIZE).then(|| receiver.try_recv().ok()).flatten();
         }
-        waiting.fetch_sub(queries.len(), Ordering::Relaxed);
+        context.waiting.fetch_sub(queries.len(), Ordering::Relaxed);
         #[expect(clippy::cast_precision_loss, reason = "a batch has at most some hundred queries")]
         histogram!("lookup_batch_size", "of" => Q::NAME).record(queries.len() as f64);
-        let mut answers = query_batch(&db, &queries, receiver).await.map(Vec::into_iter);
+        let mut answers = query_batch(&context, &queries, receiver).await.map(Vec::into_iter);
         queries.clear();
         for (count, sender) in senders.drain(..) {
             // The request may have been cancelled.
@@ -141,14 +155,14 @@ async fn work<Q: BatchQuery>(db: Database, groups: GroupReceiver<Q>, waiting: Ar
 /// A connection that broke while idle fails only now. A query that may be repeated is sent once
 /// more on a new connection. After a timeout it is not: the requests have waited long enough.
 async fn query_batch<Q: BatchQuery, T>(
-    db: &Database,
+    Context { db, shared, .. }: &Context<Q>,
     queries: &[Q],
     receiver_guard: T,
 ) -> Result<Vec<Option<Q::Answer>>> {
     let mut querying = pin!(async {
-        match db.run(async |db| Q::answer(db, queries).await).await {
+        match db.run(async |db| Q::answer(db, shared, queries).await).await {
             Err(error) if Q::MAY_BE_REPEATED && database::is_connection_lost(&error) => {
-                db.run(async |db| Q::answer(db, queries).await).await
+                db.run(async |db| Q::answer(db, shared, queries).await).await
             }
             answers => answers,
         }

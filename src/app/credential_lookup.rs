@@ -2,12 +2,16 @@
 //! so lookups of concurrent requests are batched.
 
 use std::collections::HashMap;
+use std::iter;
 
+use chrono::{DateTime, Utc};
 use metrics::counter;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
+use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
 use crate::error::Result;
 use crate::model::caller::CredentialStatus;
 use crate::model::ids::SessionId;
@@ -37,8 +41,8 @@ pub struct CredentialLookup(BatchLookup<CredentialQuery>);
 impl CredentialLookup {
     /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
-    pub fn start(db: &Database) -> Self {
-        Self(BatchLookup::start(db, CONNECTIONS))
+    pub fn start(db: &Database, kept: KeptAnswers<CredentialStatus>) -> Self {
+        Self(BatchLookup::start(db, CONNECTIONS, kept))
     }
 
     /// Returns the status of the credential, valid or rejected; `None` if it is unknown.
@@ -60,25 +64,68 @@ impl CredentialLookup {
 
 impl BatchQuery for CredentialQuery {
     type Answer = CredentialStatus;
+    type Shared = KeptAnswers<CredentialStatus>;
     const NAME: &'static str = "keys";
 
     async fn answer(
         db: &mut PgConnection,
+        kept: &Self::Shared,
         queries: &[Self],
     ) -> Result<Vec<Option<CredentialStatus>>> {
-        let mut batch = QueryBatch::default();
-        for query in queries {
-            match query {
-                Self::Key(candidates) => batch.keys.extend_from_slice(candidates),
-                Self::KeySession(session) => batch.key_sessions.push(*session),
-                Self::PersonalToken(candidates) => batch.tokens.extend_from_slice(candidates),
-                Self::Session(session) => batch.sessions.push(*session),
-                Self::SessionToken(candidates) => batch.cookies.extend_from_slice(candidates),
+        kept_answers::answer(db, kept, queries, Self::kept_by, read).await
+    }
+}
+
+impl CredentialQuery {
+    /// The digests by which the answer is kept. Sessions are always read.
+    fn kept_by(&self) -> &[Digest] {
+        match self {
+            Self::Key(candidates) | Self::PersonalToken(candidates) => candidates,
+            Self::KeySession(_) | Self::Session(_) | Self::SessionToken(_) => &[],
+        }
+    }
+}
+
+impl Keepable for CredentialStatus {
+    fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
+        let Self::Valid(identity) = self else { return None };
+        let key = identity.credential()?.key()?;
+        let (caller, person) = (identity.caller.as_deref(), identity.person.as_deref());
+        // Without the organization that it is pinned to, a token may get one by a new membership.
+        if caller.is_none() && person.is_none_or(|person| person.pinned_to.is_some()) {
+            return None;
+        }
+        let of_caller = caller.map(|it| [it.organization.0, it.membership.0]);
+        let of_person = person.map(|it| it.account.uuid());
+        Some(iter::once(key.id.uuid()).chain(of_caller.into_iter().flatten()).chain(of_person))
+    }
+
+    fn expires_at(&self) -> Option<DateTime<Utc>> {
+        let Self::Valid(identity) = self else { return None };
+        identity.credential()?.key()?.expires_at
+    }
+}
+
+async fn read(
+    db: &mut PgConnection,
+    queries: &[&CredentialQuery],
+) -> Result<Vec<Option<Found<CredentialStatus>>>> {
+    let mut batch = QueryBatch::default();
+    for query in queries {
+        match query {
+            CredentialQuery::Key(candidates) => batch.keys.extend_from_slice(candidates),
+            CredentialQuery::KeySession(session) => batch.key_sessions.push(*session),
+            CredentialQuery::PersonalToken(candidates) => {
+                batch.tokens.extend_from_slice(candidates);
+            }
+            CredentialQuery::Session(session) => batch.sessions.push(*session),
+            CredentialQuery::SessionToken(candidates) => {
+                batch.cookies.extend_from_slice(candidates);
             }
         }
-        let credentials = batch.find(db).await?;
-        Ok(queries.iter().map(|query| credentials.get(query).cloned()).collect())
     }
+    let credentials = batch.find(db).await?;
+    Ok(queries.iter().map(|query| credentials.get(query)).collect())
 }
 
 /// The queries of a batch, grouped so that each kind of credential needs one statement.
@@ -126,15 +173,15 @@ struct FoundCredentials {
 }
 
 impl FoundCredentials {
-    fn get(&self, query: &CredentialQuery) -> Option<&CredentialStatus> {
+    fn get(&self, query: &CredentialQuery) -> Option<Found<CredentialStatus>> {
         match query {
             CredentialQuery::Key(candidates)
             | CredentialQuery::PersonalToken(candidates)
-            | CredentialQuery::SessionToken(candidates) => {
-                candidates.iter().find_map(|digest| self.by_digest.get(digest))
-            }
+            | CredentialQuery::SessionToken(candidates) => candidates
+                .iter()
+                .find_map(|digest| Some((Some(*digest), self.by_digest.get(digest)?.clone()))),
             CredentialQuery::KeySession(session) | CredentialQuery::Session(session) => {
-                self.by_session.get(session)
+                Some((None, self.by_session.get(session)?.clone()))
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod database;
 pub mod github_keys;
 pub mod hash_pool;
 pub mod in_flight;
+pub mod kept_answers;
 pub mod mailer;
 pub mod meter;
 pub mod origin_lookup;
@@ -37,6 +38,7 @@ use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::in_flight::InFlight;
+use crate::app::kept_answers::KeptAnswers;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
 use crate::app::origin_lookup::OriginLookup;
@@ -156,8 +158,11 @@ impl App {
         )?;
         let access_tokens = AccessTokens::new(&config.tokens, &config.http.public_url)?;
         Ok(Self(Arc::new(Parts {
-            credential_lookup: CredentialLookup::start(&lookups),
-            origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS),
+            credential_lookup: CredentialLookup::start(
+                &lookups,
+                KeptAnswers::new(config.keys.kept_answers),
+            ),
+            origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS, ()),
             readiness: Readiness::start(&lookups, db.clone()),
             meter: Meter::new(db.clone()),
             rate_limits: RateLimits::new(db.clone(), &config.rate_limits),
@@ -165,6 +170,7 @@ impl App {
             verification_lookup: VerificationLookup::start(
                 &verifications,
                 verification_lookup::CONNECTIONS,
+                KeptAnswers::new(config.keys.kept_answers),
             ),
             credit_leases: CreditLeases::start(&verifications, &db),
             revocation_feed: RevocationFeed::start(&verifications, stop.clone()),

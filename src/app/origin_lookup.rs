@@ -19,9 +19,10 @@ pub struct OriginQuery(pub Origin);
 
 impl BatchQuery for OriginQuery {
     type Answer = bool;
+    type Shared = ();
     const NAME: &'static str = "pages";
 
-    async fn answer(db: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<bool>>> {
+    async fn answer(db: &mut PgConnection, (): &(), queries: &[Self]) -> Result<Vec<Option<bool>>> {
         let origins: Vec<&str> = queries.iter().map(|Self(origin)| origin.as_str()).collect();
         let listed = organizations::filter_listed_origins(db, &origins).await?;
         Ok(origins.into_iter().map(|origin| Some(listed.contains(origin))).collect())

@@ -40,7 +40,7 @@ impl Readiness {
     /// through `write_pool`.
     #[must_use]
     pub fn start(lookups: &Database, write_pool: Database) -> Self {
-        let lookup = BatchLookup::start(lookups, CONNECTIONS);
+        let lookup = BatchLookup::start(lookups, CONNECTIONS, ());
         Self { lookup, write_pool, last_checked: Mutex::default() }
     }
 
@@ -103,10 +103,12 @@ struct ReadinessAnswer {
 
 impl BatchQuery for ReadinessQuery {
     type Answer = ReadinessAnswer;
+    type Shared = ();
     const NAME: &'static str = "readiness";
 
     async fn answer(
         db: &mut PgConnection,
+        (): &(),
         queries: &[Self],
     ) -> Result<Vec<Option<ReadinessAnswer>>> {
         let (is_current, is_read_only) = migrations::status(db).await?;

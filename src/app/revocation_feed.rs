@@ -39,7 +39,8 @@ impl RevocationFeed {
     /// waits.
     #[must_use]
     pub fn start(db: &Database, stop: CancellationToken) -> Self {
-        let (lookup, waiting) = (BatchLookup::start(db, CONNECTIONS), Semaphore::new(MAX_WAITING));
+        let (lookup, waiting) =
+            (BatchLookup::start(db, CONNECTIONS, ()), Semaphore::new(MAX_WAITING));
         Self { lookup, waiting, started: Instant::now(), stop }
     }
 
@@ -103,10 +104,12 @@ struct RevocationQuery(Option<RevocationCursor>);
 
 impl BatchQuery for RevocationQuery {
     type Answer = RevocationPage;
+    type Shared = ();
     const NAME: &'static str = "revocations";
 
     async fn answer(
         db: &mut PgConnection,
+        (): &(),
         queries: &[Self],
     ) -> Result<Vec<Option<RevocationPage>>> {
         let readers: Vec<_> = queries.iter().map(|query| query.0.as_ref()).collect();

@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
+use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
 use crate::error::Result;
 use crate::model::secret::Digest;
 use crate::model::verification::{CredentialKind, KnownCredential};
@@ -27,18 +30,47 @@ pub struct VerificationQuery {
 
 impl BatchQuery for VerificationQuery {
     type Answer = Arc<KnownCredential>;
+    type Shared = KeptAnswers<Self::Answer>;
     const NAME: &'static str = "verifications";
 
     async fn answer(
         db: &mut PgConnection,
+        kept: &Self::Shared,
         queries: &[Self],
     ) -> Result<Vec<Option<Arc<KnownCredential>>>> {
-        let digests = |query: &Self| {
-            let kind = query.kind;
-            query.candidates.iter().map(move |digest| (kind, *digest)).collect::<Vec<_>>()
-        };
-        let found = known_credentials::find(db, queries.iter().flat_map(digests)).await?;
-        let answer = |query: &Self| query.candidates.iter().find_map(|it| found.get(it)).cloned();
-        Ok(queries.iter().map(answer).collect())
+        kept_answers::answer(db, kept, queries, |query| &query.candidates, read).await
+    }
+}
+
+async fn read(
+    db: &mut PgConnection,
+    queries: &[&VerificationQuery],
+) -> Result<Vec<Option<Found<Arc<KnownCredential>>>>> {
+    let mut digests = Vec::with_capacity(queries.len());
+    for query in queries {
+        digests.extend(query.candidates.iter().map(|digest| (query.kind, *digest)));
+    }
+    let found = known_credentials::find(db, digests).await?;
+    let answer = |query: &&VerificationQuery| {
+        let mut candidates = query.candidates.iter();
+        candidates.find_map(|digest| Some((Some(*digest), Arc::clone(found.get(digest)?))))
+    };
+    Ok(queries.iter().map(answer).collect())
+}
+
+impl Keepable for Arc<KnownCredential> {
+    fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
+        let organization = self.organization.as_ref()?;
+        // Credits change with every check, and by themselves.
+        if self.defect.is_some() || self.has_credits() {
+            return None;
+        }
+        let account = self.account.as_ref().map(|account| account.id.uuid());
+        let ids = [self.id.uuid(), self.metered_key.uuid(), organization.id.0];
+        Some(ids.into_iter().chain(account))
+    }
+
+    fn expires_at(&self) -> Option<DateTime<Utc>> {
+        self.expires_at
     }
 }

@@ -6,6 +6,11 @@ use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::scope::{Scope, ScopeCatalogue};
 
+/// The default of `CREDENTIAL_MEMORY`.
+const DEFAULT_KEPT_ANSWERS: usize = 100_000;
+/// The maximum of `CREDENTIAL_MEMORY`: some gigabytes.
+const MAX_KEPT_ANSWERS: usize = 10_000_000;
+
 /// The settings for API keys.
 pub struct KeySettings {
     /// The format of organization keys.
@@ -14,6 +19,8 @@ pub struct KeySettings {
     pub peppers: Vec<NamedSecret>,
     /// The scopes that keys can have.
     pub scopes: ScopeCatalogue,
+    /// The maximum number of answers about credentials that each kind of lookup keeps in memory.
+    pub kept_answers: usize,
     /// Whether credentials of another format are looked up among the imported keys.
     pub accepts_imported_keys: bool,
 }
@@ -29,6 +36,9 @@ impl KeySettings {
             format: key_format(env),
             peppers: peppers.unwrap_or_default(),
             scopes: ScopeCatalogue::new(&scopes),
+            kept_answers: env
+                .optional("CREDENTIAL_MEMORY", parse_kept_answers)
+                .unwrap_or(DEFAULT_KEPT_ANSWERS),
             accepts_imported_keys: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
         }
     }
@@ -46,6 +56,11 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, ValidationError> {
         "off" => Ok(false),
         _ => Err("must be on or off".into()),
     }
+}
+
+fn parse_kept_answers(text: &str) -> Result<usize, ValidationError> {
+    let count = text.parse().ok().filter(|count| *count <= MAX_KEPT_ANSWERS);
+    count.ok_or_else(|| format!("must be a number from 0 to {MAX_KEPT_ANSWERS}").into())
 }
 
 fn parse_scopes(text: &str) -> Result<Vec<Scope>, ValidationError> {

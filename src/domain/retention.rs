@@ -10,10 +10,10 @@ use crate::domain::audit::retention;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::repo::{
-    accounts, deleted_organizations, email_tokens, ended_subscriptions, idempotency_keys, invites,
-    jobs, key_claims, key_lifecycle, key_sessions, memberships, payments, personal_tokens,
-    rate_limits, rejections, revocations, sessions, unfulfilled_checkouts, usage, usage_events,
-    usage_hourly,
+    accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
+    idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
+    payments, personal_tokens, rate_limits, rejections, revocations, sessions,
+    unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -26,6 +26,7 @@ enum SweepTarget {
     IdempotencyKeys,
     Rejections,
     Revocations,
+    CredentialChanges,
     RateLimits,
     Usage,
     HourlyUsage,
@@ -46,7 +47,7 @@ enum SweepTarget {
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 22] = [
+const SWEEP_ORDER: [SweepTarget; 23] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -54,6 +55,7 @@ const SWEEP_ORDER: [SweepTarget; 22] = [
     SweepTarget::IdempotencyKeys,
     SweepTarget::Rejections,
     SweepTarget::Revocations,
+    SweepTarget::CredentialChanges,
     SweepTarget::RateLimits,
     SweepTarget::Usage,
     SweepTarget::HourlyUsage,
@@ -82,6 +84,7 @@ impl SweepTarget {
             Self::IdempotencyKeys => "idempotency_keys",
             Self::Rejections => "denials",
             Self::Revocations => "revocations",
+            Self::CredentialChanges => "credential_changes",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::HourlyUsage => "usage_hourly",
@@ -110,6 +113,7 @@ impl SweepTarget {
             Self::IdempotencyKeys => idempotency_keys::sweep(tx).await,
             Self::Rejections => rejections::sweep(tx, retention.rejections).await,
             Self::Revocations => revocations::sweep(tx).await,
+            Self::CredentialChanges => credential_changes::sweep(tx).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
             Self::HourlyUsage => usage_hourly::sweep(tx, retention.usage).await,

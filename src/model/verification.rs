@@ -1,7 +1,10 @@
 //! The check of a customer's credential by the operator's own API (VERIFY §3): what the check
 //! requires of the credential, and its verdict.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
 
 use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
@@ -229,6 +232,19 @@ pub struct KnownCredential {
     pub role: Option<Role>,
     /// Why it is not valid; `None` if it is.
     pub defect: Option<VerificationCode>,
+    /// Its description in verdicts; empty until the first one.
+    pub description: OnceLock<CredentialDescription>,
+}
+
+/// The JSON about a credential that each verdict on it repeats.
+#[derive(Clone, Debug)]
+pub struct CredentialDescription {
+    /// The organization that it acts in.
+    pub organization: Box<RawValue>,
+    /// The key or token itself.
+    pub key: Box<RawValue>,
+    /// The account that it acts for.
+    pub account: Box<RawValue>,
 }
 
 impl KnownCredential {
@@ -240,9 +256,7 @@ impl KnownCredential {
         let Some(role) = self.role else { return self.scopes.to_stored() };
         self.scopes.within_role(catalogue, |scope| role.permits(scope))
     }
-}
 
-impl KnownCredential {
     /// Returns whether checks of it take credits, its own or those of its organization.
     #[must_use]
     pub fn has_credits(&self) -> bool {

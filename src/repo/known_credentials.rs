@@ -3,7 +3,7 @@
 //! decided here, by the database's clock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
@@ -125,6 +125,7 @@ impl Row {
             account,
             role: self.role.as_deref().and_then(Role::parse),
             defect: self.defect.as_deref().map(parse_defect),
+            description: OnceLock::new(),
         };
         Some((digest, Arc::new(credential)))
     }

@@ -16,6 +16,7 @@ pub mod billing_customers;
 pub mod callers;
 pub mod catalog;
 pub mod connection_settings;
+pub mod credential_changes;
 pub mod credit_balances;
 pub mod deleted_organizations;
 pub mod email_tokens;

@@ -19,9 +19,14 @@ struct Square {
 
 impl BatchQuery for Square {
     type Answer = usize;
+    type Shared = ();
     const NAME: &'static str = "squares";
 
-    async fn answer(db: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<usize>>> {
+    async fn answer(
+        db: &mut PgConnection,
+        (): &(),
+        queries: &[Self],
+    ) -> Result<Vec<Option<usize>>> {
         sqlx::query("select").execute(db).await?;
         queries[0].largest_batch.fetch_max(queries.len(), Ordering::Relaxed);
         let square = |it: &Self| it.number.is_multiple_of(2).then_some(it.number.pow(2));
@@ -32,7 +37,7 @@ impl BatchQuery for Square {
 #[tokio::test]
 async fn concurrent_queries_are_batched_and_each_gets_its_own_answer() {
     run(async |app| {
-        let lookup = BatchLookup::start(&app.app.db, 2);
+        let lookup = BatchLookup::start(&app.app.db, 2, ());
         let largest_batch = Arc::new(AtomicUsize::new(0));
         let query = async |number| {
             let largest_batch = Arc::clone(&largest_batch);
@@ -49,7 +54,7 @@ async fn concurrent_queries_are_batched_and_each_gets_its_own_answer() {
 #[tokio::test]
 async fn the_queries_of_one_caller_are_answered_in_their_order_from_one_statement() {
     run(async |app| {
-        let lookup = BatchLookup::start(&app.app.db, 2);
+        let lookup = BatchLookup::start(&app.app.db, 2, ());
         let largest_batch = Arc::new(AtomicUsize::new(0));
         let query = |number| Square { number, largest_batch: Arc::clone(&largest_batch) };
         let callers = (0..20).map(async |caller| {
@@ -69,7 +74,7 @@ async fn the_queries_of_one_caller_are_answered_in_their_order_from_one_statemen
 #[tokio::test]
 async fn queries_beyond_the_queue_are_rejected_and_the_others_are_answered() {
     run(async |app| {
-        let lookup = BatchLookup::start(&app.app.db, 1);
+        let lookup = BatchLookup::start(&app.app.db, 1, ());
         let largest_batch = Arc::default();
         let query = |number| Square { number, largest_batch: Arc::clone(&largest_batch) };
         let group = |_| lookup.query_all((0..1_024).map(query).collect());
@@ -98,9 +103,10 @@ enum Scripted {
 
 impl BatchQuery for Scripted {
     type Answer = ();
+    type Shared = ();
     const NAME: &'static str = "scripted";
 
-    async fn answer(_: &mut PgConnection, queries: &[Self]) -> Result<Vec<Option<()>>> {
+    async fn answer(_: &mut PgConnection, (): &(), queries: &[Self]) -> Result<Vec<Option<()>>> {
         match &queries[0] {
             Self::Answer => {}
             Self::Wait { has_begun, release } => {
@@ -115,7 +121,7 @@ impl BatchQuery for Scripted {
 }
 
 fn scripted_lookup(app: &TestApp) -> BatchLookup<Scripted> {
-    BatchLookup::start(&app.app.db, 2)
+    BatchLookup::start(&app.app.db, 2, ())
 }
 
 #[tokio::test]

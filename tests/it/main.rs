@@ -35,6 +35,7 @@ mod idempotency;
 mod import_cycles;
 mod invalid_input;
 mod isolation;
+mod kept_answers;
 mod key_invites;
 mod key_restrictions;
 mod leaks;

@@ -31,12 +31,14 @@ const RETURN_INTERVAL: Duration = Duration::from_secs(10);
 
 impl BatchQuery for Withdrawal {
     type Answer = WithdrawalResult;
+    type Shared = ();
     const NAME: &'static str = "credit_withdrawals";
     /// After a lost connection it is unknown whether the units were taken.
     const MAY_BE_REPEATED: bool = false;
 
     async fn answer(
         db: &mut PgConnection,
+        (): &(),
         queries: &[Self],
     ) -> Result<Vec<Option<WithdrawalResult>>> {
         credit_balances::withdraw(db, queries).await
@@ -89,7 +91,7 @@ impl CreditLeases {
     /// `requests`, so that no check waits for that.
     #[must_use]
     pub fn start(checks: &Database, requests: &Database) -> Self {
-        let withdrawals = BatchLookup::start(checks, CONNECTIONS);
+        let withdrawals = BatchLookup::start(checks, CONNECTIONS, ());
         Self(Arc::new(Inner { db: requests.clone(), withdrawals, leases: Mutex::default() }))
     }
 

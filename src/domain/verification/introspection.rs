@@ -43,7 +43,7 @@ pub async fn introspect(
         client_address: None,
         client_origin: None,
         is_dry_run: false,
-        method_and_path: ("POST".to_owned(), "/oauth2/introspect".to_owned()),
+        method_and_path: ("POST".into(), "/oauth2/introspect".into()),
     };
     let deadline = Instant::now() + app.config.verification.timeout;
     let found = find_credential(app, token, deadline).await;

@@ -11,6 +11,7 @@ mod record;
 pub mod tokens;
 pub mod usage_events;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub struct CheckRequest {
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
     /// The method and the path of the client's request, for the list of rejections.
-    pub method_and_path: (String, String),
+    pub method_and_path: (Cow<'static, str>, Cow<'static, str>),
 }
 
 /// The result of a check.

@@ -64,7 +64,7 @@ pub(super) fn record_rejection(
     let organization = credential.organization.as_ref();
     let Some(organization) = organization.filter(|_| class != VerdictClass::Valid) else { return };
     let (method, path) = &request.method_and_path;
-    let (method, path) = (method.clone(), redact(app, key, path));
+    let (method, path) = (method.to_string(), redact(app, key, path));
     app.rejections.record_request(organization.id, || Rejection {
         id: RejectionId::new(audit.at, &*app.entropy),
         key_display_id: Some(credential.display_id.clone()),

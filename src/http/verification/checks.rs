@@ -1,8 +1,8 @@
 //! `POST /v1/verify` and `/v1/verify/batch`: a verdict in JSON. The status is 200 for every
 //! verdict; an error is the verifier's own.
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 
 use crate::app::App;
 use crate::domain::verification::{check, check_all};
@@ -30,11 +30,11 @@ pub(super) async fn verify(
     JsonVerifier(verifier): JsonVerifier,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<VerifyRequest>,
-) -> Result<Json<Verification>> {
+) -> Result<Response> {
     let (key, request) = request.into_check();
     let audit = check_audit_context(&context);
     let verdict = check(&app, &verifier, &key, &request, &audit).await?;
-    Ok(Json(Verification::new(verdict, &context.id)))
+    Verification::new(&verdict, &context.id).into_response()
 }
 
 /// Check 1 to 100 credentials. One invalid item rejects the request, and no item is checked.
@@ -48,10 +48,8 @@ pub(super) async fn verify_batch(
     JsonVerifier(verifier): JsonVerifier,
     context: RequestContext,
     JsonBody { value: batch, .. }: JsonBody<VerifyBatchRequest>,
-) -> Result<Json<VerificationList>> {
+) -> Result<Response> {
     let checks: Vec<_> = batch.items.into_iter().map(VerifyRequest::into_check).collect();
     let verdicts = check_all(&app, &verifier, &checks, &check_audit_context(&context)).await?;
-    let data = verdicts.into_iter().map(|verdict| Verification::new(verdict, &context.id));
-    let (data, request_id) = (data.collect(), context.id.clone());
-    Ok(Json(VerificationList { object: "list", data, request_id }))
+    VerificationList::new(&verdicts, &context.id).into_response()
 }

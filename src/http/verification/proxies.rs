@@ -4,6 +4,7 @@
 //! The client controls the request's method, path, body and most of its headers. None of them can
 //! change what a check requires, or is passed on as a header of the response.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -163,13 +164,16 @@ fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
 }
 
 /// Returns the method and path of the client's request, for the list of rejections.
-fn client_request(headers: &HeaderMap, resource: Option<String>) -> (String, String) {
+fn client_request(
+    headers: &HeaderMap,
+    resource: Option<String>,
+) -> (Cow<'static, str>, Cow<'static, str>) {
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let is_method =
         |text: &&str| text.len() <= 16 && text.bytes().all(|it| it.is_ascii_uppercase());
     let method = header(FORWARDED_METHOD).filter(is_method).unwrap_or("-").to_owned();
     let path = header(FORWARDED_URI).and_then(|uri| uri.split(['?', '#']).next()).unwrap_or("-");
-    (method, resource.unwrap_or_else(|| path.to_owned()))
+    (method.into(), resource.unwrap_or_else(|| path.to_owned()).into())
 }
 
 /// Returns the error that the client gets for a rejected request.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -99,7 +100,7 @@ impl IssueTokenRequest {
             client_address,
             client_origin,
             is_dry_run: false,
-            method_and_path: ("POST".to_owned(), "/v1/verify/token".to_owned()),
+            method_and_path: ("POST".into(), "/v1/verify/token".into()),
         };
         let seconds = expires_in.map(|seconds| TimeDelta::seconds(seconds.into()));
         let token = TokenRequest {
@@ -114,9 +115,9 @@ impl IssueTokenRequest {
 /// The verdict on a credential, and the token for a valid one.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::VerificationWithToken)]
-pub struct VerificationWithToken {
+pub struct VerificationWithToken<'a> {
     #[serde(flatten)]
-    verification: Verification,
+    verification: Verification<'a>,
     /// The token, a JWT (`typ: at+jwt`, `alg: EdDSA`); null if `valid` is false. Tenantry itself
     /// does not accept it.
     #[schema(value_type = Option<String>, required,
@@ -144,7 +145,7 @@ pub(super) async fn issue_token(
     JsonVerifier(verifier): JsonVerifier,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<IssueTokenRequest>,
-) -> Result<JsonWithSecrets<VerificationWithToken>> {
+) -> Result<Response> {
     let (key, check, token) = request.into_parts();
     let audit = check_audit_context(&context);
     let (verdict, issued) =
@@ -153,6 +154,7 @@ pub(super) async fn issue_token(
         Some(ShortLivedToken { text, expires_at }) => (text.into(), Some(Timestamp(expires_at))),
         None => (ShownOnce::NONE, None),
     };
-    let verification = Verification::new(verdict, &context.id);
-    Ok(JsonWithSecrets(VerificationWithToken { verification, token, expires_at }))
+    let verification = Verification::new(&verdict, &context.id);
+    let response = VerificationWithToken { verification, token, expires_at };
+    Ok(JsonWithSecrets(response).into_response())
 }

@@ -1,22 +1,28 @@
 //! The verdict of a check in JSON (VERIFY §3).
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use crate::app::rate_limits::RateLimitDecision;
 use crate::domain::verification::{QuotaState, Verdict};
+use crate::error::{Error, Result};
 use crate::http::wire::Timestamp;
 use crate::model::verification::{
-    CredentialAccount, CredentialOrganization, KnownCredential, VerificationCode,
+    CredentialAccount, CredentialDescription, CredentialOrganization, KnownCredential,
+    VerificationCode,
 };
+
+/// The space for one verdict in a response, in bytes: most are a little smaller.
+const VERDICT_BYTES: usize = 1024;
 
 /// The verdict on a credential.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Verification)]
-pub struct Verification {
+pub struct Verification<'a> {
     #[schema(examples("verification"))]
     object: &'static str,
     /// Whether the request may pass.
@@ -33,19 +39,19 @@ pub struct Verification {
     credential: Option<&'static str>,
     /// The organization that the credential acts in; null for an unknown credential. A personal
     /// access token that is pinned to no organization acts in its account's own.
-    #[schema(required)]
-    organization: Option<VerifiedOrganization>,
+    #[schema(required, value_type = Option<VerifiedOrganization>)]
+    organization: Option<&'a RawValue>,
     /// The key or token; null for an unknown credential.
-    #[schema(required)]
-    key: Option<VerifiedKey>,
+    #[schema(required, value_type = Option<VerifiedKey>)]
+    key: Option<&'a RawValue>,
     /// The account of a personal access token; null for an organization's key.
-    #[schema(required)]
-    account: Option<VerifiedAccount>,
+    #[schema(required, value_type = Option<VerifiedAccount>)]
+    account: Option<&'a RawValue>,
     /// The required scopes that the credential lacks.
     #[schema(examples("docs:write"))]
-    missing_scopes: Vec<String>,
+    missing_scopes: &'a [String],
     /// The rate limits that the check was counted against, up to one that rejected it.
-    limits: Vec<VerifiedLimit>,
+    limits: Vec<VerifiedLimit<'a>>,
     /// The monthly quota of the organization; null for an unlimited plan.
     #[schema(required)]
     quota: Option<VerifiedQuota>,
@@ -55,22 +61,22 @@ pub struct Verification {
     /// After how many seconds the same request may pass; null where that is unknown.
     #[schema(required, examples(30))]
     retry_after: Option<u64>,
-    request_id: String,
+    request_id: &'a str,
 }
 
 /// An organization.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Organization)]
-pub struct VerifiedOrganization {
+pub struct VerifiedOrganization<'a> {
     #[schema(examples("org_79d0fHwDRh"))]
-    id: String,
+    id: &'a str,
     #[schema(examples("Acme Corp"))]
-    name: String,
+    name: &'a str,
     #[schema(examples("trial"))]
     plan: &'static str,
     /// The operator's own id for it.
     #[schema(required, examples("cus_1042"))]
-    external_id: Option<String>,
+    external_id: Option<&'a str>,
     /// The metadata that the operator stores with it.
     #[schema(value_type = Object, examples(json!({ "region": "eu" })))]
     metadata: serde_json::Value,
@@ -79,11 +85,11 @@ pub struct VerifiedOrganization {
 /// A key or a token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Key)]
-pub struct VerifiedKey {
+pub struct VerifiedKey<'a> {
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
     #[schema(required, examples("Analytics Dashboard"))]
-    name: Option<String>,
+    name: Option<&'a str>,
     /// The start of its text: the prefix and 4 characters.
     #[schema(examples("tnt_live_LfbR"))]
     prefix: String,
@@ -94,7 +100,7 @@ pub struct VerifiedKey {
     metadata: serde_json::Value,
     /// Its id in another system. Customers can set it, so it proves nothing about the organization.
     #[schema(required, examples("cus_1042"))]
-    external_id: Option<String>,
+    external_id: Option<&'a str>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
 }
@@ -102,20 +108,20 @@ pub struct VerifiedKey {
 /// An account.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Account)]
-pub struct VerifiedAccount {
+pub struct VerifiedAccount<'a> {
     #[schema(examples("acc_4fTq0kXyT1"))]
     id: String,
     #[schema(examples("dev@example.com"))]
-    email: String,
+    email: &'a str,
 }
 
 /// A rate limit.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Limit)]
-pub struct VerifiedLimit {
+pub struct VerifiedLimit<'a> {
     /// Its name; `org` for the requests per minute of the organization's plan.
     #[schema(examples("org"))]
-    name: Cow<'static, str>,
+    name: &'a str,
     #[schema(examples(600))]
     limit: u32,
     #[schema(examples(599))]
@@ -147,68 +153,96 @@ pub struct VerifiedQuota {
     resets_at: Timestamp,
 }
 
-impl Verification {
+impl<'a> Verification<'a> {
     /// Describes a verdict.
-    pub fn new(verdict: Verdict, request_id: &str) -> Self {
-        let retry_after = verdict.retry_after.map(|wait| wait.as_secs().max(1));
-        // Copied only if another check of the same batch is about the same credential.
-        let known = verdict.credential.map(Arc::unwrap_or_clone);
+    pub fn new(verdict: &'a Verdict, request_id: &'a str) -> Self {
+        let known = verdict.credential.as_deref();
+        let description = known.map(describe);
         Self {
             object: "verification",
             valid: verdict.code == VerificationCode::Valid,
             code: verdict.code.as_str(),
-            credential: known.as_ref().map(|known| known.kind.as_str()),
-            organization: known.as_ref().and_then(|it| it.organization.as_ref()).map(Into::into),
-            account: known.as_ref().and_then(|it| it.account.as_ref()).map(Into::into),
-            key: known.map(Into::into),
-            missing_scopes: verdict.missing_scopes,
-            limits: verdict.limits.into_iter().map(Into::into).collect(),
+            credential: known.map(|known| known.kind.as_str()),
+            organization: description.map(|it| &*it.organization),
+            key: description.map(|it| &*it.key),
+            account: description.map(|it| &*it.account),
+            missing_scopes: &verdict.missing_scopes,
+            limits: verdict.limits.iter().map(Into::into).collect(),
             quota: verdict.quota.map(Into::into),
             credits: verdict.credits.map(|remaining| VerifiedCredits { remaining }),
-            retry_after,
-            request_id: request_id.to_owned(),
+            retry_after: verdict.retry_after.map(|wait| wait.as_secs().max(1)),
+            request_id,
         }
+    }
+
+    /// Returns the response with this verdict.
+    ///
+    /// # Errors
+    /// Internal if it cannot be serialized, which does not happen.
+    pub fn into_response(self) -> Result<Response> {
+        to_response(&self, VERDICT_BYTES)
     }
 }
 
-impl From<&CredentialOrganization> for VerifiedOrganization {
-    fn from(organization: &CredentialOrganization) -> Self {
+/// Returns the parts of a verdict that are about the credential. They are rendered once.
+fn describe(known: &KnownCredential) -> &CredentialDescription {
+    known.description.get_or_init(|| CredentialDescription {
+        organization: to_json(&known.organization.as_ref().map(VerifiedOrganization::from)),
+        key: to_json(&VerifiedKey::from(known)),
+        account: to_json(&known.account.as_ref().map(VerifiedAccount::from)),
+    })
+}
+
+/// Returns the value as JSON. Serialization into memory does not fail.
+fn to_json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// Returns a response with the value as JSON, of about `size` bytes.
+fn to_response(value: &impl Serialize, size: usize) -> Result<Response> {
+    let mut body = Vec::with_capacity(size);
+    serde_json::to_writer(&mut body, value).map_err(Error::internal)?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+impl<'a> From<&'a CredentialOrganization> for VerifiedOrganization<'a> {
+    fn from(organization: &'a CredentialOrganization) -> Self {
         Self {
-            id: organization.handle.clone(),
-            name: organization.name.clone(),
+            id: &organization.handle,
+            name: &organization.name,
             plan: organization.plan.as_str(),
-            external_id: organization.external_id.clone(),
+            external_id: organization.external_id.as_deref(),
             metadata: organization.metadata.to_stored(),
         }
     }
 }
 
-impl From<&CredentialAccount> for VerifiedAccount {
-    fn from(account: &CredentialAccount) -> Self {
-        Self { id: account.id.to_string(), email: account.email.clone() }
+impl<'a> From<&'a CredentialAccount> for VerifiedAccount<'a> {
+    fn from(account: &'a CredentialAccount) -> Self {
+        Self { id: account.id.to_string(), email: &account.email }
     }
 }
 
-impl From<KnownCredential> for VerifiedKey {
-    fn from(known: KnownCredential) -> Self {
+impl<'a> From<&'a KnownCredential> for VerifiedKey<'a> {
+    fn from(known: &'a KnownCredential) -> Self {
         let start = known.display_id.get(..4).unwrap_or(&known.display_id);
         Self {
             id: known.id.to_string(),
-            name: known.name,
+            name: known.name.as_deref(),
             prefix: format!("{}{start}", known.prefix),
             scopes: known.scopes.to_stored(),
             metadata: known.metadata.to_stored(),
-            external_id: known.external_id,
+            external_id: known.external_id.as_deref(),
             expires_at: known.expires_at.map(Timestamp),
         }
     }
 }
 
-impl From<RateLimitDecision> for VerifiedLimit {
-    fn from(decision: RateLimitDecision) -> Self {
-        let outcome = decision.outcome;
+impl<'a> From<&'a RateLimitDecision> for VerifiedLimit<'a> {
+    fn from(decision: &'a RateLimitDecision) -> Self {
+        let outcome = &decision.outcome;
         Self {
-            name: decision.name,
+            name: &decision.name,
             limit: outcome.rate.quota,
             remaining: outcome.remaining,
             reset_s: outcome.until_full.as_secs().max(1),
@@ -225,9 +259,25 @@ impl From<QuotaState> for VerifiedQuota {
 /// The verdicts on several credentials, in the order of the checks.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Verifications)]
-pub struct VerificationList {
+pub struct VerificationList<'a> {
     #[schema(examples("list"))]
-    pub object: &'static str,
-    pub data: Vec<Verification>,
-    pub request_id: String,
+    object: &'static str,
+    data: Vec<Verification<'a>>,
+    request_id: &'a str,
+}
+
+impl<'a> VerificationList<'a> {
+    /// Describes verdicts.
+    pub fn new(verdicts: &'a [Verdict], request_id: &'a str) -> Self {
+        let data = verdicts.iter().map(|verdict| Verification::new(verdict, request_id)).collect();
+        Self { object: "list", data, request_id }
+    }
+
+    /// Returns the response with these verdicts.
+    ///
+    /// # Errors
+    /// As [`Verification::into_response`].
+    pub fn into_response(self) -> Result<Response> {
+        to_response(&self, self.data.len() * VERDICT_BYTES)
+    }
 }

@@ -1,8 +1,9 @@
 //! The requests of the JSON routes (VERIFY §3).
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use utoipa::ToSchema;
 
@@ -130,17 +131,11 @@ impl VerifyRequest {
                 .flatten()
                 .map(|limit| (limit.name, units(limit.cost)))
                 .collect(),
-            attribution: Arc::new(Attribution {
-                resource: resource.clone().unwrap_or_default(),
-                tags: tags.unwrap_or_default(),
-            }),
+            attribution: attribution(resource.as_deref(), tags),
             client_address,
             client_origin,
             is_dry_run: dry_run.unwrap_or(false),
-            method_and_path: (
-                "POST".to_owned(),
-                resource.unwrap_or_else(|| "/v1/verify".to_owned()),
-            ),
+            method_and_path: ("POST".into(), resource.map_or("/v1/verify".into(), Cow::from)),
         };
         (key, check)
     }
@@ -159,6 +154,16 @@ impl FromFields for VerifyBatchRequest {
     fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self { items: fields.required_objects("items", 1..=100)? })
     }
+}
+
+/// Returns the attribution of a check. Most have none, and share it.
+fn attribution(resource: Option<&str>, tags: Option<Tags>) -> Arc<Attribution> {
+    static NONE: LazyLock<Arc<Attribution>> = LazyLock::new(Arc::default);
+    if resource.is_none() && tags.is_none() {
+        return Arc::clone(&NONE);
+    }
+    let resource = resource.unwrap_or_default().to_owned();
+    Arc::new(Attribution { resource, tags: tags.unwrap_or_default() })
 }
 
 fn take_named_units(fields: &mut Fields<'_>) -> Option<Vec<NamedUnits>> {

@@ -243,10 +243,11 @@ async fn every_statement_affects_its_own_organization_and_no_other() {
 }
 
 /// Tables that tenants may not read at all, not even their own rows: they protect the audit log, or
-/// are for verifiers.
-const UNREADABLE: [&str; 6] = [
+/// are for verifiers or the servers themselves.
+const UNREADABLE: [&str; 7] = [
     "audit_heads",
     "audit_signing",
+    "credential_changes",
     "revocations",
     "usage_events",
     "usage_hourly",

@@ -152,6 +152,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     ],
     // Entries about all organizations, for verifiers.
     &["revocations::read"],
+    // What changed in all organizations, for the answers that a server keeps.
+    &["credential_changes::find_since"],
     // Payments, processed for the operator: tenants may write none of these tables.
     &[
         "billing_customers::find",
@@ -306,6 +308,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "deleted_organizations::remove_rows",
         "rejections::sweep",
         "revocations::sweep",
+        "credential_changes::sweep",
         "email_tokens::sweep",
         "idempotency_keys::sweep",
         "invites::sweep",
