@@ -1,7 +1,7 @@
 //! The crate's error type: a message for the caller and a private source for the log.
 //!
 //! It is independent of HTTP. Each route family maps an [`ErrorKind`] to its own status, code and
-//! body (`http::dialect`), in a `match` without a wildcard: a new kind does not compile until every
+//! body (`http::render`), in a `match` without a wildcard: a new kind does not compile until every
 //! family handles it.
 
 use std::borrow::Cow;
@@ -56,7 +56,7 @@ pub enum ErrorKind {
     EmailTaken,
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
-    /// The first request with this idempotency key is still running.
+    /// Another request with this idempotency key is still running.
     IdempotencyKeyInUse,
     /// The body is larger than the route's size limit.
     TooLarge,

@@ -84,7 +84,7 @@ struct Shared {
 struct State {
     /// The callers that wait for a connection.
     waiting: VecDeque<oneshot::Sender<Result<OpenConnection, sqlx::Error>>>,
-    /// Idle open connections, and when each became idle.
+    /// Open connections for the next callers, and when each became idle.
     unused: Vec<(OpenConnection, Instant)>,
     /// The running attempts to open a connection, by number: when each started, and a handle to
     /// abort it.
@@ -154,7 +154,8 @@ impl Connector {
         Duration::from_micros(self.0.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of open connections, and the number of idle ones among them.
+    /// Returns the number of open connections, and the number of those that wait here for the next
+    /// caller.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         (self.0.open.load(Ordering::Relaxed), self.state().unused.len())
@@ -284,7 +285,7 @@ impl Drop for ConnectAttempt {
     }
 }
 
-/// Returns how long to wait before the next attempt, after `attempts` that failed because
+/// Returns how long to wait before the next attempt, after `rejected` attempts that failed because
 /// the database had no connection left. `jitter`, from 0 to 1, spreads the attempts.
 fn retry_delay(rejected: u32, jitter: f64) -> Duration {
     let longest = RETRY_DELAY.saturating_mul(1 << rejected.min(10)).min(MAX_RETRY_DELAY);

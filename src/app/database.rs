@@ -115,8 +115,9 @@ impl Database {
     /// role, and row-level security hides the rows of other organizations from every statement.
     ///
     /// Invariant: all work on behalf of an organization goes through this or
-    /// [`Database::transaction_for`], so that a statement that does not filter by its organization
-    /// still sees no other organization's rows.
+    /// [`Database::transaction_for`], or calls [`rls::set_tenant`] itself once it knows the
+    /// organization. So a statement that does not filter by its organization still sees no other
+    /// organization's rows.
     ///
     /// # Errors
     /// As [`Database::transaction`].

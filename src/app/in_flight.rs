@@ -13,7 +13,7 @@ use crate::model::rate_limit::LimitSubject;
 /// The cost of a request, the costliest first. An overloaded server sheds them in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cost {
-    /// Hashes a password or sends a mail.
+    /// Hashes a password or queues a mail.
     Hashing,
     /// Writes to the database.
     Write,

@@ -1,6 +1,6 @@
-//! Counts authenticated requests in memory and writes the counts in batches. No request waits for a
-//! write, and a busy key updates its row once per batch, not once per request. After each batch the
-//! meter reads the monthly usage of the organizations in it.
+//! Counts authenticated requests, and the checks of verifiers, in memory and writes the counts in
+//! batches. No request waits for a write, and a busy key updates its row once per batch, not once
+//! per request. After each batch the meter reads the monthly usage of the organizations in it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -58,7 +58,7 @@ pub struct CheckOutcome {
     pub admitted: u64,
     /// The units that count as usage.
     pub counted: u64,
-    /// Whether the credential was rejected.
+    /// Whether the check was rejected, also by a limit.
     pub is_rejected: bool,
 }
 
@@ -210,7 +210,7 @@ impl Meter {
         self.flush_and_log().await;
     }
 
-    /// Reads the monthly usage of organizations whose usage was written by another way.
+    /// Reads the monthly usage of organizations whose usage was written without the meter.
     pub async fn refresh(&self, organizations: &[OrganizationId], now: DateTime<Utc>) {
         let month = Period::month_of(now).start;
         let months = organizations.iter().map(|organization| ((*organization, month), 0));

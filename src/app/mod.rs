@@ -74,7 +74,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// The configuration.
     pub config: Config,
-    /// The database, for everything but lookups.
+    /// The database, for everything that neither `lookups` nor `verifications` does.
     pub db: Database,
     /// Finds the identity that a credential belongs to.
     pub credential_lookup: CredentialLookup,
@@ -82,7 +82,7 @@ pub struct Parts {
     pub origin_lookup: OriginLookup,
     /// Checks whether the database is ready for this server.
     pub readiness: Readiness,
-    /// Counts authenticated requests.
+    /// Counts authenticated requests and the checks of verifiers.
     pub meter: Meter,
     /// Records rejected requests, credentials and sign-ins.
     pub rejections: Rejections,
@@ -113,7 +113,7 @@ pub struct Parts {
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
     /// Wakes the worker of queued mails.
-    pub job_waker: Notify,
+    pub mail_waker: Notify,
     /// Wakes the worker of queued reports of leaked keys.
     pub leak_report_waker: Notify,
     /// Whether the warning about an unreadable `X-Forwarded-For` header has been logged.
@@ -124,7 +124,7 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// The database, for batched lookups: one connection for each batch that may run at once.
     lookups: Database,
-    /// The database, for the checks of verifiers.
+    /// The database, for verifiers: reads credentials and revocations, and withdraws credits.
     verifications: Database,
     stop: CancellationToken,
 }
@@ -186,7 +186,7 @@ impl App {
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github),
-            job_waker: Notify::new(),
+            mail_waker: Notify::new(),
             leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),
             clock,

@@ -23,7 +23,7 @@ pub const CONNECTIONS: u32 = 1;
 const MAX_WAITING: usize = 64;
 /// How often a waiting reader looks for new entries.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The age at which a cursor ends, in seconds. Entries are kept for longer.
+/// The age at which a cursor expires, in seconds. Entries are kept for longer.
 const MAX_CURSOR_AGE: i64 = 24 * 60 * 60;
 
 /// Reads entries for verifiers.
@@ -91,8 +91,8 @@ impl RevocationFeed {
         let is_current = instance.is_none_or(|it| it == page.cursor.instance)
             && created_at.is_none_or(|at| page.cursor.created_at - at <= MAX_CURSOR_AGE);
         if !is_current {
-            let message = "`after` has expired: discard every kept answer and start again without \
-                           it";
+            let message = "`after` has expired; discard all cached verdicts and start again \
+                           without it";
             return Err(Error::new(ErrorKind::Gone, message));
         }
         Ok(page)

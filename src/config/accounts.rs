@@ -25,7 +25,7 @@ impl AccountSettings {
         // No text may match both formats.
         let (one, other) = (token_format.prefix(), key_format.prefix());
         if one.starts_with(other) || other.starts_with(one) {
-            let problem = "must not begin with the value of KEY_PREFIX, nor KEY_PREFIX with this";
+            let problem = "must not begin with KEY_PREFIX, and KEY_PREFIX must not begin with it";
             env.add_problem("PAT_PREFIX", problem);
         }
         Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::database_url::{self, Surroundings};
+use crate::config::database_url::{self, TlsDefaults};
 use crate::config::env::Env;
 use crate::config::keys::parse_switch;
 use crate::model::ValidationError;
@@ -20,7 +20,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 pub struct DatabaseSettings {
     /// The connection to an existing database; `None` for a private one.
     pub url: Option<PgConnectOptions>,
-    /// The maximum number of connections, besides those for lookups.
+    /// The maximum number of connections, besides those for lookups and for verifiers.
     pub max_connections: u32,
     /// The maximum time to wait at start for a database that is not reachable yet.
     pub wait: Duration,
@@ -47,7 +47,7 @@ impl DatabaseSettings {
         // Checked here because the driver reads a misspelt mode as `prefer`.
         let ssl_mode = env.optional("PGSSLMODE", database_url::parse_ssl_mode);
         let has_root_certificate = env.optional("PGSSLROOTCERT", |_| Ok(())).is_some();
-        let defaults = Surroundings { ssl_mode: ssl_mode.as_deref(), has_root_certificate };
+        let defaults = TlsDefaults { ssl_mode: ssl_mode.as_deref(), has_root_certificate };
         let wait = env.optional("DATABASE_WAIT_SECONDS", parse_wait);
         Self {
             url: env.optional("DATABASE_URL", |text| database_url::parse(text, defaults)),
@@ -63,7 +63,7 @@ impl DatabaseSettings {
     }
 }
 
-/// Reads `DATA_DIR`, the folder for the data of a server without a `DATABASE_URL`.
+/// Reads `DATA_DIR`, the folder of a private database, generated secrets and mail files.
 pub fn data_dir(env: &mut Env<'_>) -> PathBuf {
     let set = env.optional("DATA_DIR", |text| Ok(PathBuf::from(text)));
     set.unwrap_or_else(|| PathBuf::from(".tenantry"))

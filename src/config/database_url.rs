@@ -1,8 +1,8 @@
 //! Parses `DATABASE_URL` strictly.
 //!
-//! The driver ignores unknown parameters, so that a misspelt `sslmode` would lead to an unencrypted
-//! connection. Here unknown parameters are rejected. Messages contain the name of a parameter and
-//! never its value.
+//! The driver ignores unknown parameters, so that a misspelt `sslmode` would be read as `prefer`:
+//! the certificate is not verified, and the connection may be unencrypted. Here unknown parameters
+//! are rejected. Messages contain the name of a parameter and never its value.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -38,21 +38,21 @@ const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "veri
 /// The names of the parameter for the certificate authority.
 const ROOT_CERTIFICATE: [&str; 3] = ["sslrootcert", "ssl-root-cert", "ssl-ca"];
 
-/// The environment variables that the driver uses if the URL lacks the parameter.
+/// The environment variables about TLS that apply if the URL lacks their parameter.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Surroundings<'a> {
+pub struct TlsDefaults<'a> {
     /// `PGSSLMODE`.
     pub ssl_mode: Option<&'a str>,
     /// Whether `PGSSLROOTCERT` is set.
     pub has_root_certificate: bool,
 }
 
-/// Parses a `DATABASE_URL`, with the environment's `defaults`.
+/// Parses a `DATABASE_URL`. Its parameters take precedence over `defaults`.
 ///
 /// # Errors
 /// The text is not a URL of a Postgres, or a parameter is unknown, repeated or malformed. The
 /// message contains no value, because it may be a password.
-pub fn parse(text: &str, defaults: Surroundings<'_>) -> Result<PgConnectOptions, ValidationError> {
+pub fn parse(text: &str, defaults: TlsDefaults<'_>) -> Result<PgConnectOptions, ValidationError> {
     let message = "must be a URL such as postgres://user:password@host:5432/tenantry, with special \
                    characters percent-encoded";
     let url = Url::parse(text).map_err(|_| message)?;
@@ -66,8 +66,7 @@ pub fn parse(text: &str, defaults: Surroundings<'_>) -> Result<PgConnectOptions,
     // A Unix socket has no TLS, so the environment's certificate does not matter.
     let has_root_certificate = defaults.has_root_certificate && !is_socket(&url)
         || value(&url, &ROOT_CERTIFICATE).is_some();
-    let defaults = Surroundings { has_root_certificate, ..defaults };
-    let mode = check_ssl(&url, defaults)?;
+    let mode = check_ssl(&url, defaults.ssl_mode, has_root_certificate)?;
     let mut options = PgConnectOptions::from_str(text).map_err(|_| message)?;
     options = options.extra_float_digits(None);
     if let Some(Host::Ipv6(address)) = url.host()
@@ -119,23 +118,26 @@ fn check_names(url: &Url) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Returns the `sslmode` of the URL or the environment, if there is one.
+/// Returns the `sslmode` of the URL, or otherwise the `default`, if there is one.
 ///
 /// # Errors
 /// The mode is not supported, or it would ignore the configured certificate authority.
-fn check_ssl(url: &Url, defaults: Surroundings<'_>) -> Result<Option<String>, ValidationError> {
+fn check_ssl(
+    url: &Url,
+    default: Option<&str>,
+    has_root_certificate: bool,
+) -> Result<Option<String>, ValidationError> {
     let mode = value(url, &["sslmode", "ssl-mode"]);
     let mode = mode.map(|mode| parse_ssl_mode(&mode)).transpose();
-    let mode = mode.map_err(|ValidationError(why)| format!("has an `sslmode` that {why}"))?;
-    let mode = mode.or_else(|| defaults.ssl_mode.map(ToOwned::to_owned));
+    let unsupported = |_| format!("must have an `sslmode` that is one of {}", SSL_MODES.join(", "));
+    let mode = mode.map_err(unsupported)?.or_else(|| default.map(ToOwned::to_owned));
     let verifies = mode.as_deref().is_some_and(|mode| !matches!(mode, "disable" | "prefer"));
-    if defaults.has_root_certificate && !verifies {
-        return Err(
-            "must have sslmode=verify-full, or PGSSLMODE=verify-full must be set, because \
-                    the certificate authority in `sslrootcert` or PGSSLROOTCERT is ignored \
-                    otherwise; remove that setting if it is not needed"
-                .into(),
-        );
+    if has_root_certificate && !verifies {
+        let message = "must have sslmode=verify-full (or verify-ca, or require), or no `sslmode` \
+                       while PGSSLMODE is set to one of these, because the certificate authority \
+                       in `sslrootcert` or PGSSLROOTCERT is ignored otherwise; remove that setting \
+                       if it is not needed";
+        return Err(message.into());
     }
     Ok(mode)
 }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     fn parse_error(text: &str) -> String {
-        parse(text, Surroundings::default()).expect_err("an error").0.into_owned()
+        parse(text, TlsDefaults::default()).expect_err("an error").0.into_owned()
     }
 
     #[test]
@@ -182,7 +184,7 @@ mod tests {
         assert!(message.contains("must not repeat"), "{message}");
         for mode in ["requires", "allow", "on", ""] {
             let message = parse_error(&format!("postgres://localhost/db?sslmode={mode}"));
-            assert!(message.contains("`sslmode` that must be one of disable"), "{message}");
+            assert!(message.contains("must have an `sslmode` that is one of disable"), "{message}");
         }
     }
 
@@ -197,18 +199,18 @@ mod tests {
     #[test]
     fn an_address_in_brackets_is_an_address() {
         for text in ["postgres://u:p@[::1]:5433/db", "postgres:///db?host=[::1]&port=5433&user=u"] {
-            let options = parse(text, Surroundings::default()).expect("options");
+            let options = parse(text, TlsDefaults::default()).expect("options");
             assert_eq!((options.get_host(), options.get_port()), ("::1", 5433), "{text}");
         }
         let text = "postgres://u:p@[::1]/db?host=example.com";
-        let options = parse(text, Surroundings::default()).expect("options");
+        let options = parse(text, TlsDefaults::default()).expect("options");
         assert_eq!(options.get_host(), "example.com");
     }
 
     #[test]
     fn a_certificate_authority_is_never_ignored() {
         let mode_with = |text: &str, ssl_mode: Option<&str>| {
-            let defaults = Surroundings { ssl_mode, ..Surroundings::default() };
+            let defaults = TlsDefaults { ssl_mode, ..TlsDefaults::default() };
             parse(text, defaults).map(|options| format!("{:?}", options.get_ssl_mode()))
         };
         let mode = |text: &str| mode_with(text, None).expect("a mode");
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn a_certificate_authority_of_the_environment_is_never_ignored() {
         let mode = |text: &str, ssl_mode: Option<&str>| {
-            let defaults = Surroundings { ssl_mode, has_root_certificate: true };
+            let defaults = TlsDefaults { ssl_mode, has_root_certificate: true };
             parse(text, defaults).map(|options| format!("{:?}", options.get_ssl_mode()))
         };
         for (text, expected) in
@@ -258,7 +260,7 @@ mod tests {
     fn the_parameters_that_the_driver_supports_are_accepted() {
         let text = "postgresql:///db?host=/run/postgresql&port=5433&user=a&dbname=b&\
                     application_name=t&options[search_path]=x&statement-cache-capacity=50";
-        let options = parse(text, Surroundings::default()).expect("options");
+        let options = parse(text, TlsDefaults::default()).expect("options");
         assert_eq!(options.get_database(), Some("b"));
         assert_eq!(options.get_username(), "a");
     }

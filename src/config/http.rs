@@ -20,7 +20,7 @@ pub struct HttpSettings {
     /// The number of trusted proxies that append to `X-Forwarded-For`; with 0 the header is
     /// ignored.
     pub trusted_proxy_hops: usize,
-    /// The maximum number of requests in flight.
+    /// The maximum number of requests in flight, and separately of verifiers' checks in flight.
     pub max_in_flight: usize,
     /// The maximum number of requests in flight for one key, one account, or one address without a
     /// credential.

@@ -8,8 +8,9 @@ use crate::model::session::{IDLE_LIFETIME, KNOWN_NETWORK_LIFETIME};
 /// The longest retention: 100 years.
 const MAX_DAYS: i32 = 36_500;
 
-/// The minimum for sessions. A session ends no sooner than [`IDLE_LIFETIME`] after it began, and
-/// the network of its sign-in is remembered for [`KNOWN_NETWORK_LIFETIME`].
+/// The minimum for sessions. Its days count from the expiry of a session, even if it was revoked
+/// before, which is at least [`IDLE_LIFETIME`] after its start. The network of its sign-in must be
+/// known for [`KNOWN_NETWORK_LIFETIME`].
 const MIN_SESSION_DAYS: i32 = 23;
 const _: () = assert!(
     MIN_SESSION_DAYS as i64 >= KNOWN_NETWORK_LIFETIME.num_days() - IDLE_LIFETIME.num_days(),

@@ -24,7 +24,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(140);
 pub struct VerificationSettings {
     /// The verifiers that present a secret.
     pub verifiers: Verifiers,
-    /// The listener that serves these routes alone, without a secret; `None` without one.
+    /// The listener that serves only the routes for verifiers, which need no secret there.
     pub listener: Option<VerifyListener>,
     /// How long a check may wait for the database.
     pub timeout: Duration,
@@ -47,7 +47,7 @@ impl VerificationSettings {
         Self { verifiers: Verifiers(verifiers), listener, timeout }
     }
 
-    /// Whether anyone may check credentials. Otherwise the routes do not exist.
+    /// Returns whether there are verifiers. Otherwise their routes do not exist.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.listener.is_some() || !self.verifiers.0.is_empty()
@@ -62,8 +62,8 @@ pub struct Verifiers(Vec<NamedDigest>);
 type NamedDigest = (Arc<str>, [u8; 32]);
 
 impl Verifiers {
-    /// Returns the name of the verifier with this secret, and with this name if there is one. The
-    /// secret is compared with all others in constant time.
+    /// Returns the name of the verifier with this secret, and with this name if one is given. The
+    /// secret is compared with every configured one in constant time.
     #[must_use]
     pub fn find(&self, name: Option<&str>, secret: &str) -> Option<Arc<str>> {
         let presented: [u8; 32] = Sha256::digest(secret).into();
@@ -111,7 +111,8 @@ pub const LOCAL: &str = "local";
 
 fn parse_timeout(text: &str) -> Result<Duration, ValidationError> {
     let milliseconds = text.parse().ok().filter(|it| (10..=10_000).contains(it));
-    let milliseconds = milliseconds.ok_or("must be a whole number from 10 to 10000")?;
+    let milliseconds =
+        milliseconds.ok_or("must be a whole number of milliseconds from 10 to 10000")?;
     Ok(Duration::from_millis(milliseconds))
 }
 

@@ -40,7 +40,7 @@ pub enum IdempotentOutcome<T> {
 ///
 /// # Errors
 /// The errors of `work`; idempotency key reused if the key was sent with another request; in use if
-/// the first request with this key is still running.
+/// another request with this key is still running.
 pub async fn run_once<T>(
     app: &App,
     tenant: Option<OrganizationId>,
@@ -81,7 +81,7 @@ pub async fn find_stored(
 }
 
 fn running() -> Error {
-    let message = "The first request with this Idempotency-Key is still running";
+    let message = "Another request with this Idempotency-Key is still running";
     Error::new(ErrorKind::IdempotencyKeyInUse, message).with_retry_after(Duration::from_secs(1))
 }
 

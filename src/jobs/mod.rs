@@ -40,7 +40,7 @@ pub async fn run(app: App) {
 
 async fn run_queue(app: &App, queue: JobQueue) {
     let waker = match queue {
-        JobQueue::Mails => &app.job_waker,
+        JobQueue::Mails => &app.mail_waker,
         JobQueue::LeakReports => &app.leak_report_waker,
     };
     loop {
@@ -118,8 +118,8 @@ async fn attempt(app: &App, job: &Job) -> Result<()> {
     }
 }
 
-/// Returns the failure that an error is. An outage of the database is none: it says nothing about
-/// the job, and may last longer than all its attempts.
+/// Returns the job's failure for an error. An outage of the database, or a lack of connections, is
+/// none: it says nothing about the job, and may last longer than all its attempts.
 fn failure_of(error: Error) -> Result<JobOutcome> {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::RateLimited => Err(error),

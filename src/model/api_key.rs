@@ -44,7 +44,7 @@ pub struct ApiKey {
     pub allowed_ips: AllowedIps,
     /// The metadata that its organization stores with it.
     pub metadata: Metadata,
-    /// The operator's own id for it.
+    /// Its id in another system, which its organization can set.
     pub external_id: Option<String>,
     /// The rate limits that checks of it count against.
     pub limits: NamedLimits,
@@ -103,7 +103,7 @@ pub struct NewApiKey<'a> {
     pub metadata: &'a Metadata,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// The operator's own id for it.
+    /// Its id in another system, which its organization can set.
     pub external_id: Option<&'a ExternalId>,
     /// The rate limits that checks of it count against.
     pub limits: &'a NamedLimits,

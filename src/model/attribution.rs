@@ -113,7 +113,7 @@ pub struct ExportedUsage {
     pub handle: String,
     /// The operator's own id for the organization.
     pub organization_external_id: Option<String>,
-    /// The operator's own id for the key.
+    /// The key's id in another system, which its organization can set.
     pub key_external_id: Option<String>,
     /// The units.
     pub units: i64,

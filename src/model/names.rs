@@ -1,4 +1,4 @@
-//! Names of organizations, projects, people and keys, and the operator's own ids for them.
+//! Names of organizations, projects, people and keys, and ids in other systems.
 
 use crate::model::ValidationError;
 
@@ -38,7 +38,7 @@ names! {
     PersonName = 256;
     /// The name of a key or a personal access token.
     KeyName = 255;
-    /// The id that an operator gives an organization or a key in its own systems.
+    /// The id of an organization or a key in another system.
     ExternalId = 128;
 }
 

@@ -16,12 +16,13 @@ pub struct Rejection {
     pub key_display_id: Option<String>,
     /// The request's method.
     pub method: String,
-    /// The route that its path matched, never the path itself, which could contain anything,
-    /// even a key that was pasted by mistake.
+    /// The route that its path matched, not the path itself, which could contain anything, even a
+    /// key that was pasted by mistake. For a check by a verifier: what the verifier states about
+    /// its client's request, without segments that may contain a credential.
     pub path: String,
-    /// The HTTP status of the response.
+    /// The HTTP status of the response; for a check by a verifier, that for the verifier's client.
     pub status: u16,
-    /// The error code.
+    /// The error code; for a check by a verifier, the code of the verdict.
     pub code: String,
     /// The reason: what was missing or exceeded.
     pub detail: String,

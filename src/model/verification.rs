@@ -212,7 +212,7 @@ pub struct KnownCredential {
     pub allowed_ips: AllowedIps,
     /// The metadata stored with it.
     pub metadata: Metadata,
-    /// The operator's own id for it.
+    /// Its id in another system, which its organization can set.
     pub external_id: Option<String>,
     /// Its rate limits.
     pub limits: NamedLimits,

@@ -27,8 +27,8 @@ pub use self::listener::Listener;
 /// How long to wait after `accept` failed for lack of descriptors or memory, and how often to look
 /// for a connection to evict while all capacity is in use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// How long [`serve`] waits for the destructors of dropped connections, and how long a connection
-/// from the backlog of the closed listener may stay silent.
+/// How long [`serve`] waits for the destructors of dropped connections, and how long after a stop
+/// that was not announced a connection from the backlog of the closed listener may stay silent.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves `router` until `stop` is signalled, then drains.
@@ -36,10 +36,10 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Guarantees: every request carries [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo). A
 /// client that exceeds [`ConnectionLimits`] is cut, while the time that a handler takes counts
 /// against no limit. A failing `accept` neither ends the loop nor spins. At the connection cap, and
-/// at the cap of one address, the connection that has waited longest for its client is closed, and
-/// the new one is served. A new connection is rejected only if all connections of its address have
-/// a request being handled. New connections wait in the kernel's backlog only if all connections
-/// have one.
+/// at the cap of one address, the connections that have waited longest for their clients are
+/// closed, up to 1/128 of the cap and one more at a time, and the new one is served. A new
+/// connection is rejected only if all connections of its address have a request being handled. New
+/// connections wait in the kernel's backlog only if all connections have one.
 ///
 /// If a request is answered before its body was read, the rest of the body is drained, or the
 /// connection is closed in a way that lets the response arrive.

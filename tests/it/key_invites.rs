@@ -47,7 +47,8 @@ fn membership_roles(memberships: &Value) -> Vec<(String, String)> {
     roles
 }
 
-/// A thief invites an own account with a stolen key, and accepts after the key was rotated.
+/// A thief invites an account of their own with a stolen key, and accepts after the operator has
+/// ended the key.
 #[tokio::test]
 async fn invitations_by_stolen_keys_are_revoked_when_the_operator_revokes_the_keys() {
     run(async |app| {
@@ -247,9 +248,9 @@ async fn an_invitation_is_revoked_with_the_key_that_created_it_or_last_resent_it
         let session = app.session(&ann.cookie);
         let mut number = 0;
         for creator in ["key", "session"] {
-            for (sender, ends) in [("key", "creator"), ("key", "sender"), ("session", "creator")] {
+            for (sender, revoked) in [("key", "first"), ("key", "second"), ("session", "first")] {
                 number += 1;
-                let case = format!("created by a {creator}, resent by a {sender}, {ends} ends");
+                let case = format!("{creator} created, {sender} resent, {revoked} key revoked");
                 let key = async |name: &str| {
                     let name = format!("{name}{number}");
                     app.create_key(&ann, json!({ "name": name, "scopes": ["*"] })).await
@@ -257,15 +258,17 @@ async fn an_invitation_is_revoked_with_the_key_that_created_it_or_last_resent_it
                 let (first, second) = (key("first").await, key("second").await);
                 let (by_first, by_second) = (app.key(&first.api_key), app.key(&second.api_key));
                 let ben = app.verified_account(&format!("ben{number}@example.com")).await;
+                // The first key creates invitations, and the second one resends them.
                 let by_creator = if creator == "key" { &by_first } else { &session };
                 let by_sender = if sender == "key" { &by_second } else { &session };
                 let before = invite(app, by_creator, &ann.org_id, &ben.email, "member").await;
                 let link = resend(app, by_sender, &ann.org_id, &ben.email).await;
                 accept(app, &ben, &before).await.assert_error(404, "NOT_FOUND");
-                let ended = if ends == "creator" { &first } else { &second };
-                let path = organization_path(&ann.org_id, &format!("/api-keys/{}", ended.key_id));
+                let key = if revoked == "first" { &first } else { &second };
+                let path = organization_path(&ann.org_id, &format!("/api-keys/{}", key.key_id));
                 session.delete(&path).await.assert_status(200);
-                let is_open = ends == "creator" && creator == "session";
+                // Control case: a session created it, so the first key has nothing to do with it.
+                let is_open = revoked == "first" && creator == "session";
                 let response = accept(app, &ben, &link).await;
                 assert_eq!(response.status, if is_open { 200 } else { 404 }, "{case}");
             }
@@ -322,7 +325,7 @@ async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
     run(async |app| {
         let acme = app.sign_up().await;
         for round in 0..3 {
-            // The first of them has been written when the key is revoked.
+            // The first invitation has been written when the key is revoked.
             let mut lock = TableLock::before_commit(app.superuser().await, "invites").await;
             let key =
                 app.create_key_with(&acme.api_key, json!({ "name": format!("k{round}") })).await;
@@ -353,7 +356,8 @@ async fn no_invitation_created_while_its_key_is_revoked_stays_open() {
     .await;
 }
 
-/// For invitations from before these columns: the migrations take the values from the audit log.
+/// For invitations from before the columns `key_id` and `joined_user_id`: the migrations take the
+/// values from the audit log.
 #[tokio::test]
 async fn the_migrations_backfill_the_inviting_key_and_the_joined_membership() {
     run(async |app| {

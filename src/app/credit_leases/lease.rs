@@ -40,11 +40,12 @@ pub struct Granted {
     pub units: i64,
     /// The version of the balance.
     pub version: i64,
-    /// The units that remain after it, those of this server included.
+    /// The units of the balance that remain after the check, including those that this server has
+    /// taken.
     pub remaining: i64,
 }
 
-/// What a waiting check gets; `None` if too few units remain.
+/// The sender to a waiting check, and what the check gets; `None` if too few units remain.
 pub type Answer = (oneshot::Sender<Result<Option<Reservation>>>, Result<Option<Granted>>);
 
 /// What the checks that wait for a withdrawal need.
@@ -52,7 +53,7 @@ pub type Answer = (oneshot::Sender<Result<Option<Reservation>>>, Result<Option<G
 pub struct Demand {
     /// The units that they lack.
     pub needed: i64,
-    /// How many they are.
+    /// The number of these checks.
     pub waiting: usize,
 }
 
@@ -107,7 +108,7 @@ impl Lease {
     ) -> Vec<Answer> {
         let (withdrawn, remaining) = match outcome {
             Ok(Some(WithdrawalResult::Taken { withdrawn, remaining })) => (*withdrawn, *remaining),
-            // Not after waiting for the lock.
+            // Does not happen: after this result, `CreditLeases` waited for the lock.
             Ok(Some(WithdrawalResult::Locked)) => return Vec::new(),
             // The balance was removed meanwhile: nothing limits the checks.
             Ok(None) => {

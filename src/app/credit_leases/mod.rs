@@ -50,7 +50,7 @@ impl BatchQuery for Withdrawal {
 pub struct CreditLeases(Arc<Inner>);
 
 struct Inner {
-    /// The database, to return units.
+    /// The database, to return units and to wait for the lock of a balance.
     db: Database,
     withdrawals: BatchLookup<Withdrawal>,
     leases: Mutex<HashMap<Uuid, Lease>>,
@@ -87,8 +87,8 @@ impl Drop for Reservation {
 }
 
 impl CreditLeases {
-    /// Starts the withdrawals, which use [`CONNECTIONS`] of `checks`. Units are returned in
-    /// `requests`, so that no check waits for that.
+    /// Starts the withdrawals, which use [`CONNECTIONS`] of `checks`. The pool `requests` is used
+    /// to return units and to wait for a locked balance, so that no other check waits for that.
     #[must_use]
     pub fn start(checks: &Database, requests: &Database) -> Self {
         let withdrawals = BatchLookup::start(checks, CONNECTIONS, ());
@@ -143,7 +143,8 @@ impl CreditLeases {
         while let Some(demand) = self.with_lease(id, Lease::demand_or_stop) {
             let outcome = self.try_withdraw(id, demand.needed).await;
             let answers = self.with_lease(id, |lease| lease.distribute(&outcome, demand));
-            // After the lock is released: a reservation whose check was cancelled takes it.
+            // After `leases` is unlocked: the reservation of a cancelled check locks it when it is
+            // dropped.
             for (sender, answer) in answers {
                 let reserve = |granted| self.reservation(id, granted);
                 let _ = sender.send(answer.map(|granted| granted.map(reserve)));

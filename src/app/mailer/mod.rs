@@ -83,7 +83,8 @@ impl Mailer {
     ///
     /// # Errors
     /// [`MailError::Permanent`] if a retry cannot succeed, otherwise [`MailError::Transient`].
-    /// After a transient error the mail may have been sent: its response may have been lost.
+    /// After a transient error the mail may have been sent: the server's response may have been
+    /// lost.
     pub async fn send(&self, mail: &Mail<'_>) -> Result<Delivery, MailError> {
         let message = mail.build_message(&self.from).map_err(MailError::Permanent)?;
         match &self.transport {

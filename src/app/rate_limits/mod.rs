@@ -94,9 +94,10 @@ impl RateLimits {
         }
     }
 
-    /// Counts units against a named limit, on this server alone; a dry run counts nothing. These
-    /// limits are the operator's own, and apply even if rate limits are off. Returns also whether
-    /// the limit's own bucket was used, for [`Self::refund_named`].
+    /// Counts units against a named limit, on this server alone; a dry run counts nothing. Named
+    /// limits apply even if rate limits are off: they are set on purpose, for one key or
+    /// organization. Returns also whether the limit's own bucket was used, for
+    /// [`Self::refund_named`].
     #[must_use]
     pub fn count_named(
         &self,

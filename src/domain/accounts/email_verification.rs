@@ -112,7 +112,7 @@ pub async fn resend_link(
     let mailed =
         mail::with_rate_limits(app, audit.address, mail, |decision| decision.require(), mailing)
             .await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     match mailed {
         Err(error) if matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::NotFound) => {
             Ok(())

@@ -159,7 +159,7 @@ pub async fn sign_up_hashed(
         match created.await {
             Err(error) if attempt < MAX_ATTEMPTS && *error.kind() == ErrorKind::Conflict => {}
             result => {
-                app.job_waker.notify_one();
+                app.mail_waker.notify_one();
                 return result;
             }
         }
@@ -176,20 +176,21 @@ async fn create_account(
     client: &SessionClient,
     audit: &AuditContext,
 ) -> Result<SignedUpAccount> {
-    let (organization, user, user_handle) = create_home_organization(app, tx, new).await?;
+    let (organization, membership, membership_handle) =
+        create_home_organization(app, tx, new).await?;
     let mut key = None;
     if options.creates_key {
         let name = KeyName::parse(DEFAULT_KEY).ok();
         let spec = KeySpec::plain(name, ScopeSet::all(), None);
         let created_key =
-            insert_key(app, tx, (new.home_organization, user), spec, audit.at).await?;
+            insert_key(app, tx, (new.home_organization, membership), spec, audit.at).await?;
         accounts::set_default_key(tx, new.id, created_key.key.id).await?;
         key = Some(created_key);
     }
     let event = NewAuditEvent {
         organization: new.home_organization,
         event_type: AuditEventType::AccountSignedUp,
-        actor: &user_handle,
+        actor: &membership_handle,
         target: &new.id.to_string(),
         key_display_id: None,
         detail: json!({ "key_id": key.as_ref().map(|created_key| created_key.key.id.to_string()) }),
@@ -222,18 +223,18 @@ async fn create_home_organization(
     let organization = organizations::insert(tx, &organization).await?;
     let organization = Organization { role: Some(Role::Owner), ..organization };
     accounts::insert(tx, new).await?;
-    let user = MembershipId(new_uuid(at, &*app.entropy));
-    let user_handle = new_membership_handle(&*app.entropy);
+    let id = MembershipId(new_uuid(at, &*app.entropy));
+    let membership_handle = new_membership_handle(&*app.entropy);
     let membership = NewMembership {
         organization: new.home_organization,
-        id: user,
-        handle: &user_handle,
+        id,
+        handle: &membership_handle,
         role: Role::Owner,
         account: Some(new.id),
         created_at: at,
     };
     memberships::insert(tx, &membership).await?;
-    Ok((organization, user, user_handle))
+    Ok((organization, id, membership_handle))
 }
 
 /// Changes to an account; `None` leaves a field unchanged.

@@ -67,7 +67,7 @@ pub async fn reset(
             .await?;
             mail::queue_notice(app, tx, (SecurityNotice::PasswordChanged, account.id), audit.at)
                 .await?;
-            app.job_waker.notify_one();
+            app.mail_waker.notify_one();
             Ok(callback_url)
         })
         .await

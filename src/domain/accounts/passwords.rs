@@ -74,7 +74,7 @@ pub async fn sign_in(
         Ok((find_account(tx, account.id).await?, session))
     });
     let signed_in = signing_in.await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     signed_in
 }
 
@@ -184,6 +184,6 @@ pub async fn request_link(
         .db
         .transaction(async |tx| mail::queue(app, tx, mail, callback_url, audit.at).await)
         .await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     queued
 }

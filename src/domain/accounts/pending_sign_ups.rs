@@ -25,20 +25,21 @@ use crate::repo::{accounts, email_tokens, mails, memberships, organizations, pen
 
 /// The outcome of a sign-up for an address that is taken.
 enum TakenAddress {
-    /// The sign-up was applied to the existing account.
+    /// The sign-up replaced a pending account, or a mail to the address states that it is
+    /// registered.
     Handled,
-    /// The address has become free.
+    /// No account has the address any more.
     Free,
 }
 
 /// Creates an account that cannot sign in before its address is verified. If the address belongs
 /// to an account that is not verified, the newer sign-up replaces the older one: otherwise a
-/// stranger who signed up first would have chosen the password. A verified account is not changed,
-/// and its owner is notified by mail.
+/// stranger who signed up first would have chosen the password. A verified or inactive account is
+/// not changed, and its owner is notified by mail.
 ///
 /// # Errors
 /// Conflict if every generated handle was taken; unavailable if too many passwords are waiting to
-/// be hashed.
+/// be hashed, or if the address was repeatedly taken and freed meanwhile.
 pub async fn sign_up(
     app: &App,
     details: SignUpDetails,
@@ -58,7 +59,7 @@ pub async fn sign_up(
             .transaction(async |tx| handle_taken_address(app, tx, &details, &handle, audit).await);
         match handled.await {
             Ok(TakenAddress::Handled) => {
-                app.job_waker.notify_one();
+                app.mail_waker.notify_one();
                 return Ok(());
             }
             Ok(TakenAddress::Free) => {}

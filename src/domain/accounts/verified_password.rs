@@ -37,7 +37,7 @@ pub async fn verify_password(
     }
 }
 
-/// Verifies the password of an account that has presented a session or a mailed link.
+/// Verifies the password of an account whose session or mailed link the client has presented.
 ///
 /// # Errors
 /// Unauthenticated for a wrong password.

@@ -45,7 +45,7 @@ pub struct KeyChanges {
     pub allowed_ips: Option<AllowedIps>,
     /// Whether it is enabled.
     pub enabled: Option<bool>,
-    /// The operator's own id for it; `Some(None)` removes it.
+    /// Its id in another system; `Some(None)` removes it.
     pub external_id: Option<Option<ExternalId>>,
     /// The rate limits that checks of it count against.
     pub limits: Option<NamedLimits>,

@@ -22,7 +22,7 @@ use crate::repo::{key_claims, organizations, rls};
 const BY_CLAIM: &str = "key_claim";
 
 /// Creates the claim to the organization's first key, and queues the mail with its link to the
-/// address. `job_waker` must be notified after the commit.
+/// address. `mail_waker` must be notified after the commit.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,

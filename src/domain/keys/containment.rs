@@ -100,7 +100,7 @@ pub fn require_scopes_and_expiry_within(
     }
 }
 
-/// Checks that the caller's own key, if it has one, has no limits or credits. Otherwise its holder
+/// Checks that the caller's own key, if it has one, has no limits or credits. Otherwise the caller
 /// could get, enable or extend a key without them.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Containment: a key creates, updates and revokes only keys whose scopes and expiry lie within its
 //! own, and creates and updates only keys whose allowed addresses lie within its own; it may always
-//! revoke itself. All functions work in the caller's transaction.
+//! revoke itself. Functions with a parameter `tx` work in the caller's transaction.
 
 pub mod changes;
 pub mod claims;
@@ -67,7 +67,7 @@ pub struct KeySpec {
     pub metadata: Metadata,
     /// Whether it is enabled.
     pub enabled: bool,
-    /// The operator's own id for it.
+    /// Its id in another system, which its organization can set.
     pub external_id: Option<ExternalId>,
     /// The rate limits that checks of it count against.
     pub limits: NamedLimits,
@@ -182,9 +182,9 @@ pub async fn create(
     Ok(created_key)
 }
 
-/// Revokes a key of the caller's organization, and the open invitations that it sent, or a key that
-/// it replaced. A key that has already ended is not changed. Any key may revoke itself. Returns
-/// the memberships from accepted invitations of these keys.
+/// Revokes a key of the caller's organization, and the open invitations that were sent by it or by
+/// the keys that it replaced. A key that has already ended is not changed. Any key may revoke
+/// itself. Returns the memberships from accepted invitations of these keys.
 ///
 /// # Errors
 /// Not found; forbidden without `api-keys:write` or beyond the caller's scopes or expiry.
@@ -235,9 +235,10 @@ pub async fn find(tx: &mut PgConnection, caller: &Caller, id: KeyId) -> Result<A
 /// Locks the caller's credential until the transaction ends, checks that it may still be used, also
 /// from the address of the request, and returns the caller as the database has it now.
 ///
-/// Invariant: every operation that creates, extends or revokes a credential calls this or
-/// [`lock_live_key`] first, so that a credential that has just ended or lost scopes cannot act any
-/// more. Sessions and personal access tokens are locked before memberships, and those before keys.
+/// Invariant: every operation by which a key, token or session creates, extends or revokes another
+/// credential of an organization calls this or [`lock_live_key`] first, so that a credential that
+/// has just ended or lost scopes cannot act any more. Sessions and personal access tokens are
+/// locked before memberships, and memberships before keys.
 ///
 /// # Errors
 /// Unauthenticated if the credential has ended; forbidden from an address that it may not be used

@@ -1,11 +1,12 @@
 //! Leaked keys: reports of them are queued, and acted on by a worker.
 //!
-//! A report is queued before it is acknowledged, so that it is not lost, whether the key exists or
-//! not, so that the time of the response does not tell. The worker looks the key up and acts in one
-//! transaction, once for each key: as the policy of its organization says, with an audit event and
-//! a mail to each owner. Later reports change nothing, so that a key that its owner has enabled
-//! again stays enabled. A key that has ended is harmless: nothing is recorded, and nobody is
-//! mailed.
+//! A report is queued before it is acknowledged, so that it is not lost. A report by anyone is
+//! queued whether or not the key exists, so that the response time does not reveal it; GitHub is
+//! told which texts are keys, so only reports of keys are queued for it. The worker looks the key
+//! up and acts in one transaction, once for each key: it applies the policy of the organization,
+//! records an audit event and mails each owner. Later reports change nothing, so that a key that
+//! its owner has enabled again stays enabled. A key that has ended is harmless: nothing is
+//! recorded, and nobody is mailed.
 
 mod github;
 mod redaction;
@@ -90,7 +91,7 @@ pub async fn act(app: &App, report: &LeakReport) -> Result<JobOutcome> {
         let (key, source, action) = (known.id, report.source.as_str(), action.as_str());
         metrics::counter!("leaked_keys_total", "source" => source, "action" => action).increment(1);
         tracing::warn!(%key, display_id = known.display_id, source, action, "leaked key reported");
-        app.job_waker.notify_one();
+        app.mail_waker.notify_one();
     }
     Ok(JobOutcome::Done)
 }
@@ -101,8 +102,8 @@ fn audit_context(app: &App, report: &LeakReport) -> AuditContext {
     AuditContext { method, path, status, address, request_id, at, signer }
 }
 
-/// Acts on a key under row-level security, but not in [`Database::tenant_transaction`]: whoever has
-/// the key could use the organization's share of the connections up, and delay this.
+/// Acts on a key under row-level security, but not in [`Database::tenant_transaction`]: a thief of
+/// the key could use up the organization's share of the connections and delay this.
 ///
 /// [`Database::tenant_transaction`]: crate::app::database::Database::tenant_transaction
 async fn act_on_key(
@@ -135,16 +136,16 @@ async fn act_on_key(
         revoked.add_to(&mut detail);
     }
     record_event(tx, organization, known, (report, detail), audit).await?;
-    // Tenants read no addresses of accounts, and queue no such mails.
+    // With a tenant set, addresses of accounts cannot be read and these mails cannot be queued.
     rls::clear_tenant(tx).await?;
     let notice = notice_of(&credential, action, report);
     mail_owners(app, tx, (Some(organization), None), &notice, audit).await?;
     Ok(Some(action))
 }
 
-/// A token cannot be disabled, so the policy to disable revokes it: its owner alone uses it and can
-/// create another one. It acts in several organizations unless it is pinned to one, so each of them
-/// has a say.
+/// Acts on a personal access token. It cannot be disabled, so the policy to disable revokes it: its
+/// owner alone uses it and can create another one. Unless it is pinned to one organization, it acts
+/// in several, and it is revoked unless all of them have the policy to notify.
 async fn act_on_token(
     app: &App,
     tx: &mut PgConnection,

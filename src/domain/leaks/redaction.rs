@@ -12,8 +12,8 @@ use crate::model::secret::Secret;
 /// anyone who reads it.
 const MAX_DECODINGS: usize = 3;
 
-/// Returns the URL without user name and password, and only its beginning if it contains the key or
-/// the prefix of any. `None` if even that contains it.
+/// Returns the URL without user name and password, and without path, query and fragment if it
+/// contains the key or the prefix of any credential. `None` if the rest contains one of these, too.
 pub fn redact_url(app: &App, key: &Secret, mut url: Url) -> Option<String> {
     let formats = [&app.config.keys.format, &app.config.accounts.token_format];
     let prefixes = formats.iter().map(|format| format.prefix()).chain(KeyFormat::INTERNAL_PREFIXES);

@@ -27,7 +27,7 @@ use crate::model::mail::{LinkPurpose, MailKind, QueuedMail, SecurityNotice};
 use crate::repo::{accounts, email_tokens, jobs, mails};
 
 /// Queues a mail, which replaces an older one of its kind to this address that was not sent yet.
-/// `job_waker` must be notified after the commit.
+/// `mail_waker` must be notified after the commit.
 pub async fn queue(
     app: &App,
     tx: &mut PgConnection,

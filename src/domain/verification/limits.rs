@@ -46,7 +46,7 @@ pub(super) async fn count(
     if verdict.code == VerificationCode::RateLimited
         && let Some(quota) = &mut verdict.quota
     {
-        // It was admitted, and is not counted after all.
+        // The quota admitted the check, which is not counted after all.
         quota.used = quota.used.saturating_sub(request.cost.into());
     }
     if verdict.code == VerificationCode::Valid && !request.is_dry_run {
@@ -67,7 +67,7 @@ async fn reserve_credits(
     let mut reservations = Vec::new();
     for balance in [credential.credits, of_organization].into_iter().flatten() {
         let cost = i64::from(request.cost);
-        // Those that remain after this check.
+        // The credits that remain after this check.
         let (is_sufficient, remaining) = if request.is_dry_run || cost == 0 {
             let remaining = app.credit_leases.remaining(&balance);
             (remaining >= cost, remaining)

@@ -77,7 +77,8 @@ pub struct CheckRequest {
     pub attribution: Arc<Attribution>,
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
-    /// The method and the path of the client's request, for the list of rejections.
+    /// What the list of rejections shows as method and path: those of the client's request if a
+    /// proxy states them, or else those of the check. A resource takes the place of the path.
     pub method_and_path: (Cow<'static, str>, Cow<'static, str>),
 }
 
@@ -89,11 +90,12 @@ pub struct Verdict {
     pub credential: Option<Arc<KnownCredential>>,
     /// The required scopes that it lacks.
     pub missing_scopes: Vec<String>,
-    /// The rate limits that the check counted against.
+    /// The rate limits that were checked, up to one that rejected the check.
     pub limits: Vec<RateLimitDecision>,
-    /// The monthly quota of its organization, if there is one.
+    /// The monthly quota of its organization; `None` if there is none, or the check was rejected
+    /// before.
     pub quota: Option<QuotaState>,
-    /// The credits that remain; `None` if the check needs none.
+    /// The credits that remain; `None` if the check needs none, or was rejected before.
     pub credits: Option<i64>,
     /// How long to wait before a retry.
     pub retry_after: Option<Duration>,
@@ -102,7 +104,8 @@ pub struct Verdict {
 /// The monthly quota of an organization.
 #[derive(Clone, Copy, Debug)]
 pub struct QuotaState {
-    /// The requests used this month, this one included.
+    /// The requests used this month, including those that this check counts as unless it was
+    /// rejected.
     pub used: u64,
     /// The requests that the plan allows.
     pub limit: u64,

@@ -1,4 +1,5 @@
-//! Counts checks, and records the rejections of known credentials for their organizations.
+//! Counts checks of valid credentials, and records the rejections of known credentials for their
+//! organizations.
 
 use std::borrow::Cow;
 
@@ -19,7 +20,8 @@ use crate::model::verification::{CredentialKind, VerdictClass, VerificationCode}
 /// The longest path that is recorded, in characters.
 const MAX_PATH_CHARS: usize = 256;
 
-/// Counts a check of a known credential, and records a rejection for its organization.
+/// Counts a check of a known credential, unless the credential is not valid, and records a
+/// rejection for its organization.
 pub(super) fn record(
     app: &App,
     verifier: &Verifier,
@@ -29,7 +31,9 @@ pub(super) fn record(
 ) {
     let Some(credential) = &verdict.credential else { return };
     let class = verdict.code.class();
-    // The limit of invalid credentials is not one of the organization.
+    // A check of a credential that was revoked, has expired, is disabled or has a disabled owner is
+    // no usage of its organization, nor a use of the key. It counts against the rate limit of
+    // invalid credentials instead, which belongs to the client's address or the verifier.
     if credential.defect.is_none() {
         let was_admitted =
             verdict.quota.is_some() && verdict.code != VerificationCode::QuotaExceeded;
@@ -140,8 +144,9 @@ const fn rejection_reason(code: VerificationCode) -> Option<KeyRejectionReason> 
     }
 }
 
-/// Returns the path of a client's request without what may be a credential: each segment that
-/// contains the presented one, or the beginning of any, also in percent-encoding.
+/// Returns the first 256 characters of a path, in which `…` replaces each segment that may contain
+/// a credential: one that contains the presented text or the prefix of any credential, as it is or
+/// in percent-encoding.
 fn redact(app: &App, key: &Secret, path: &str) -> String {
     let formats = [&app.config.keys.format, &app.config.accounts.token_format];
     let prefixes: Vec<&str> = formats

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::model::account;
 
-/// A response of this family.
+/// The body of a successful response of `/auth`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Data)]
 pub struct DataEnvelope<T> {

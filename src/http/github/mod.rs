@@ -101,7 +101,7 @@ impl From<GithubFeedback> for SecretFeedback {
          body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than 1 MiB.",
          body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A match is not valid; `issues` names the fields.",
+        (status = 422, description = "A match is not valid; `issues` lists the fields.",
          body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Temporarily unavailable, or GitHub's public keys cannot be \
                                       fetched; retry after `Retry-After` seconds.",

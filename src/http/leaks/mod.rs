@@ -88,10 +88,11 @@ pub struct LeakReportResponse {
     request_id: String,
 }
 
-/// Report a leaked key. Anyone who has its text may.
+/// Report a leaked key. Anyone who has the text of a key may report it.
 ///
-/// The response is the same whether or not the key exists. A key that exists is treated as the leak
-/// policy of its organization says, and its owners are mailed, once for each key.
+/// The response is the same whether or not the key exists. For a key that is neither revoked nor
+/// expired, the leak policy of its organization is applied and the owners are mailed, once for each
+/// key.
 #[utoipa::path(post, path = "/v1/leaks", operation_id = "reportLeak", tag = "verification",
     request_body = LeakReportRequest,
     responses((status = 202, description = "Queued.", body = LeakReportResponse), BadRequest,

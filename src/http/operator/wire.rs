@@ -15,7 +15,7 @@ use crate::model::member::KeyInvitedMembership;
 pub const KEY_WARNING: &str =
     "This API key is shown ONCE. Store it securely. It cannot be retrieved later.";
 
-/// The fields that every response of this family ends with.
+/// The fields that a response of `/v1/admin` ends with.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Stamp)]
 pub struct ResponseMeta {

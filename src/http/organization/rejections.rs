@@ -34,12 +34,15 @@ pub struct RejectedRequest {
     api_key_prefix: Option<String>,
     #[schema(examples("GET"))]
     method: String,
-    /// The route, with the names of its parameters in braces.
+    /// The route, with the names of its parameters in braces. For a check by a verifier: the
+    /// `resource` or the path of the client's request, or else the route of the check.
     #[schema(examples("/v1/organization/api-keys/{id}"))]
     path: String,
+    /// The status of the response; for a check by a verifier, the status for the verifier's client.
     #[schema(examples(403))]
     status: u16,
-    /// The error type, as in this family's error responses.
+    /// The error type, as in an error response of `/v1/organization`; for a check by a verifier,
+    /// the `code` of the verdict.
     #[schema(examples("forbidden"))]
     code: String,
     /// Which scope, role or limit was the reason, or why the key was not valid.

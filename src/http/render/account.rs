@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::http::render::details::{WireIssue, error_responses, has_details, with_error_details};
 use crate::http::render::kinds::mapping;
 
-/// An error of this family.
+/// The body of an error response of `/auth`, except for `/auth/token-exchange`, `/auth/refresh` and
+/// `/auth/verify`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = account::Error)]
 pub struct ErrorBody {
@@ -55,13 +56,14 @@ pub fn render(error: &Error) -> Response {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Malformed, or fields are invalid; `details.issues` names every one.";
+    BadRequest = 400, "Malformed, or fields are invalid; `details.issues` lists them.";
     /// For routes that require a credential, and signing in.
     Unauthorized = 401, "The credential or the password is missing or invalid.";
     /// For every route.
     Forbidden = 403, "The credential does not allow this, or the origin is not trusted.";
     /// For routes that change data.
-    Conflict = 409, "It exists already, or the first request is still running.";
+    Conflict = 409, "It exists already, or another request with the same Idempotency-Key is \
+                      still running.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.

@@ -39,7 +39,7 @@ const INVALID: ErrorMapping = ErrorMapping {
     operator: "VALIDATION_FAILED",
     user: "VALIDATION_ERROR",
     oauth: "invalid_request",
-    suggestion: "Correct the fields that issues names.",
+    suggestion: "Correct the fields that are listed in `issues`.",
     is_retryable: false,
     outcome: RequestOutcome::Answered,
 };

@@ -11,7 +11,8 @@ use crate::http::render::details::{ErrorDetails, error_responses};
 use crate::http::render::kinds::status_invalid_as_422;
 use crate::http::wire::Timestamp;
 
-/// An error of this family.
+/// The body of an error response of `/signup`, `/me`, `/usage`, `/auth/token-exchange`,
+/// `/auth/refresh` and `/auth/verify`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Error)]
 pub struct ErrorBody {
@@ -54,13 +55,14 @@ error_responses! { ErrorBody,
     /// For routes with an id in the path.
     NotFound = 404, "It does not exist in the caller's organization.";
     /// For routes that change data.
-    Conflict = 409, "It exists already, or the first request is still running.";
+    Conflict = 409, "It exists already, or another request with the same Idempotency-Key is \
+                      still running.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
     UnsupportedMediaType = 415, "Content-Type is not application/json.";
     /// For routes that read a body or parameters, or change something.
-    Unprocessable = 422, "Fields are invalid (`details.issues` names every one), or the \
+    Unprocessable = 422, "Fields are invalid (`details.issues` lists them), or the \
                     Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";

@@ -13,7 +13,8 @@ use crate::http::render::details::{WireIssue, error_responses, with_error_detail
 use crate::http::render::kinds::{mapping, status_invalid_as_422};
 use crate::http::wire::Timestamp;
 
-/// An error of the operator's routes.
+/// The body of an error response of `/v1/admin`, except for `/v1/admin/key` and
+/// `/v1/admin/audit-log`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::Error)]
 pub struct ErrorBody {
@@ -39,7 +40,7 @@ pub struct ErrorBody {
     timestamp: Timestamp,
 }
 
-/// An error of the routes for an organization's own key.
+/// The body of an error response of `/v1/admin/key` and `/v1/admin/audit-log`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::KeyError)]
 pub struct KeyErrorBody {
@@ -111,7 +112,8 @@ error_responses! { ErrorBody,
     /// For routes with an id in the path.
     NotFound = 404, "The organization does not exist.";
     /// For routes that change data.
-    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
+    Conflict = 409, "It conflicts with the current state, or another request with the same \
+                      Idempotency-Key is still running.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
@@ -142,7 +144,7 @@ pub mod key_errors {
         /// For routes that read a body.
         UnsupportedMediaType = 415, "Content-Type is not application/json.";
         /// For routes with parameters or a body.
-        Unprocessable = 422, "Fields are invalid; `error.issues` names every one.";
+        Unprocessable = 422, "Fields are invalid; `error.issues` lists them.";
         /// For every such route.
         Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
     }

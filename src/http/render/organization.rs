@@ -11,7 +11,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::render::details::{WireIssue, error_responses, with_error_details};
 use crate::http::render::kinds::mapping;
 
-/// An error of this family.
+/// The body of an error response of `/v1/organization`, `/v1/verify`, `/v1/usage` and `/v1/leaks`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Error)]
 pub struct ErrorBody {
@@ -80,7 +80,7 @@ const fn error_type(kind: &ErrorKind) -> &'static str {
 fn suggestion(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Malformed if !error.issues().is_empty() => {
-            "Correct or leave out what issues names."
+            "Correct or remove each parameter, header or field that is listed in `issues`."
         }
         kind => mapping(kind).suggestion,
     }
@@ -88,7 +88,7 @@ fn suggestion(error: &Error) -> &'static str {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Malformed, or fields are invalid; `issues` names every one.";
+    BadRequest = 400, "Malformed, or fields are invalid; `issues` lists them.";
     /// For routes that require a credential.
     Unauthorized = 401, "The credential is missing or invalid.";
     /// For every route: a key may be limited to some addresses.
@@ -96,7 +96,8 @@ error_responses! { ErrorBody,
     /// For routes with an id in the path.
     NotFound = 404, "It does not exist in the caller's organization.";
     /// For routes that change data.
-    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
+    Conflict = 409, "It conflicts with the current state, or another request with the same \
+                      Idempotency-Key is still running.";
     /// For lists whose cursors end.
     Gone = 410, "The cursor has expired: start again without it.";
     /// For routes that read a body.

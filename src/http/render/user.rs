@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Issue, Location};
 use crate::http::render::details::{error_responses, has_details, with_error_details};
 use crate::http::render::kinds::mapping;
 
-/// An error of this family.
+/// The body of an error response of `/api/auth` and `/api/user`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Error)]
 pub struct ErrorBody {
@@ -86,7 +86,7 @@ pub fn render(error: &Error) -> Response {
 
 error_responses! { ErrorBody,
     /// For every route.
-    BadRequest = 400, "Malformed, or fields are invalid; `meta.errors` names every one.";
+    BadRequest = 400, "Malformed, or fields are invalid; `meta.errors` lists them.";
     /// For routes that require a credential, and for passwords and mailed links.
     Unauthorized = 401, "The credential, the password or the mailed link is missing or invalid.";
     /// For every route.
@@ -94,7 +94,8 @@ error_responses! { ErrorBody,
     /// For routes with an id.
     NotFound = 404, "It does not exist, or is not the caller's.";
     /// For routes that change data.
-    Conflict = 409, "It conflicts with the current state, or the first request is still running.";
+    Conflict = 409, "It conflicts with the current state, or another request with the same \
+                      Idempotency-Key is still running.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.

@@ -5,15 +5,14 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
-pub use super::organization::{
-    BadRequest, Conflict, Forbidden, Gone, NotFound, TooLarge, Unauthorized, Unavailable,
-    UnsupportedMediaType,
-};
+pub use super::organization::{BadRequest, Gone, Unavailable, UnsupportedMediaType};
 use crate::error::Error;
 use crate::http::edge::context::RequestContext;
+use crate::http::render::details::error_responses;
+use crate::http::render::organization::ErrorBody;
 use crate::http::render::{CHALLENGE, organization};
 
-/// The header with the true status of an answer to a proxy.
+/// The header of a response to a proxy with the status for the client.
 pub const STATUS: HeaderName = HeaderName::from_static("x-tenantry-status");
 
 /// Renders an error.
@@ -34,14 +33,29 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
     response
 }
 
-/// `auth_request` of nginx passes 401 and 403 on, and makes an error of its own of any other status
-/// but success.
+/// Returns the status for nginx: its `auth_request` passes on 401 and 403, and replaces every other
+/// status that is not a success by 500.
 fn status_for_nginx(status: StatusCode) -> StatusCode {
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
         status if status.is_client_error() => StatusCode::FORBIDDEN,
         status => status,
     }
+}
+
+error_responses! { ErrorBody,
+    /// For every route for verifiers.
+    Unauthorized = 401, "The verifier's secret is missing or wrong. From the routes for proxies: \
+                          the client's credential is missing or not valid.";
+    /// For the routes for proxies.
+    Forbidden = 403, "The client's credential is valid, but does not allow this request.";
+    /// For every route for verifiers.
+    NotFound = 404, "The server has no verifiers, so these routes do not exist.";
+    /// For the route that issues tokens.
+    Conflict = 409, "The server has no private key to sign tokens with (`JWT_PRIVATE_KEYS`).";
+    /// For routes that read a body.
+    TooLarge = 413, "The request body is too large: the limit is 1 MiB for `/v1/usage/events` and \
+                     64 KiB for every other route.";
 }
 
 #[cfg(test)]

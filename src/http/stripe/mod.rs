@@ -130,7 +130,7 @@ impl StripeEventResponse {
         (status = 413, description = "The body is larger than 512 KiB.",
          body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A required field is missing or not valid, or the plan is not \
-                                      available for the organization; `issues` names the fields. A \
+                                      available for the organization; `issues` lists the fields. A \
                                       paid checkout for an organization is then recorded as \
                                       unfulfilled.",
          body = Problem, content_type = "application/problem+json"),
@@ -211,7 +211,7 @@ async fn apply_event(
         count_event("unfulfilled");
         let audit = context.audit_context_for(status_invalid_as_422(error.kind()));
         unfulfilled_checkouts::record_unfulfilled(app, event, reason, &audit).await?;
-        app.job_waker.notify_one();
+        app.mail_waker.notify_one();
         return Err(error);
     }
     let response = match outcome {
@@ -233,7 +233,7 @@ async fn apply_event(
             return Err(error);
         }
     };
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     Ok(response)
 }
 

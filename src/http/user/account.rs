@@ -53,7 +53,7 @@ pub struct UpdateUserRequest {
              pattern = "^[a-z0-9](-?[a-z0-9]){0,62}$", examples("yourname"))]
     handle: Option<AccountHandle>,
     /// Whether to send mails about a sign-in from a new network, a password change and a new
-    /// personal token.
+    /// personal access token.
     #[schema(nullable = false)]
     securityMails: Option<bool>,
 }
@@ -93,7 +93,7 @@ pub(super) async fn update(
         Ok(ChangeResponse::ok(body))
     });
     let response = updating.await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     response
 }
 

@@ -149,7 +149,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::created(body))
     });
     let response = rate_limits::with_mail_limit(&app, &context, to, Box::pin(inviting)).await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     response
 }
 
@@ -220,7 +220,7 @@ pub(super) async fn resend(
         Box::pin(inviting),
     )
     .await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     response
 }
 

@@ -137,10 +137,12 @@ pub struct ResetPasswordResponse {
 /// Reset the password with the token of the mailed link. All sessions end.
 ///
 /// The token can be used once, expires after an hour, and is invalidated by a newer mail. The reset
-/// also verifies the address. If the address had not been verified before, with access to both the
-/// mailbox and the password, then the account's personal tokens, the keys that its memberships
-/// created and their open invitations are revoked as well, since they may have been created by
-/// someone other than the owner of the address.
+/// also verifies the address.
+///
+/// If the address was never verified by someone who also knew the account's password, someone other
+/// than the owner of the address may have created the account. The reset then also revokes the
+/// account's personal access tokens, the API keys that its memberships created, and the open
+/// invitations of these memberships and keys.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = ResetPasswordRequest,
     responses((status = 200, description = "The password is reset; sign in with it.",
@@ -210,13 +212,14 @@ pub(super) async fn change(
     let ChangePasswordRequest { currentPassword, newPassword, revokeOtherSessions } = request;
     let revokes_others = revokeOtherSessions.unwrap_or(true);
     // Hashing happens before the transaction. A replay skips it: its `currentPassword` is outdated
-    // by now, and must not count as a failed attempt.
-    let mut prepared = Err(Error::unavailable("the stored response expired during the request"));
-    if !idempotency.is_replay(&app, &person, &fingerprint).await? {
+    // by now, and must not count as a failed attempt. `run` sends the response that `is_replay`
+    // found, so it never uses the error.
+    let prepared = if idempotency.is_replay(&app, &person, &fingerprint).await? {
+        Err(Error::internal("the password was to be changed again by a replay"))
+    } else {
         let preparing = passwords::prepare_change(&app, &person, currentPassword, newPassword);
-        prepared =
-            rate_limits::with_password_limit(&app, &context, person.account, preparing).await;
-    }
+        rate_limits::with_password_limit(&app, &context, person.account, preparing).await
+    };
     let mut cookie = None;
     let response = idempotency.run(&app, &person, fingerprint, async |tx| {
         let (verified, hash) = prepared?;
@@ -229,7 +232,7 @@ pub(super) async fn change(
         Ok(ChangeResponse::ok(Success::ok("Password changed", data)))
     });
     let mut response = response.await?;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     if let Some(cookie) = cookie {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -233,7 +233,7 @@ pub(super) async fn create(
         Ok(ChangeResponse::ok(Success::ok("API key created", data)))
     });
     let response = creating.await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     response
 }
 

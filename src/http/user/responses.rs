@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::http::shown_once::JsonWithSecrets;
 
-/// A successful response of this family.
+/// The body of a successful response of `/api/auth` and `/api/user`.
 #[expect(clippy::struct_field_names, reason = "the contract's names")]
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::Success)]

@@ -144,6 +144,6 @@ pub(super) async fn resend(
     });
     let to = (purpose.as_str(), to.as_deref());
     let response = rate_limits::with_mail_limit(&app, &context, to, sending).await;
-    app.job_waker.notify_one();
+    app.mail_waker.notify_one();
     response
 }

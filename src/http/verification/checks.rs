@@ -1,5 +1,5 @@
 //! `POST /v1/verify` and `/v1/verify/batch`: a verdict in JSON. The status is 200 for every
-//! verdict; an error is the verifier's own.
+//! verdict; with any other status, nothing was decided about the credential.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -20,7 +20,9 @@ use crate::http::verification::wire::{VerifyBatchRequest, VerifyRequest};
 /// Check a credential of a customer: is it valid, whose is it, and may it do this?
 ///
 /// The verdict is never older than the request: a key that was revoked before is rejected, on every
-/// server. A rejected check counts against no limit.
+/// server. A rejected check takes no credits and counts against no quota or rate limit of the
+/// organization. A check of an invalid credential counts against a rate limit of the client's
+/// address, or of the verifier if `client.ip` is missing.
 #[utoipa::path(post, path = "/v1/verify", operation_id = "verify", tag = "verification",
     request_body = VerifyRequest, security(("verifier" = []), ("verifier_bearer" = [])),
     responses((status = 200, description = "The verdict.", body = Verification), BadRequest,

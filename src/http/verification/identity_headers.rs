@@ -32,16 +32,16 @@ const NO_VALUE: HeaderValue = HeaderValue::from_static("-");
 const MAX_SCOPES_BYTES: usize = 1024;
 /// The maximum size of all headers together, in bytes.
 const MAX_BYTES: usize = 2048;
-/// The part of it for `RateLimit` and `RateLimit-Policy`, which the middleware adds.
+/// The part of [`MAX_BYTES`] for `RateLimit` and `RateLimit-Policy`, which the middleware adds.
 const RATE_LIMIT_BYTES: usize = 384;
-/// The most bytes of one rate limit in both of them, beside its name.
+/// The maximum number of bytes of one rate limit in both headers together, without its name.
 const BYTES_PER_LIMIT: usize = 64;
-/// The bytes of the two names.
+/// The number of bytes of both headers without their values.
 const RATE_LIMIT_NAMES_BYTES: usize = 40;
 /// The bytes of a header beside its name and its value: a colon, a space and the end of the line.
 const OVERHEAD: usize = 4;
 
-/// Returns the 200 response for a valid credential, with a token for the audience.
+/// Returns the 200 response for a valid credential, with a token for the audience if one fits.
 ///
 /// # Errors
 /// Internal if the token cannot be signed.
@@ -110,7 +110,7 @@ fn values(app: &App, verdict: &Verdict) -> [(HeaderName, Option<String>); 7] {
 }
 
 /// Returns a token of at most `available` bytes: one with the scopes of the credential, or else one
-/// that states no scopes. `None` if that is longer, too.
+/// that states no scopes. `None` if both are longer.
 fn short_token(
     app: &App,
     verdict: &Verdict,

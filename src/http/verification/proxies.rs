@@ -163,7 +163,8 @@ fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// Returns the method and path of the client's request, for the list of rejections.
+/// Returns what the list of rejections shows as method and path of the client's request: the
+/// resource takes the place of the path, and `-` that of what the proxy does not state.
 fn client_request(
     headers: &HeaderMap,
     resource: Option<String>,

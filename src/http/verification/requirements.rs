@@ -28,15 +28,16 @@ pub struct CheckParameters {
     /// Required scopes, separated by spaces. If it is repeated, any of the lists is sufficient.
     #[param(example = "docs:read")]
     scope: Option<String>,
-    /// The number of requests that the request counts as in the monthly quota, and of the credits
-    /// that it takes. Default: 1.
+    /// How many requests of the organization's monthly quota the request counts as, and how many
+    /// credits it takes. Default: 1.
     #[param(minimum = 0, maximum = 1_000_000)]
     cost: Option<i32>,
     /// A named limit that the request counts against, and after a colon how many units it counts
     /// as. Default: 1. It may be repeated.
     #[param(example = "search:5")]
     limit: Option<String>,
-    /// The route's template, shown in the list of rejections instead of the path.
+    /// The route's template: usage is attributed to it, and the list of rejections shows it instead
+    /// of the path.
     #[param(example = "GET /docs/{id}")]
     resource: Option<String>,
     /// `1` to get a short-lived token in `X-Tenantry-Token`. Requires `aud` and `JWT_PRIVATE_KEYS`.
@@ -56,15 +57,16 @@ pub struct CheckHeaders {
     /// separated by commas.
     #[param(rename = "X-Tenantry-Scope", example = "docs:read")]
     scope: Option<String>,
-    /// The number of requests that the request counts as in the monthly quota, and of the credits
-    /// that it takes. Default: 1.
+    /// How many requests of the organization's monthly quota the request counts as, and how many
+    /// credits it takes. Default: 1.
     #[param(rename = "X-Tenantry-Cost", minimum = 0, maximum = 1_000_000)]
     cost: Option<i32>,
     /// Named limits that the request counts against, separated by commas, each with a colon and how
     /// many units it counts as. Default: 1.
     #[param(rename = "X-Tenantry-Limit", example = "search:5")]
     limit: Option<String>,
-    /// The route's template, shown in the list of rejections instead of the path.
+    /// The route's template: usage is attributed to it, and the list of rejections shows it instead
+    /// of the path.
     #[param(rename = "X-Tenantry-Resource", example = "GET /docs/{id}")]
     resource: Option<String>,
     /// The service that a short-lived token in `X-Tenantry-Token` is for. Without it, there is no
@@ -78,11 +80,12 @@ pub struct CheckHeaders {
 pub struct Requirements {
     /// The scopes that are required.
     pub scopes: RequiredScopes,
-    /// The number of requests that the client's request counts as in the monthly quota.
+    /// How many requests of the monthly quota, and how many credits, the client's request costs;
+    /// `None` is 1.
     pub cost: Option<u32>,
     /// The named limits that it counts against, and the units that it counts as.
     pub limits: Vec<(LimitName, u32)>,
-    /// The template of the route, for the list of rejections.
+    /// The template of the route, for usage and the list of rejections.
     pub resource: Option<String>,
     /// The service that a token is for; `None` for a check without a token.
     pub audience: Option<Audience>,
@@ -101,7 +104,7 @@ impl Requirements {
     }
 }
 
-/// What is read in one place, with the problems.
+/// The requirements read so far, and the problems with them.
 #[derive(Default)]
 struct Reader {
     required: Requirements,

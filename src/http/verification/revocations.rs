@@ -1,5 +1,4 @@
-//! `GET /v1/verify/revocations`: what ended or lost permissions, for verifiers that keep the
-//! answers of checks.
+//! `GET /v1/verify/revocations`: what ended or lost permissions, for verifiers that cache verdicts.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::model::revocation::{Revocation, RevocationCursor};
 /// The longest wait for an entry, in seconds.
 const MAX_WAIT_SECONDS: u32 = 30;
 
-/// The route may wait for as long as its caller asks.
+/// The route may wait for as long as its caller requests.
 pub(super) const KIND: RouteKind =
     RouteKind::READ.waiting(Duration::from_secs(MAX_WAIT_SECONDS as u64));
 
@@ -45,10 +44,11 @@ pub struct RevocationParameters {
 #[schema(as = verification::Revocation)]
 pub struct WireRevocation {
     /// `key.revoked`; `key.disabled`; `key.rotated` (it works until its grace period ends);
-    /// `key.narrowed` (it lost scopes, addresses, time or its owner's role); `key.owner_disabled`
-    /// (its account or membership ended); `organization.suspended`; `organization.deleted`;
-    /// `organization.narrowed` (its list of origins was replaced). Treat other types alike. A key
-    /// that expires at its `expires_at` has no entry.
+    /// `key.narrowed` (it has fewer scopes or other allowed addresses, expires earlier, acts in
+    /// another organization, or its account has a lower role); `key.owner_disabled` (its account or
+    /// membership ended); `organization.suspended`; `organization.deleted`;
+    /// `organization.narrowed` (its list of origins was replaced). Discard verdicts for an unknown
+    /// type, too. A key that expires at its `expires_at` has no entry.
     #[schema(examples("key.revoked"))]
     r#type: String,
     #[schema(examples("org_79d0fHwDRh"))]
@@ -85,8 +85,8 @@ impl From<Revocation> for WireRevocation {
 
 /// Follow the keys, tokens and organizations that end or lose permissions.
 ///
-/// For verifiers that keep the answers of checks: discard those that an entry concerns. With
-/// `wait`, the response is sent when the first entry arrives, on any server, within about a second.
+/// For verifiers that cache verdicts: discard those that an entry concerns. With `wait`, the
+/// response is sent within about a second after the first entry was written, by any server.
 #[utoipa::path(get, path = "/v1/verify/revocations", operation_id = "listRevocations",
     tag = "verification", params(RevocationParameters),
     security(("verifier" = []), ("verifier_bearer" = [])),

@@ -131,9 +131,10 @@ pub struct VerificationWithToken<'a> {
 
 /// Check a credential, and issue a short-lived token for a valid one.
 ///
-/// The service that `audience` names verifies the token with `/.well-known/jwks.json`, without a
-/// request. It accepts the token until `expires_at`, even if the key is revoked before. The check
-/// counts as one request. Requires `JWT_PRIVATE_KEYS`.
+/// The service that `audience` names verifies the token with the public keys of
+/// `/.well-known/jwks.json`, without a request for each token. It accepts the token until
+/// `expires_at`, even if the key is revoked before. The check counts as one request. Requires
+/// `JWT_PRIVATE_KEYS`.
 #[utoipa::path(post, path = "/v1/verify/token", operation_id = "verifyAndIssueToken",
     tag = "verification", request_body = IssueTokenRequest,
     security(("verifier" = []), ("verifier_bearer" = [])),

@@ -74,10 +74,10 @@ pub struct UsageEventRequest {
     /// When the units were used: at most 24 hours ago, and at most 5 minutes ahead.
     #[schema(value_type = String, format = DateTime)]
     time: DateTime<Utc>,
-    /// The key that used them.
+    /// The key that used the units.
     #[schema(value_type = Option<String>)]
     key_id: Option<String>,
-    /// The organization that used them, if no key did.
+    /// The organization that used the units, if no key did.
     #[schema(value_type = Option<String>)]
     organization_id: Option<String>,
     /// How many units were used.
@@ -196,7 +196,8 @@ pub(super) async fn report(
 #[utoipa::path(get, path = "/v1/usage/export", operation_id = "exportUsage",
     tag = "verification",
     params(("since" = Option<String>, Query,
-            description = "Only hours that begin at or after this time. Default: 24 hours ago."),
+            description = "Only hours that begin at or after this time. Default: 24 hours before \
+                           `until`."),
            ("until" = Option<String>, Query,
             description = "Only hours that begin before this time. Default: now.")),
     security(("verifier" = []), ("verifier_bearer" = [])),

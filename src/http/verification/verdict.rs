@@ -30,15 +30,16 @@ pub struct Verification<'a> {
     /// `valid`, or why not: `key_malformed`, `key_unknown`, `key_revoked`, `key_expired`,
     /// `key_rotated`, `key_disabled`, `owner_disabled`, `organization_suspended`,
     /// `address_not_allowed`, `address_unknown`, `origin_not_allowed`, `scope_missing`,
-    /// `rate_limited`, `quota_exceeded` or `credits_exhausted`. Clients must not learn what
-    /// distinguishes the first seven.
+    /// `rate_limited`, `quota_exceeded` or `credits_exhausted`. Do not tell clients which of the
+    /// codes from `key_malformed` to `owner_disabled` it is.
     #[schema(examples("valid"))]
     code: &'static str,
     /// `api_key` or `personal_token`; null for an unknown credential.
     #[schema(required, examples("api_key"))]
     credential: Option<&'static str>,
-    /// The organization that the credential acts in; null for an unknown credential. A personal
-    /// access token that is pinned to no organization acts in its account's own.
+    /// The organization that the credential acts in; null for an unknown credential, and for a
+    /// personal access token whose account is no longer a member. A personal access token that is
+    /// pinned to no organization acts in its account's own.
     #[schema(required, value_type = Option<VerifiedOrganization>)]
     organization: Option<&'a RawValue>,
     /// The key or token; null for an unknown credential.
@@ -50,15 +51,18 @@ pub struct Verification<'a> {
     /// The required scopes that the credential lacks.
     #[schema(examples("docs:write"))]
     missing_scopes: &'a [String],
-    /// The rate limits that the check was counted against, up to one that rejected it.
+    /// The rate limits that were checked, up to one that rejected the check.
     limits: Vec<VerifiedLimit<'a>>,
-    /// The monthly quota of the organization; null for an unlimited plan.
+    /// The monthly quota of the organization; null for an unlimited plan, and for a check that was
+    /// rejected before the quota was checked.
     #[schema(required)]
     quota: Option<VerifiedQuota>,
-    /// The credits of the key or, if they are fewer, of its organization; null if it needs none.
+    /// The credits of the key or, if they are fewer, of its organization; null if the check needs
+    /// none, or was rejected before credits were checked.
     #[schema(required)]
     credits: Option<VerifiedCredits>,
-    /// After how many seconds the same request may pass; null where that is unknown.
+    /// After how many seconds the same request may pass; null if that is unknown, or if waiting
+    /// does not change the verdict.
     #[schema(required, examples(30))]
     retry_after: Option<u64>,
     request_id: &'a str,
@@ -145,7 +149,8 @@ pub struct VerifiedCredits {
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Quota)]
 pub struct VerifiedQuota {
-    /// The requests used this month, this one included.
+    /// The requests used this month, including those that this check counts as unless it was
+    /// rejected.
     #[schema(examples(1024))]
     used: u64,
     #[schema(examples(100_000))]

@@ -80,9 +80,9 @@ impl FromRequestParts<App> for ProxyVerifier {
 /// A presented secret, and the name of the verifier if that is presented, too.
 type PresentedSecret = (Option<String>, String);
 
-/// Returns the verifier of a request that presents its secret, in one of several readings. A wrong
-/// secret is counted by address and recorded in the deployment's audit log; a correct one is not
-/// affected by that count.
+/// Returns the verifier of a request that presents its secret, in one of several readings. A
+/// missing or wrong secret is counted by address and recorded in the deployment's audit log; a
+/// correct one is not affected by that count.
 ///
 /// # Errors
 /// Unauthenticated; rate limited; not found where verification is off.

@@ -111,7 +111,7 @@ impl FromFields for CheckedClient {
 }
 
 impl CheckedClient {
-    /// Returns the address and the origin of a client that may not be described.
+    /// Returns the address and the origin of the client, as far as the request states them.
     pub fn into_parts(client: Option<Self>) -> (Option<IpAddr>, Option<String>) {
         client.map_or((None, None), |client| (client.ip, client.origin))
     }

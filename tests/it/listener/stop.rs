@@ -45,7 +45,7 @@ async fn after_an_announced_stop_an_idle_connection_is_closed_with_its_next_resp
 }
 
 #[tokio::test]
-async fn after_an_announced_stop_an_unused_connection_is_closed_when_its_keep_alive_ends() {
+async fn after_an_announced_stop_an_idle_connection_is_closed_after_the_idle_limit() {
     let mut server = Server::start(|limits| limits.idle = PAUSE).await;
     let mut idle = server.connect().await;
     assert_eq!(idle.request(HELLO).await.status, 200);

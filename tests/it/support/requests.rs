@@ -77,7 +77,7 @@ impl Fixtures {
         let token = json!({ "name": "ci", "scopes": ["*"] });
         let (_, token_id) = app.create_token(&ann.cookie, token.clone()).await;
         let (_, spare_token_id) = app.create_token(&ann.cookie, token).await;
-        let request = json!({ "name": "of the world", "scopes": ["*"] });
+        let request = json!({ "name": "fixture", "scopes": ["*"] });
         let organization_key = app.create_key(&ann, request).await;
         let project_id = app.create_project(&ann, "one").await;
         let mut purchase = super::stripe::checkout("evt_of_ann", &ann.org_id, "trial");
@@ -188,8 +188,8 @@ impl Fixtures {
         }
     }
 
-    /// A valid body for the operation, with new names on each call if it creates an object. Empty
-    /// if the operation reads no body.
+    /// A valid body for the operation; empty if the operation reads no body. Names and addresses
+    /// that must be unique are new on each call.
     pub fn body(&self, operation: &Operation) -> String {
         if !operation.has_request_body() {
             return String::new();
@@ -228,7 +228,9 @@ impl Fixtures {
             "signUpAccount" => json!({ "email": email, "password": PASSWORD }),
             "signUpEmail" => json!({ "email": email, "password": PASSWORD, "name": "Ben" }),
             "logIn" | "signInEmail" => json!({ "email": self.ann.email, "password": PASSWORD }),
-            "receiveStripeEvent" => super::stripe::checkout("evt_world", "of-the-world", "starter"),
+            "receiveStripeEvent" => {
+                super::stripe::checkout("evt_fixture", "of-the-fixture", "starter")
+            }
             "receiveGithubSecrets" => json!([super::github::found(UNKNOWN_KEY, "")]),
             "reportLeak" => json!({ "key": UNKNOWN_KEY }),
             "verifyEmail" | "claimKey" => json!({ "token": self.link_token }),

@@ -30,7 +30,7 @@ fn organization_path(organization: &str, rest: &str) -> String {
     format!("/api/user/organizations/{organization}{rest}")
 }
 
-/// A personal token with these scopes, pinned to an organization or to none.
+/// A personal access token with these scopes, pinned to an organization or to none.
 async fn token(
     app: &TestApp,
     account: &TestAccount,
