@@ -237,6 +237,36 @@ fn files_functions_and_lines_are_within_their_size_limits() {
     assert_nowhere(&places, "too long");
 }
 
+/// The most lines of a middleware, which is read before it is copied into another program.
+const MIDDLEWARE_LINES: usize = 150;
+
+/// Middlewares that are longer, with their own limits: rustfmt and gofmt put on several lines what
+/// the others have on one.
+const LONGER_MIDDLEWARES: [(&str, usize); 2] = [("axum.rs", 225), ("nethttp.go", 239)];
+
+#[test]
+fn middlewares_are_short_enough_to_be_read_before_they_are_copied() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/middleware");
+    let (mut places, mut files) = (Vec::new(), 0);
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let extension = path.extension().unwrap_or_default().to_str().unwrap();
+        if !["js", "mjs", "ts", "py", "go", "rs"].contains(&extension) {
+            continue;
+        }
+        files += 1;
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let own_limit = LONGER_MIDDLEWARES.iter().find(|(file, _)| *file == name);
+        let most = own_limit.map_or(MIDDLEWARE_LINES, |(_, most)| *most);
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        if lines > most {
+            places.push(format!("{name} has {lines} lines, at most {most}"));
+        }
+    }
+    assert!(files > 0, "there is no middleware");
+    assert_nowhere(&places, "middlewares too long");
+}
+
 /// The functions of a formatted file, with their numbers of lines.
 fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
