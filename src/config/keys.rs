@@ -19,6 +19,8 @@ pub struct KeySettings {
     pub peppers: Vec<NamedSecret>,
     /// The scopes that keys can have.
     pub scopes: ScopeCatalogue,
+    /// Those of them that are the operator's own.
+    pub operator_scopes: Vec<Scope>,
     /// The maximum number of answers about credentials that each kind of lookup keeps in memory.
     pub kept_answers: usize,
     /// Whether credentials of another format are looked up among the imported keys.
@@ -36,6 +38,7 @@ impl KeySettings {
             format: key_format(env),
             peppers: peppers.unwrap_or_default(),
             scopes: ScopeCatalogue::new(&scopes),
+            operator_scopes: scopes,
             kept_answers: env
                 .optional("CREDENTIAL_MEMORY", parse_kept_answers)
                 .unwrap_or(DEFAULT_KEPT_ANSWERS),

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
+pub mod oauth;
 pub mod ownership;
 pub mod plans;
 pub mod rate_limits;
@@ -37,6 +38,7 @@ use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
+use crate::config::oauth::OauthSettings;
 use crate::config::plans::Plans;
 use crate::config::rate_limits::RateLimitSettings;
 use crate::config::retention::RetentionSettings;
@@ -78,6 +80,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// Who may check customers' credentials.
     pub verification: VerificationSettings,
+    /// The OAuth authorization server.
+    pub oauth: OauthSettings,
 }
 
 impl Config {
@@ -109,6 +113,7 @@ impl Config {
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         let verification = VerificationSettings::read(env);
+        let oauth = OauthSettings::read(env, &http.public_url, &keys.operator_scopes);
         Self {
             database,
             http,
@@ -125,6 +130,7 @@ impl Config {
             retention,
             telemetry,
             verification,
+            oauth,
         }
     }
 }

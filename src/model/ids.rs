@@ -90,6 +90,18 @@ public_id! {
     PaymentId, "pay_"
 }
 public_id! {
+    /// The id of an app: an OAuth client that an organization registered.
+    AppId, "app_"
+}
+public_id! {
+    /// The id of a secret of an app.
+    AppSecretId, "secret_"
+}
+public_id! {
+    /// The id of what a person granted to an OAuth client.
+    GrantId, "grant_"
+}
+public_id! {
     /// The id of a rejection.
     RejectionId, "den_"
 }

@@ -32,8 +32,18 @@ pub struct KeyFormat {
 }
 
 impl KeyFormat {
-    /// The prefixes of the tokens of sessions and of mailed links, and of refresh tokens.
-    pub const INTERNAL_PREFIXES: [&str; 3] = ["tnt_session_", "tnt_link_", "tnt_refresh_"];
+    /// The prefixes of what only Tenantry parses: the tokens of sessions and of mailed links,
+    /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests and secrets.
+    pub const INTERNAL_PREFIXES: [&str; 8] = [
+        "tnt_session_",
+        "tnt_link_",
+        "tnt_refresh_",
+        "tnt_oauth_",
+        "tnt_oauth_refresh_",
+        "tnt_oauth_code_",
+        "tnt_oauth_request_",
+        "tnt_oauth_secret_",
+    ];
 
     /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
     /// digits and underscores, then an underscore.
@@ -80,12 +90,41 @@ impl KeyFormat {
         Self { prefix: Self::INTERNAL_PREFIXES[2].to_owned() }
     }
 
-    /// Returns whether `text` is a session token, a link token or a refresh token, which only
-    /// Tenantry parses.
+    /// Returns the format of OAuth access tokens.
+    #[must_use]
+    pub fn oauth_token() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[3].to_owned() }
+    }
+
+    /// Returns the format of OAuth refresh tokens.
+    #[must_use]
+    pub fn oauth_refresh_token() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[4].to_owned() }
+    }
+
+    /// Returns the format of OAuth authorization codes.
+    #[must_use]
+    pub fn oauth_code() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[5].to_owned() }
+    }
+
+    /// Returns the format of the handles of OAuth authorization requests.
+    #[must_use]
+    pub fn oauth_request() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[6].to_owned() }
+    }
+
+    /// Returns the format of the secrets of OAuth clients.
+    #[must_use]
+    pub fn oauth_secret() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[7].to_owned() }
+    }
+
+    /// Returns whether `text` has one of the formats that only Tenantry parses.
     #[must_use]
     pub fn is_internal_token(text: &str) -> bool {
-        let internal = [Self::session_token(), Self::link_token(), Self::refresh_token()];
-        internal.iter().any(|format| format.matches(text))
+        let format = |prefix: &&str| Self { prefix: (*prefix).to_owned() };
+        Self::INTERNAL_PREFIXES.iter().any(|prefix| format(prefix).matches(text))
     }
 
     /// Returns the prefix of every text of this format.

@@ -32,6 +32,7 @@ pub mod member;
 pub mod metadata;
 pub mod named_limits;
 pub mod names;
+pub mod oauth;
 pub mod organization;
 pub mod organization_handle;
 pub mod origin;

@@ -38,6 +38,8 @@ names! {
     PersonName = 256;
     /// The name of a key or a personal access token.
     KeyName = 255;
+    /// The name of an app.
+    AppName = 64;
     /// The id of an organization or a key in another system.
     ExternalId = 128;
 }

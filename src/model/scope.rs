@@ -84,6 +84,12 @@ impl Scope {
         &self.0
     }
 
+    /// Returns whether the scope covers others by a `*`.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.ends_with('*')
+    }
+
     /// Returns whether this scope covers `other`.
     #[must_use]
     pub fn covers(&self, other: &str) -> bool {

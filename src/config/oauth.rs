@@ -1,0 +1,68 @@
+//! The settings of the OAuth authorization server (OAUTH §3.2).
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::env::Env;
+use crate::config::keys::parse_switch;
+use crate::model::ValidationError;
+use crate::model::oauth::RequestableScopes;
+use crate::model::oauth::resource::Resource;
+use crate::model::scope::Scope;
+
+/// For how long a refresh token that was used may be used again, by default.
+const DEFAULT_REFRESH_GRACE: Duration = Duration::from_mins(1);
+
+/// The settings of the OAuth authorization server.
+pub struct OauthSettings {
+    /// Whether it is on. Otherwise its routes do not exist.
+    pub is_on: bool,
+    /// `PUBLIC_URL` without a trailing slash (RFC 8414 §2).
+    pub issuer: String,
+    /// The scopes that clients may request.
+    pub scopes: RequestableScopes,
+    /// The resources that tokens may be for beside this API: the operator's own services.
+    pub resources: Vec<Resource>,
+    /// For how long a refresh token that was used gives the same successor again.
+    pub refresh_grace: Duration,
+}
+
+impl OauthSettings {
+    pub(super) fn read(env: &mut Env<'_>, public_url: &Url, operators: &[Scope]) -> Self {
+        let is_on = env.optional("OAUTH", parse_switch).unwrap_or(false);
+        let scopes = env.optional("OAUTH_SCOPES", parse_requestable);
+        let resources = env.optional("OAUTH_RESOURCES", parse_resources).unwrap_or_default();
+        let grace = env.optional("OAUTH_REFRESH_GRACE", parse_grace);
+        // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
+        if is_on && public_url.path() != "/" {
+            env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
+        }
+        Self {
+            is_on,
+            issuer: public_url.as_str().trim_end_matches('/').to_owned(),
+            scopes: scopes.unwrap_or_else(|| RequestableScopes::with_operators(operators)),
+            resources,
+            refresh_grace: grace.unwrap_or(DEFAULT_REFRESH_GRACE),
+        }
+    }
+}
+
+fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
+    let scopes: Result<Vec<_>, _> = text.split(',').map(|word| Scope::parse(word.trim())).collect();
+    let scopes = scopes?;
+    if scopes.iter().any(Scope::is_wildcard) {
+        return Err("must not have wildcards".into());
+    }
+    Ok(RequestableScopes::new(scopes))
+}
+
+fn parse_resources(text: &str) -> Result<Vec<Resource>, ValidationError> {
+    text.split(',').map(|uri| Resource::parse(uri.trim())).collect()
+}
+
+fn parse_grace(text: &str) -> Result<Duration, ValidationError> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= 600);
+    let seconds = seconds.ok_or("must be a number of seconds from 0 to 600")?;
+    Ok(Duration::from_secs(seconds))
+}

@@ -1,0 +1,133 @@
+//! OAuth 2.1: clients, what people grant to them, and which of it an organization permits.
+
+pub mod redirect_uri;
+pub mod resource;
+
+use crate::model::scope::{BuiltInScope, Scope};
+
+macro_rules! stored_words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*)
+    => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Parses its word; `None` for another text.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|it| it.as_str() == word)
+            }
+
+            /// Returns its word in requests, responses and the database.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    )*};
+}
+
+stored_words! {
+    /// How a client came to be known.
+    ClientKind {
+        /// An organization registered it.
+        Registered = "registered",
+        /// Its metadata document (OAUTH §1.3, *CIMD*).
+        Document = "document",
+        /// Dynamic registration (RFC 7591).
+        Dynamic = "dynamic",
+    }
+    /// How a client authenticates at the token endpoint (RFC 7591 §2).
+    ClientAuthMethod {
+        /// It has no secret: a public client.
+        None = "none",
+        /// HTTP Basic.
+        SecretBasic = "client_secret_basic",
+        /// In the body.
+        SecretPost = "client_secret_post",
+    }
+    /// Where a client runs (RFC 7591 §2).
+    ApplicationType {
+        /// On a web server.
+        Web = "web",
+        /// On its user's device.
+        Native = "native",
+    }
+    /// Who may grant access to a client.
+    ClientVisibility {
+        /// The people of its own organization.
+        Private = "private",
+        /// Everybody.
+        Public = "public",
+    }
+    /// Which clients an organization's people may grant access to.
+    AppPolicyMode {
+        /// All that are not blocked.
+        Open = "open",
+        /// Those that are allowed.
+        Approved = "approved",
+        /// None.
+        None = "none",
+    }
+}
+
+/// `offline_access` (`OpenID` Connect Core §11): access while the person is away, with a refresh
+/// token that outlives the session. It is not a scope of a credential.
+pub const OFFLINE_ACCESS: &str = "offline_access";
+
+/// The built-in scopes that a client may request unless `OAUTH_SCOPES` says otherwise: none that
+/// manages keys, members, the organization itself or what it pays (OAUTH §1.3).
+const DEFAULT_REQUESTABLE: [BuiltInScope; 7] = [
+    BuiltInScope::UserRead,
+    BuiltInScope::UserWrite,
+    BuiltInScope::OrganizationRead,
+    BuiltInScope::MembersRead,
+    BuiltInScope::ProjectsRead,
+    BuiltInScope::ProjectsWrite,
+    BuiltInScope::UsageRead,
+];
+
+/// The scopes that clients may request, without `offline_access`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestableScopes(Vec<Scope>);
+
+impl RequestableScopes {
+    /// Returns the default list: built-in scopes and all of the operator's own.
+    #[must_use]
+    pub fn with_operators(operators: &[Scope]) -> Self {
+        let built_in = DEFAULT_REQUESTABLE.iter().filter_map(|it| Scope::parse(it.as_str()).ok());
+        let own = operators.iter().filter(|scope| !scope.is_wildcard()).cloned();
+        Self(built_in.chain(own).collect())
+    }
+
+    /// Creates the list of these scopes.
+    #[must_use]
+    pub const fn new(scopes: Vec<Scope>) -> Self {
+        Self(scopes)
+    }
+
+    /// Returns whether clients may request the scope.
+    #[must_use]
+    pub fn contains(&self, scope: &Scope) -> bool {
+        self.0.contains(scope)
+    }
+
+    /// Returns the scopes.
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
+    }
+}
+
+/// Returns whether a scope is about a person's own account, and needs no organization.
+#[must_use]
+pub fn is_personal(scope: &Scope) -> bool {
+    [BuiltInScope::UserRead, BuiltInScope::UserWrite].iter().any(|it| it.as_str() == scope.as_str())
+}
