@@ -8,6 +8,7 @@
 pub mod account_access;
 pub mod account_callers;
 pub mod accounts;
+pub mod app_policies;
 pub mod audit_chain;
 pub mod audit_events;
 pub mod audit_heads;
@@ -36,6 +37,7 @@ pub mod mails;
 pub mod members;
 pub mod memberships;
 pub mod migrations;
+pub mod oauth_clients;
 pub mod online_migrations;
 pub mod organization_settings;
 pub mod organization_statuses;

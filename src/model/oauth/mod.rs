@@ -1,5 +1,6 @@
 //! OAuth 2.1: clients, what people grant to them, and which of it an organization permits.
 
+pub mod client;
 pub mod redirect_uri;
 pub mod resource;
 

@@ -1,0 +1,61 @@
+//! OAuth clients.
+
+use uuid::Uuid;
+
+use crate::model::ids::OrganizationId;
+use crate::model::oauth::redirect_uri::RedirectUri;
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
+use crate::model::scope::Scope;
+
+/// A client as the authorization server knows it.
+#[derive(Clone, Debug)]
+pub struct OauthClient {
+    /// Its internal id. An app's public id is made of it.
+    pub id: Uuid,
+    /// Its public id (RFC 6749 §2.2).
+    pub client_id: String,
+    /// How it came to be known.
+    pub kind: ClientKind,
+    /// The organization that registered it; [`OrganizationId::SYSTEM`] for other kinds.
+    pub organization: OrganizationId,
+    /// The name of that organization.
+    pub organization_name: String,
+    /// Its name, as it says. Nobody has checked it.
+    pub name: String,
+    /// Where the answers to its requests may be sent.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// Where it runs.
+    pub application_type: ApplicationType,
+    /// How it authenticates.
+    pub auth_method: ClientAuthMethod,
+    /// The scopes that it may request, `offline_access` included if it may.
+    pub scopes: Vec<String>,
+    /// Who may grant access to it.
+    pub visibility: ClientVisibility,
+}
+
+impl OauthClient {
+    /// Returns whether it has no secret.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.auth_method == ClientAuthMethod::None
+    }
+
+    /// Returns whether the operator has published it.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.visibility == ClientVisibility::Public && self.kind == ClientKind::Registered
+    }
+
+    /// Returns whether it may request the scope.
+    #[must_use]
+    pub fn may_request(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|it| it == scope)
+    }
+
+    /// Returns its scopes without `offline_access`.
+    #[must_use]
+    pub fn credential_scopes(&self) -> Vec<Scope> {
+        self.scopes.iter().filter_map(|text| Scope::parse(text).ok()).collect()
+    }
+}

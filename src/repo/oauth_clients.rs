@@ -1,0 +1,61 @@
+//! OAuth clients, as the authorization server looks them up.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::OrganizationId;
+use crate::model::oauth::client::OauthClient;
+use crate::model::oauth::redirect_uri::RedirectUri;
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
+
+struct Row {
+    id: Uuid,
+    client_id: String,
+    kind: String,
+    organization_id: Uuid,
+    organization_name: String,
+    name: String,
+    redirect_uris: Vec<String>,
+    application_type: String,
+    auth_method: String,
+    scopes: Vec<String>,
+    visibility: String,
+}
+
+impl Row {
+    /// Returns the client; `None` only for a word that a constraint of the table excludes.
+    fn into_client(self) -> Option<OauthClient> {
+        Some(OauthClient {
+            id: self.id,
+            client_id: self.client_id,
+            kind: ClientKind::parse(&self.kind)?,
+            organization: OrganizationId(self.organization_id),
+            organization_name: self.organization_name,
+            name: self.name,
+            redirect_uris: self.redirect_uris.into_iter().map(RedirectUri::from_stored).collect(),
+            application_type: ApplicationType::parse(&self.application_type)?,
+            auth_method: ClientAuthMethod::parse(&self.auth_method)?,
+            scopes: self.scopes,
+            visibility: ClientVisibility::parse(&self.visibility)?,
+        })
+    }
+}
+
+/// Returns the client with this public id; `None` if there is none, it is disabled, or its
+/// organization is suspended or deleted. Applies to all organizations.
+pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<OauthClient>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select c.id, c.client_id, c.kind, c.organization_id, o.name as organization_name, c.name,
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility
+         from oauth_clients c
+         join organizations o on o.id = c.organization_id
+         where c.client_id = $1 and c.disabled_at is null
+           and o.deleted_at is null and o.suspended_at is null",
+        client_id,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(Row::into_client))
+}
