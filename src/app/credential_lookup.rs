@@ -2,7 +2,6 @@
 //! so lookups of concurrent requests are batched.
 
 use std::collections::HashMap;
-use std::iter;
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
@@ -13,10 +12,10 @@ use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
 use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
 use crate::error::Result;
-use crate::model::caller::CredentialStatus;
+use crate::model::caller::{Credential, CredentialStatus};
 use crate::model::ids::SessionId;
 use crate::model::secret::Digest;
-use crate::repo::{account_callers, callers};
+use crate::repo::{account_callers, callers, oauth_callers};
 
 /// The number of batches that may run at once, each on its own connection.
 pub const CONNECTIONS: u32 = 2;
@@ -29,6 +28,8 @@ pub enum CredentialQuery {
     KeySession(SessionId),
     /// The personal access token with one of these digests.
     PersonalToken(Vec<Digest>),
+    /// The OAuth access token with one of these digests.
+    OauthToken(Vec<Digest>),
     /// The session of an account.
     Session(SessionId),
     /// The session of an account whose token has one of these digests.
@@ -80,7 +81,9 @@ impl CredentialQuery {
     /// The digests by which the answer is kept. Sessions are always read.
     fn kept_by(&self) -> &[Digest] {
         match self {
-            Self::Key(candidates) | Self::PersonalToken(candidates) => candidates,
+            Self::Key(candidates)
+            | Self::PersonalToken(candidates)
+            | Self::OauthToken(candidates) => candidates,
             Self::KeySession(_) | Self::Session(_) | Self::SessionToken(_) => &[],
         }
     }
@@ -89,20 +92,32 @@ impl CredentialQuery {
 impl Keepable for CredentialStatus {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let Self::Valid(identity) = self else { return None };
-        let key = identity.credential()?.key()?;
+        let of_credential = match identity.credential()? {
+            Credential::Key(key, _) | Credential::PersonalToken(_, key) => vec![key.id.uuid()],
+            Credential::OauthToken(_, token) => {
+                let ids = [token.token, token.grant.uuid(), token.client.uuid()];
+                let ids = ids.into_iter().chain([token.client_organization.0]);
+                ids.chain(token.session).collect()
+            }
+            Credential::Session(..) => return None,
+        };
         let (caller, person) = (identity.caller.as_deref(), identity.person.as_deref());
         // Without the organization that it is pinned to, a token may get one by a new membership.
-        if caller.is_none() && person.is_none_or(|person| person.pinned_to.is_some()) {
+        let is_pinned = person.is_none_or(|person| person.pinned_to.is_some());
+        if caller.is_none() && is_pinned {
             return None;
         }
         let of_caller = caller.map(|it| [it.organization.0, it.membership.0]);
         let of_person = person.map(|it| it.account.uuid());
-        Some(iter::once(key.id.uuid()).chain(of_caller.into_iter().flatten()).chain(of_person))
+        Some(of_credential.into_iter().chain(of_caller.into_iter().flatten()).chain(of_person))
     }
 
     fn expires_at(&self) -> Option<DateTime<Utc>> {
         let Self::Valid(identity) = self else { return None };
-        identity.credential()?.key()?.expires_at
+        match identity.credential()? {
+            Credential::OauthToken(_, token) => Some(token.expires_at),
+            other => other.key()?.expires_at,
+        }
     }
 }
 
@@ -117,6 +132,9 @@ async fn read(
             CredentialQuery::KeySession(session) => batch.key_sessions.push(*session),
             CredentialQuery::PersonalToken(candidates) => {
                 batch.tokens.extend_from_slice(candidates);
+            }
+            CredentialQuery::OauthToken(candidates) => {
+                batch.oauth_tokens.extend_from_slice(candidates);
             }
             CredentialQuery::Session(session) => batch.sessions.push(*session),
             CredentialQuery::SessionToken(candidates) => {
@@ -134,6 +152,7 @@ struct QueryBatch {
     keys: Vec<Digest>,
     key_sessions: Vec<SessionId>,
     tokens: Vec<Digest>,
+    oauth_tokens: Vec<Digest>,
     sessions: Vec<SessionId>,
     cookies: Vec<Digest>,
 }
@@ -149,6 +168,12 @@ impl QueryBatch {
         }
         if !self.tokens.is_empty() {
             let rows = account_callers::find_by_tokens(db, &self.tokens).await?.into_iter();
+            credentials
+                .by_digest
+                .extend(rows.map(|(digest, identity)| (digest, CredentialStatus::Valid(identity))));
+        }
+        if !self.oauth_tokens.is_empty() {
+            let rows = oauth_callers::find_by_tokens(db, &self.oauth_tokens).await?.into_iter();
             credentials
                 .by_digest
                 .extend(rows.map(|(digest, identity)| (digest, CredentialStatus::Valid(identity))));
@@ -177,6 +202,7 @@ impl FoundCredentials {
         match query {
             CredentialQuery::Key(candidates)
             | CredentialQuery::PersonalToken(candidates)
+            | CredentialQuery::OauthToken(candidates)
             | CredentialQuery::SessionToken(candidates) => candidates
                 .iter()
                 .find_map(|digest| Some((Some(*digest), self.by_digest.get(digest)?.clone()))),

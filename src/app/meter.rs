@@ -16,10 +16,10 @@ use crate::app::database::Database;
 use crate::app::quotas::{Month, Quotas};
 use crate::error::{Error, Result};
 use crate::model::attribution::{AttributedUsage, Attribution, MAX_PER_DAY};
-use crate::model::caller::{Credential, Identity, KeyDetails};
+use crate::model::caller::{Credential, Identity};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
-use crate::model::usage::{Period, UsageTally, hour_of};
-use crate::repo::{personal_tokens, sessions, usage, usage_hourly};
+use crate::model::usage::{Period, UsageTally, UsedCredential, hour_of};
+use crate::repo::{oauth_callers, personal_tokens, sessions, usage, usage_hourly};
 
 /// How often the counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ impl Meter {
     /// attributed to what the verifier says.
     pub fn count_check(
         &self,
-        (key, is_personal): (KeyId, bool),
+        (key, credential): (KeyId, UsedCredential),
         organization: Option<OrganizationId>,
         (outcome, attribution): (CheckOutcome, &Arc<Attribution>),
         now: DateTime<Utc>,
@@ -142,7 +142,7 @@ impl Meter {
         pending.add(UsageTally {
             organization,
             key,
-            is_personal,
+            credential,
             day: now.date_naive(),
             requests: units,
             rejected: i64::from(is_rejected),
@@ -160,9 +160,12 @@ impl Meter {
         (outcome, was_admitted): (RequestOutcome, bool),
         now: DateTime<Utc>,
     ) {
-        let (key, is_personal): (&KeyDetails, bool) = match identity.credential() {
-            Some(Credential::Key(key, _)) => (key, false),
-            Some(Credential::PersonalToken(_, key)) => (key, true),
+        let (key, credential) = match identity.credential() {
+            Some(Credential::Key(key, _)) => (key.id, UsedCredential::Key),
+            Some(Credential::PersonalToken(_, key)) => (key.id, UsedCredential::PersonalToken),
+            Some(Credential::OauthToken(_, token)) => {
+                (KeyId::from_uuid(token.grant.uuid()), UsedCredential::Grant)
+            }
             Some(Credential::Session(_, session)) => {
                 return self.0.pending().seen_at(*session, now);
             }
@@ -177,13 +180,13 @@ impl Meter {
         }
         let mut pending = self.0.pending();
         if let Some(organization) = organization.filter(|_| counts) {
-            let use_of_key = (organization, hour_of(now), key.id);
+            let use_of_key = (organization, hour_of(now), key);
             pending.attribute(use_of_key, &self.0.no_attribution, 1);
         }
         pending.add(UsageTally {
             organization,
-            key: key.id,
-            is_personal,
+            key,
+            credential,
             day: now.date_naive(),
             requests: i64::from(counts),
             rejected: i64::from(outcome != RequestOutcome::Answered),
@@ -280,13 +283,20 @@ impl BatchGuard<'_> {
         if !self.seen.is_empty() {
             sessions::extend_used(tx, &self.seen).await?;
         }
-        let personal: Vec<UsageTally> =
-            self.batch.iter().filter(|tally| tally.is_personal).cloned().collect();
+        let grants = self.tallies_of(UsedCredential::Grant);
+        if !grants.is_empty() {
+            oauth_callers::record_use(tx, &grants).await?;
+        }
+        let personal = self.tallies_of(UsedCredential::PersonalToken);
         if !personal.is_empty() {
             personal_tokens::record_use(tx, &personal).await?;
         }
         usage::add(tx, &self.batch).await?;
         usage_hourly::add(tx, &self.attributed()).await
+    }
+
+    fn tallies_of(&self, credential: UsedCredential) -> Vec<UsageTally> {
+        self.batch.iter().filter(|tally| tally.credential == credential).cloned().collect()
     }
 
     fn attributed(&self) -> Vec<AttributedUsage> {

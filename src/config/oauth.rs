@@ -7,6 +7,7 @@ use url::Url;
 use crate::config::env::Env;
 use crate::config::keys::parse_switch;
 use crate::model::ValidationError;
+use crate::model::key_format::KeyFormat;
 use crate::model::oauth::RequestableScopes;
 use crate::model::oauth::resource::Resource;
 use crate::model::scope::Scope;
@@ -20,6 +21,8 @@ pub struct OauthSettings {
     pub is_on: bool,
     /// `PUBLIC_URL` without a trailing slash (RFC 8414 §2).
     pub issuer: String,
+    /// The format of access tokens.
+    token_format: KeyFormat,
     /// The scopes that clients may request.
     pub scopes: RequestableScopes,
     /// The resources that tokens may be for beside this API: the operator's own services.
@@ -41,6 +44,7 @@ impl OauthSettings {
         Self {
             is_on,
             issuer: public_url.as_str().trim_end_matches('/').to_owned(),
+            token_format: KeyFormat::oauth_token(),
             scopes: scopes.unwrap_or_else(|| RequestableScopes::with_operators(operators)),
             resources,
             refresh_grace: grace.unwrap_or(DEFAULT_REFRESH_GRACE),
@@ -48,11 +52,26 @@ impl OauthSettings {
     }
 }
 
+impl OauthSettings {
+    /// Returns whether the text may be an access token of this server.
+    #[must_use]
+    pub fn accepts(&self, text: &str) -> bool {
+        self.is_on && self.token_format.matches(text)
+    }
+}
+
+/// Scopes that no app may have: with them it could give itself more than it was granted.
+const NEVER_REQUESTABLE: [&str; 1] = ["api-keys"];
+
 fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     let scopes: Result<Vec<_>, _> = text.split(',').map(|word| Scope::parse(word.trim())).collect();
     let scopes = scopes?;
     if scopes.iter().any(Scope::is_wildcard) {
         return Err("must not have wildcards".into());
+    }
+    let subject = |scope: &Scope| scope.as_str().split(':').next().unwrap_or_default().to_owned();
+    if let Some(scope) = scopes.iter().find(|it| NEVER_REQUESTABLE.contains(&&*subject(it))) {
+        return Err(format!("must not have {scope}, with which an app could create keys").into());
     }
     Ok(RequestableScopes::new(scopes))
 }

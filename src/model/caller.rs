@@ -7,10 +7,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::allowed_ips::AllowedIps;
-use crate::model::ids::{AccountId, KeyId, MembershipId, OrganizationId, SessionId};
+use crate::model::ids::{
+    AccountId, AppId, GrantId, KeyId, MembershipId, OrganizationId, SessionId,
+};
 use crate::model::origin::{TrustedOrigins, is_origin_allowed};
 use crate::model::plan::Plan;
 use crate::model::rate_limit::LimitSubject;
@@ -99,6 +102,29 @@ pub enum Credential {
     PersonalToken(AccountId, KeyDetails),
     /// An account's session, by its cookie or an access token.
     Session(AccountId, SessionId),
+    /// An OAuth access token, with which a client acts for the account.
+    OauthToken(AccountId, Box<OauthTokenDetails>),
+}
+
+/// The details of an OAuth access token that was presented.
+#[derive(Clone, Debug)]
+pub struct OauthTokenDetails {
+    /// The token's internal id.
+    pub token: Uuid,
+    /// The grant that it came of.
+    pub grant: GrantId,
+    /// The client's internal id.
+    pub client: AppId,
+    /// The client's public id.
+    pub client_id: String,
+    /// The organization of the client.
+    pub client_organization: OrganizationId,
+    /// The session that it ends with; `None` for access while the person is away.
+    pub session: Option<Uuid>,
+    /// The resources that it is for (RFC 8707).
+    pub resources: Vec<String>,
+    /// When it expires, by itself or with its session.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// The details of a key or personal access token that was presented.
@@ -136,7 +162,7 @@ impl Credential {
     pub const fn key(&self) -> Option<&KeyDetails> {
         match self {
             Self::Key(key, _) | Self::PersonalToken(_, key) => Some(key),
-            Self::Session(..) => None,
+            Self::Session(..) | Self::OauthToken(..) => None,
         }
     }
 
@@ -145,18 +171,19 @@ impl Credential {
     pub const fn session(&self) -> Option<SessionId> {
         match self {
             Self::Key(_, session) => *session,
-            Self::PersonalToken(..) => None,
+            Self::PersonalToken(..) | Self::OauthToken(..) => None,
             Self::Session(_, session) => Some(*session),
         }
     }
 
     /// Returns the principal of idempotent requests (contract §1, *Idempotency-Key*) and of the
-    /// access log: the id of the organization's key, or of the account.
+    /// access log: the id of the organization's key, of the account, or of the grant to a client.
     #[must_use]
     pub fn principal(&self) -> String {
         match self {
             Self::Key(key, _) => key.id.to_string(),
             Self::PersonalToken(account, _) | Self::Session(account, _) => account.to_string(),
+            Self::OauthToken(_, token) => token.grant.to_string(),
         }
     }
 }

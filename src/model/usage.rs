@@ -9,15 +9,27 @@ use chrono::{
 use crate::model::ValidationError;
 use crate::model::ids::{KeyId, OrganizationId};
 
-/// Requests of one key or personal access token on one UTC day that are not in the database yet.
+/// The kind of credential that a request was made with, as far as usage distinguishes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedCredential {
+    /// An organization's key.
+    Key,
+    /// A personal access token.
+    PersonalToken,
+    /// An OAuth access token: usage is that of its grant.
+    Grant,
+}
+
+/// Requests of one key, personal access token or OAuth grant on one UTC day that are not in the
+/// database yet.
 #[derive(Clone, Debug)]
 pub struct UsageTally {
     /// The organization of the requests; `None` if a personal access token was used for none.
     pub organization: Option<OrganizationId>,
-    /// The id of the key or token.
+    /// The id of the key, the token or the grant.
     pub key: KeyId,
-    /// Whether it is a personal access token.
-    pub is_personal: bool,
+    /// Which of them it is.
+    pub credential: UsedCredential,
     /// The UTC day.
     pub day: NaiveDate,
     /// The number of requests that it authenticated, without those rejected with 429.

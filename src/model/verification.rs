@@ -15,6 +15,7 @@ use crate::model::named_limits::NamedLimits;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 use crate::model::scope::{Scope, ScopeCatalogue, ScopeSet};
+use crate::model::usage::UsedCredential;
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -181,6 +182,15 @@ pub enum CredentialKind {
 }
 
 impl CredentialKind {
+    /// Returns the kind for usage.
+    #[must_use]
+    pub const fn as_used(self) -> UsedCredential {
+        match self {
+            Self::ApiKey => UsedCredential::Key,
+            Self::PersonalToken => UsedCredential::PersonalToken,
+        }
+    }
+
     /// The kind in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

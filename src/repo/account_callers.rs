@@ -22,15 +22,15 @@ use crate::model::secret::Digest;
 
 /// The membership for which the credential acts: in the organization that it is pinned to, or in
 /// the home organization.
-struct MembershipRow {
-    organization_id: Option<Uuid>,
-    organization_handle: Option<String>,
-    organization_name: Option<String>,
-    plan: Option<String>,
-    is_suspended: Option<bool>,
-    user_id: Option<Uuid>,
-    user_handle: Option<String>,
-    role: Option<String>,
+pub(super) struct MembershipRow {
+    pub organization_id: Option<Uuid>,
+    pub organization_handle: Option<String>,
+    pub organization_name: Option<String>,
+    pub plan: Option<String>,
+    pub is_suspended: Option<bool>,
+    pub user_id: Option<Uuid>,
+    pub user_handle: Option<String>,
+    pub role: Option<String>,
 }
 
 impl MembershipRow {
@@ -61,7 +61,8 @@ impl MembershipRow {
     }
 }
 
-fn identity(
+/// Returns the identity of an account's credential, with the membership for which it acts.
+pub(super) fn identity(
     account: AccountId,
     (home, pinned_to): (Uuid, Option<Uuid>),
     membership: MembershipRow,
@@ -333,7 +334,10 @@ pub async fn find_caller_in(
 /// Locks the account's membership in the organization. Call this before the credential is
 /// confirmed: under the organization's row-level security, accounts without a membership in it are
 /// not visible.
-async fn lock_membership(
+///
+/// # Errors
+/// Forbidden if the membership has ended.
+pub async fn lock_membership(
     db: &mut PgConnection,
     (account, organization): (AccountId, OrganizationId),
 ) -> Result<()> {

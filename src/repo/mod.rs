@@ -37,6 +37,7 @@ pub mod mails;
 pub mod members;
 pub mod memberships;
 pub mod migrations;
+pub mod oauth_callers;
 pub mod oauth_clients;
 pub mod online_migrations;
 pub mod organization_settings;

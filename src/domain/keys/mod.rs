@@ -30,9 +30,9 @@ use crate::error::{Error, Result};
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::api_key::{ApiKey, NewApiKey};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::caller::{Caller, Credential};
+use crate::model::caller::{Caller, Credential, Person};
 use crate::model::credits::Credits;
-use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
+use crate::model::ids::{AccountId, GrantId, KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::member::KeyInvitedMembership;
 use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
@@ -41,7 +41,8 @@ use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::secret::Secret;
 use crate::model::timestamp;
 use crate::repo::{
-    account_callers, audit_events, callers, credit_balances, key_lifecycle, keys, organizations,
+    account_callers, audit_events, callers, credit_balances, key_lifecycle, keys, oauth_callers,
+    organizations,
 };
 
 /// A new key and its text, which is stored nowhere.
@@ -263,6 +264,9 @@ pub async fn confirm_caller(
             account_callers::lock_and_confirm_session(tx, Some((*account, organization)), *session)
                 .await?
         }
+        Credential::OauthToken(account, token) => {
+            return confirm_oauth_caller(tx, caller, (*account, token.grant)).await;
+        }
     };
     let not_a_member = || Error::forbidden("You are no longer a member of this organization");
     let person = identity.person.ok_or_else(not_a_member)?;
@@ -271,6 +275,29 @@ pub async fn confirm_caller(
         .ok_or_else(not_a_member)?;
     caller.require_active()?;
     Ok(caller)
+}
+
+/// Confirms that a client may still act for the account: that the grant is not revoked, and that
+/// the membership exists. The role is the one that it has now.
+async fn confirm_oauth_caller(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    (account, grant): (AccountId, GrantId),
+) -> Result<Arc<Caller>> {
+    oauth_callers::lock_grant(tx, account, grant).await?;
+    account_callers::lock_membership(tx, (account, caller.organization)).await?;
+    let person = Person {
+        account,
+        home_organization: caller.organization,
+        pinned_to: Some(caller.organization),
+        scopes: caller.scopes.clone(),
+        credential: caller.credential.clone(),
+    };
+    let confirmed = account_callers::find_caller_in(tx, &person, caller.organization).await?;
+    let not_a_member = || Error::forbidden("You are no longer a member of this organization");
+    let confirmed = confirmed.ok_or_else(not_a_member)?;
+    confirmed.require_active()?;
+    Ok(confirmed)
 }
 
 async fn confirm_key_caller(

@@ -91,7 +91,9 @@ pub async fn create(
 fn inviting_key(caller: &Caller) -> Option<KeyId> {
     match &caller.credential {
         Credential::Key(key, _) => Some(key.id),
-        Credential::PersonalToken(..) | Credential::Session(..) => None,
+        Credential::PersonalToken(..) | Credential::Session(..) | Credential::OauthToken(..) => {
+            None
+        }
     }
 }
 

@@ -17,9 +17,7 @@ use crate::app::meter::CheckOutcome;
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::secret::Secret;
-use crate::model::verification::{
-    CredentialKind, KnownCredential, RequiredScopes, VerdictClass, VerificationCode,
-};
+use crate::model::verification::{KnownCredential, RequiredScopes, VerdictClass, VerificationCode};
 
 /// Returns a presented credential if it is active; `None` for every other one, whatever the reason.
 /// The client's address is not known, so a key with allowed addresses is not active.
@@ -76,7 +74,7 @@ pub async fn introspect(
 /// Records when a credential was used, without counting its use.
 fn record_use(app: &App, credential: &KnownCredential, audit: &AuditContext) {
     app.meter.count_check(
-        (credential.id, credential.kind == CredentialKind::PersonalToken),
+        (credential.id, credential.kind.as_used()),
         credential.organization.as_ref().map(|organization| organization.id),
         (CheckOutcome { admitted: 0, counted: 0, is_rejected: false }, &Arc::default()),
         audit.at,

@@ -39,7 +39,7 @@ pub(super) fn record(
             verdict.quota.is_some() && verdict.code != VerificationCode::QuotaExceeded;
         let cost = u64::from(request.cost);
         app.meter.count_check(
-            (credential.id, credential.kind == CredentialKind::PersonalToken),
+            (credential.id, credential.kind.as_used()),
             credential.organization.as_ref().map(|organization| organization.id),
             (
                 CheckOutcome {

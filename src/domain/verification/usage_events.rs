@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::model::attribution::{AttributedUsage, UsageEvent, UsageOwner};
 use crate::model::ids::{KeyId, OrganizationId};
-use crate::model::usage::{UsageTally, hour_of};
+use crate::model::usage::{UsageTally, UsedCredential, hour_of};
 use crate::repo::{usage, usage_events, usage_hourly};
 
 /// The age of the oldest event that is counted.
@@ -129,7 +129,7 @@ fn daily(uses: &[(&UsageEvent, Owner)], now: DateTime<Utc>) -> Vec<UsageTally> {
         let tally = tallies.entry((*organization, key, day)).or_insert_with(|| UsageTally {
             organization: Some(*organization),
             key,
-            is_personal: false,
+            credential: UsedCredential::Key,
             day,
             requests: 0,
             rejected: 0,

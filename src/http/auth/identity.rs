@@ -49,9 +49,24 @@ pub async fn identify_bearer(app: &App, context: &RequestContext, text: &str) ->
         None if looks_like_jwt(text) && !app.config.keys.accepts_imported_keys => {
             return Err(invalid_credential(AuthFailure::InvalidToken));
         }
+        None if app.config.oauth.accepts(text) => {
+            return identify_oauth_token(app, context, text).await;
+        }
         None => return identify_key(app, context, text).await,
     };
     look_up(app, context, query, AuthFailure::InvalidToken).await
+}
+
+/// Identifies the account and the client of an OAuth access token.
+///
+/// # Errors
+/// Unauthenticated, also for a token that is for other resources than this API (RFC 8707).
+async fn identify_oauth_token(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
+    let query = CredentialQuery::OauthToken(app.peppers.candidates(text));
+    let identity = look_up(app, context, query, AuthFailure::InvalidToken).await?;
+    let is_for_this_api = matches!(identity.credential(), Some(Credential::OauthToken(_, token))
+        if token.resources.contains(&app.config.oauth.issuer));
+    if is_for_this_api { Ok(identity) } else { Err(invalid_credential(AuthFailure::InvalidToken)) }
 }
 
 /// Identifies the account of a session cookie.
