@@ -16,9 +16,18 @@ create table credential_changes (
                     default pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
     created_at      timestamptz not null default clock_timestamp(),
     constraint credential_changes_pkey primary key (transaction_id, id)
-);
+) with (vacuum_truncate = off);
 -- What a sweep looks for.
 create index credential_changes_created_at_idx on credential_changes (created_at);
+
+-- One row, which recovery after a crash removes, as does a promotion or a restored backup: after
+-- those, the ids of transactions whose end was not written yet are assigned again.
+create unlogged table database_epochs (
+    subject uuid not null,
+    constraint database_epochs_pkey primary key (subject)
+);
+create unique index database_epochs_one_key on database_epochs ((true));
+insert into database_epochs (subject) values (gen_random_uuid());
 
 -- Row-level security (0016). No tenant reads or writes entries: the trigger's function runs as the
 -- owner.
@@ -98,3 +107,15 @@ create trigger credential_truncated after truncate on users
     for each statement execute function credential_changed();
 create trigger credential_truncated after truncate on organizations
     for each statement execute function credential_changed();
+
+-- Also where a replica of another database applies its changes.
+do $$
+declare
+    watched record;
+begin
+    for watched in select tgrelid::regclass as of, tgname as name from pg_trigger
+                   where tgname in ('credential_changed', 'credential_truncated') loop
+        execute format('alter table %s enable always trigger %I', watched.of, watched.name);
+    end loop;
+end
+$$;

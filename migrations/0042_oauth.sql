@@ -312,3 +312,14 @@ create trigger credential_truncated after truncate on oauth_clients
     for each statement execute function credential_changed();
 create trigger credential_truncated after truncate on sessions
     for each statement execute function credential_changed();
+
+do $$
+declare
+    watched record;
+begin
+    for watched in select tgrelid::regclass as of, tgname as name from pg_trigger
+                   where tgname like 'credential\_%' loop
+        execute format('alter table %s enable always trigger %I', watched.of, watched.name);
+    end loop;
+end
+$$;

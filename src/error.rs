@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Malformed,
     /// The request was parsed, but fields break rules. The issues list them.
     Invalid,
+    /// An OAuth request is well-formed, and cannot be granted.
+    Oauth(OauthFailure),
     /// The credential is missing or not valid.
     Unauthenticated(AuthFailure),
     /// The credential is valid, but lacks these scopes.
@@ -91,12 +93,43 @@ pub enum AuthFailure {
     InvalidKey,
     /// The verifier's secret is missing or not valid.
     InvalidVerifier,
+    /// The OAuth client is unknown, or did not authenticate as it is registered.
+    InvalidClient,
     /// An access token, a session cookie or the token of a mailed link is not valid.
     InvalidToken,
     /// The e-mail address or the password is wrong.
     InvalidPassword,
     /// The password is correct, but the account is not active.
     InactiveAccount,
+}
+
+/// Why an OAuth request cannot be granted (RFC 6749 §5.2, RFC 8707 §2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OauthFailure {
+    /// The code or the refresh token is not valid, or was issued for something else.
+    InvalidGrant,
+    /// The client may not use this grant type.
+    UnauthorizedClient,
+    /// The server does not know the grant type.
+    UnsupportedGrantType,
+    /// A scope is unknown, or the client may not request it.
+    InvalidScope,
+    /// A resource is unknown, or not one of those that were granted.
+    InvalidTarget,
+}
+
+impl OauthFailure {
+    /// Returns the error code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+        }
+    }
 }
 
 /// The part of a request that a field is in.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
-use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
+use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers, MAX_BYTES};
 use crate::error::Result;
 use crate::model::caller::{Credential, CredentialStatus};
 use crate::model::ids::SessionId;
@@ -93,7 +93,13 @@ impl Keepable for CredentialStatus {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let Self::Valid(identity) = self else { return None };
         let of_credential = match identity.credential()? {
-            Credential::Key(key, _) | Credential::PersonalToken(_, key) => vec![key.id.uuid()],
+            Credential::Key(key, _) | Credential::PersonalToken(_, key) => {
+                let origins = key.allowed_origins.iter().map(String::len).sum::<usize>();
+                if origins > MAX_BYTES {
+                    return None;
+                }
+                vec![key.id.uuid()]
+            }
             Credential::OauthToken(_, token) => {
                 let ids = [token.token, token.grant.uuid(), token.client.uuid()];
                 let ids = ids.into_iter().chain([token.client_organization.0]);

@@ -26,6 +26,8 @@ use crate::repo::credential_changes::{self, Changes, Snapshot};
 
 /// The age of a snapshot from which no answer is kept. Changes are deleted later than that.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_mins(5);
+/// The size from which an answer is not kept, in bytes. Customers decide how much a key has.
+pub const MAX_BYTES: usize = 8 * 1024;
 
 /// An answer about a credential that may be kept.
 pub trait Keepable: Clone {
@@ -48,7 +50,7 @@ impl<A: Keepable> KeptAnswers<A> {
     }
 
     /// Returns the answers for the use by one batch, after discarding those that a change may have
-    /// affected; `None` if another batch uses them, or none are kept.
+    /// affected; `None` if another batch uses them, or none can be kept.
     ///
     /// # Errors
     /// Unavailable if the database does not respond. The answers stay as they are: the next batch
@@ -57,7 +59,12 @@ impl<A: Keepable> KeptAnswers<A> {
         let Some(answers) = &self.0 else { return Ok(None) };
         let Ok(mut answers) = Arc::clone(answers).try_lock_owned() else { return Ok(None) };
         let asked_at = Instant::now();
-        let (snapshot, changes) = credential_changes::find_since(db, answers.last()).await?;
+        let Some((snapshot, changes)) = credential_changes::find_since(db, answers.last()).await?
+        else {
+            // A standby cannot write one, and reads everything.
+            let _ = credential_changes::begin_epoch(db).await;
+            return Ok(None);
+        };
         answers.apply(snapshot, changes, asked_at);
         Ok(Some(ValidAnswers(answers)))
     }

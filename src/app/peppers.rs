@@ -1,5 +1,7 @@
 //! Digests secrets with HMAC-SHA-256 under the deployment's peppers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -53,6 +55,36 @@ impl Peppers {
     #[must_use]
     pub fn candidates(&self, text: &str) -> Vec<Digest> {
         self.0.iter().map(|pepper| pepper.digest(text)).collect()
+    }
+}
+
+impl Peppers {
+    /// Returns a source of bytes that only this pepper, `salt` and `secret` determine; `None` if
+    /// there is no pepper with this id any more. Without the pepper, the bytes are unpredictable.
+    #[must_use]
+    pub fn derive(&self, id: &str, salt: &[u8], secret: &str) -> Option<DerivedEntropy> {
+        let pepper = self.0.iter().find(|pepper| pepper.id == id)?;
+        let mut hmac = pepper.hmac.clone();
+        hmac.update(b"derived ");
+        hmac.update(salt);
+        hmac.update(secret.as_bytes());
+        Some(DerivedEntropy { hmac, blocks: AtomicU64::new(0) })
+    }
+}
+
+/// Bytes that are the same whenever the same is derived: HMAC-SHA-256 in counter mode.
+pub struct DerivedEntropy {
+    hmac: Hmac<Sha256>,
+    blocks: AtomicU64,
+}
+
+impl Entropy for DerivedEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        for block in bytes.chunks_mut(32) {
+            let mut hmac = self.hmac.clone();
+            hmac.update(&self.blocks.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            block.copy_from_slice(&hmac.finalize().into_bytes()[..block.len()]);
+        }
     }
 }
 

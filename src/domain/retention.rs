@@ -12,7 +12,7 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    payments, personal_tokens, rate_limits, rejections, revocations, sessions,
+    oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations, sessions,
     unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
@@ -27,6 +27,7 @@ enum SweepTarget {
     Rejections,
     Revocations,
     CredentialChanges,
+    Oauth,
     RateLimits,
     Usage,
     HourlyUsage,
@@ -47,7 +48,7 @@ enum SweepTarget {
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 23] = [
+const SWEEP_ORDER: [SweepTarget; 24] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -56,6 +57,7 @@ const SWEEP_ORDER: [SweepTarget; 23] = [
     SweepTarget::Rejections,
     SweepTarget::Revocations,
     SweepTarget::CredentialChanges,
+    SweepTarget::Oauth,
     SweepTarget::RateLimits,
     SweepTarget::Usage,
     SweepTarget::HourlyUsage,
@@ -85,6 +87,7 @@ impl SweepTarget {
             Self::Rejections => "denials",
             Self::Revocations => "revocations",
             Self::CredentialChanges => "credential_changes",
+            Self::Oauth => "oauth",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::HourlyUsage => "usage_hourly",
@@ -114,6 +117,7 @@ impl SweepTarget {
             Self::Rejections => rejections::sweep(tx, retention.rejections).await,
             Self::Revocations => revocations::sweep(tx).await,
             Self::CredentialChanges => credential_changes::sweep(tx).await,
+            Self::Oauth => oauth_tokens::sweep(tx).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
             Self::HourlyUsage => usage_hourly::sweep(tx, retention.usage).await,

@@ -16,6 +16,7 @@ mod key_endpoints;
 pub mod leaks;
 mod limits_and_credits;
 pub mod metrics;
+pub mod oauth;
 pub mod onboarding;
 pub mod openapi;
 pub mod operator;
@@ -54,6 +55,7 @@ pub fn routes() -> Routes {
         .merge(user::routes())
         .merge(verification::routes())
         .merge(leaks::routes())
+        .merge(oauth::routes())
 }
 
 /// Returns the router of the whole server.

@@ -123,6 +123,10 @@ event_types! {
     PersonalTokenUpdated = "personal_token.updated",
     /// A personal access token was revoked.
     PersonalTokenRevoked = "personal_token.revoked",
+    /// What a person granted to an app was revoked.
+    AppGrantRevoked = "app_grant.revoked",
+    /// An app's authorization code was used twice.
+    AppCodeReused = "app_grant.code_reused",
     /// A project was created.
     ProjectCreated = "project.created",
     /// A project was updated.

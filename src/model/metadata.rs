@@ -57,6 +57,13 @@ impl Metadata {
         Self(serde_json::from_value(value).unwrap_or_default())
     }
 
+    /// Returns about how many bytes it occupies in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        // A node of the map has two texts.
+        self.0.iter().map(|(name, value)| name.len() + value.len() + 96).sum()
+    }
+
     /// Returns the value of the database's column, which responses also contain.
     #[must_use]
     pub fn to_stored(&self) -> serde_json::Value {

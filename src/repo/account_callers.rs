@@ -223,7 +223,7 @@ pub async fn find_by_tokens(
            from personal_tokens t
            join accounts a on a.id = t.account_id
            left join users u on u.id = t.pinned_seat and u.organization_id = t.pinned_to
-                            and u.removed_at is null
+                            and u.account_id = a.id and u.removed_at is null
            left join organizations o on o.id = u.organization_id and o.deleted_at is null
            where t.digest = any($1)
              and t.revoked_at is null and (t.expires_at is null or t.expires_at > now())

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// Returns those of the organizations whose policy permits the client (OAUTH §2). Whether a private
-/// client is the organization's own is not considered. Applies to all organizations.
+/// Returns those of the organizations whose policy permits the client (OAUTH §2). Whether a
+/// private client is the organization's own is not considered. Applies to all organizations.
 pub async fn filter_permitting(
     db: &mut PgConnection,
     organizations: &[OrganizationId],

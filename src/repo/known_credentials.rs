@@ -252,9 +252,9 @@ async fn find_tokens(
                   a.id as "account_id?", a.email as "email?", u.role as "role?"
            from personal_tokens t
            join accounts a on a.id = t.account_id
-           left join users u on u.removed_at is null and
+           left join users u on u.account_id = a.id and u.removed_at is null and
                case when t.pinned_to is null
-                    then u.account_id = a.id and u.organization_id = a.home_organization_id
+                    then u.organization_id = a.home_organization_id
                     else u.id = t.pinned_seat and u.organization_id = t.pinned_to end
            left join organizations o on o.id = u.organization_id and o.deleted_at is null
            left join credit_balances ob on ob.id = o.id

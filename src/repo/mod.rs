@@ -39,6 +39,7 @@ pub mod memberships;
 pub mod migrations;
 pub mod oauth_callers;
 pub mod oauth_clients;
+pub mod oauth_tokens;
 pub mod online_migrations;
 pub mod organization_settings;
 pub mod organization_statuses;

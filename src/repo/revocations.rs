@@ -78,7 +78,8 @@ pub async fn read(
         Row,
         r#"select r.n as "reader!", pg_is_in_recovery() as "is_in_recovery!",
                   hashtextextended(concat_ws(' ', pg_postmaster_start_time() at time zone 'UTC',
-                                             d.oid, 'revocations'::regclass::oid), 0)
+                                             d.oid, 'revocations'::regclass::oid,
+                                             (select subject from database_epochs)), 0)
                       as "instance!",
                   extract(epoch from now())::bigint as "now!",
                   s.first_unstarted as "first_unstarted!", s.running as "running!",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
-use tenantry::error::{AuthFailure, Error, ErrorKind, Issue};
+use tenantry::error::{AuthFailure, Error, ErrorKind, Issue, OauthFailure};
 use tenantry::http::family::{Family, RouteTable};
 
 use crate::support::{TestApp, run};
@@ -43,6 +43,12 @@ fn all_errors() -> Vec<Error> {
         ErrorKind::Internal,
         ErrorKind::Upstream,
         ErrorKind::Unavailable,
+        ErrorKind::Unauthenticated(AuthFailure::InvalidClient),
+        ErrorKind::Oauth(OauthFailure::InvalidGrant),
+        ErrorKind::Oauth(OauthFailure::UnauthorizedClient),
+        ErrorKind::Oauth(OauthFailure::UnsupportedGrantType),
+        ErrorKind::Oauth(OauthFailure::InvalidScope),
+        ErrorKind::Oauth(OauthFailure::InvalidTarget),
     ];
     for (at, kind) in kinds.iter().enumerate() {
         assert_eq!(position(kind), at);
@@ -86,6 +92,12 @@ fn position(kind: &ErrorKind) -> usize {
         ErrorKind::Internal => 25,
         ErrorKind::Upstream => 26,
         ErrorKind::Unavailable => 27,
+        ErrorKind::Unauthenticated(AuthFailure::InvalidClient) => 28,
+        ErrorKind::Oauth(OauthFailure::InvalidGrant) => 29,
+        ErrorKind::Oauth(OauthFailure::UnauthorizedClient) => 30,
+        ErrorKind::Oauth(OauthFailure::UnsupportedGrantType) => 31,
+        ErrorKind::Oauth(OauthFailure::InvalidScope) => 32,
+        ErrorKind::Oauth(OauthFailure::InvalidTarget) => 33,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 20] = [
+const PUBLIC: [&str; 22] = [
     "GET /.well-known/jwks.json",
     // For mailed links, the token of the link is the credential.
     "GET /api/auth/claim-key",
@@ -29,6 +29,9 @@ const PUBLIC: [&str; 20] = [
     "POST /auth/refresh",
     "POST /auth/signup",
     "POST /auth/token-exchange",
+    // OAuth clients authenticate in the body, or have no secret.
+    "POST /oauth2/revoke",
+    "POST /oauth2/token",
     "POST /signup",
     // Whoever has the text of a key may report it.
     "POST /v1/leaks",

@@ -215,7 +215,7 @@ async fn a_change_of_an_answer_s_contents_is_in_the_next_answer() {
 async fn watched_columns(app: &TestApp) -> Vec<(String, String)> {
     let columns = "select event_object_table::text, event_object_column::text
                    from information_schema.triggered_update_columns
-                   where trigger_name = 'credential_changed' order by 1, 2";
+                   where trigger_name like 'credential\\_changed%' order by 1, 2";
     sqlx::query_as(columns).fetch_all(&mut app.sql().await).await.unwrap()
 }
 
@@ -255,9 +255,9 @@ async fn every_column_that_a_kept_answer_is_made_of_is_watched() {
 
 /// Returns the changes that the statement commits.
 async fn changes_by(db: &mut PgConnection, statement: &str) -> Changes {
-    let (last, _) = credential_changes::find_since(db, None).await.unwrap();
+    let (last, _) = credential_changes::find_since(db, None).await.unwrap().unwrap();
     db.execute(AssertSqlSafe(statement)).await.unwrap();
-    credential_changes::find_since(db, Some(&last)).await.unwrap().1
+    credential_changes::find_since(db, Some(&last)).await.unwrap().unwrap().1
 }
 
 #[tokio::test]
@@ -271,13 +271,38 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
              select id, organization_id, 7, now() from api_keys",
         )
         .await;
+        app.execute(
+            "with client as (
+                 insert into oauth_clients (id, client_id, organization_id, kind, name,
+                     redirect_uris, application_type, auth_method, scopes, visibility, created_at,
+                     updated_at)
+                 select gen_random_uuid(), 'app', id, 'registered', 'App', '{https://a.example}',
+                     'web', 'none', '{usage:read}', 'private', now(), now() from organizations
+                 limit 1 returning id
+             ), granted as (
+                 insert into oauth_grants (id, account_id, client_id, scopes, resources, created_at,
+                     updated_at)
+                 select gen_random_uuid(), a.id, c.id, '{user:read}', '{}', now(), now()
+                 from accounts a cross join client c returning id, account_id
+             )
+             insert into oauth_access_tokens (id, digest, pepper_id, display_id, account_id,
+                 grant_id, code, scopes, resources, created_at, expires_at)
+             select gen_random_uuid(), sha256('a'), 'p1', '', account_id, id, sha256('b'),
+                 '{user:read}', '{}', now(), now() + interval '1 hour' from granted",
+        )
+        .await;
         let mut db = app.sql().await;
         let columns = watched_columns(app).await;
         assert!(columns.len() > 40, "{columns:?}");
         for (table, column) in columns {
             let id = format!("select id from {table} limit 1");
             let id = sqlx::query_scalar(AssertSqlSafe(id)).fetch_one(&mut db).await.unwrap();
-            let update = format!("update {table} set {column} = {column} where id = '{id}'");
+            // A session that ends later is no change.
+            let value = match (&*table, &*column) {
+                ("sessions", "expires_at") => "expires_at - interval '1 second'",
+                _ => &*column,
+            };
+            let update = format!("update {table} set {column} = {value} where id = '{id}'");
             match changes_by(&mut db, &update).await {
                 Changes::Of(ids) => assert!(ids.contains(&id), "{update}"),
                 Changes::All => panic!("{update}"),
@@ -301,10 +326,14 @@ async fn a_change_is_deleted_only_when_every_snapshot_of_ten_minutes_has_seen_it
     run(async |app| {
         app.sign_up().await;
         app.execute("delete from credential_changes").await;
-        let sweep = async || app.app.db.run(credential_changes::sweep).await.unwrap();
+        let sweep = async || app.app.db.transaction(credential_changes::sweep).await.unwrap();
+        let changes = "select count(*) from credential_changes where organization_id <> \
+                       '00000000-0000-0000-0000-000000000000'";
+        // One entry in the transaction itself, and one in a savepoint.
         let mut late = app.sql().await;
-        late.execute("begin; update api_keys set enabled = false").await.unwrap();
-        // Changes of ten minutes ago, from when the transaction was running.
+        late.execute("begin; update api_keys set enabled = false; savepoint a").await.unwrap();
+        late.execute("update api_keys set enabled = true; release a").await.unwrap();
+        // Entries of ten minutes ago, from when the transaction was running.
         for _ in 0..2 {
             app.execute(
                 "insert into credential_changes (created_at)
@@ -313,23 +342,76 @@ async fn a_change_is_deleted_only_when_every_snapshot_of_ten_minutes_has_seen_it
             .await;
         }
         late.execute("commit").await.unwrap();
-        assert_eq!(sweep().await, 0);
+        sweep().await;
+        assert_eq!(app.count(changes).await, 2);
         // From then on, an entry remembers that it had ended.
         app.execute(
             "insert into credential_changes (created_at) values (now() - interval '10.5 minutes')",
         )
         .await;
-        assert_eq!(sweep().await, 3);
+        assert!(sweep().await >= 4);
+        assert_eq!(app.count(changes).await, 0);
         // Entries of a restored dump name other transactions.
         app.execute(
-            "insert into credential_changes (transaction_id, horizon, created_at)
-             values (1000000000, 1000000000, now() - interval '10.1 minutes')",
+            "insert into credential_changes (transaction_id, horizon, created_at, subject)
+             values (1000000000, 1000000000, now() - interval '10.1 minutes', gen_random_uuid())",
         )
         .await;
         app.execute("update api_keys set enabled = true").await;
-        assert_eq!(sweep().await, 1);
-        let changes = "select count(*) from credential_changes where subject is not null";
+        sweep().await;
         assert_eq!(app.count(changes).await, 1);
+        app.execute(
+            "insert into credential_changes (created_at) values (now() - interval '10.05 minutes')",
+        )
+        .await;
+        sweep().await;
+        let restored = "select count(*) from credential_changes where transaction_id = 1000000000";
+        assert_eq!(app.count(restored).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_epoch_nothing_is_kept_and_a_new_one_forgets_everything() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let check = async || {
+            app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await.status.as_u16()
+        };
+        assert_eq!(check().await, 200);
+        let mut db = app.sql().await;
+        let (last, _) = credential_changes::find_since(&mut db, None).await.unwrap().unwrap();
+        // As recovery after a crash does.
+        app.execute("truncate database_epochs").await;
+        assert!(credential_changes::find_since(&mut db, Some(&last)).await.unwrap().is_none());
+        // The next batch reads everything, and begins an epoch.
+        assert_eq!(check().await, 200);
+        let (_, changes) =
+            credential_changes::find_since(&mut db, Some(&last)).await.unwrap().unwrap();
+        assert_eq!(changes, Changes::All);
+        let lock = lock_credentials(app).await;
+        assert_eq!(check().await, 503);
+        lock.close().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_with_much_metadata_is_read_each_time() {
+    run(async |app| {
+        let acme = app.sign_up().await;
+        let check = async || {
+            app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await.status.as_u16()
+        };
+        app.execute(
+            "update organizations set metadata = (
+                 select jsonb_object_agg('k' || n, n::text) from generate_series(1, 90) n)",
+        )
+        .await;
+        assert_eq!(check().await, 200);
+        let lock = lock_credentials(app).await;
+        assert_eq!(check().await, 503);
+        lock.close().await.unwrap();
     })
     .await;
 }

@@ -4,6 +4,7 @@
 //! names a guard in its signature; the guard counts and admits the request.
 
 mod admission;
+mod basic;
 mod cookies;
 mod credential;
 mod guards;
@@ -21,6 +22,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
+pub use self::basic::{authorization, basic_credentials, single_header_value};
 use self::cookies::identify_cookies;
 pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
 pub use self::credential::PresentedCredential;

@@ -38,6 +38,27 @@ impl Form {
         Ok(Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()))
     }
 
+    /// Returns the value of a parameter that may be sent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns every value of a parameter that may be repeated.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.0.iter().filter(move |(other, _)| other == name);
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the value of a required parameter.
+    ///
+    /// # Errors
+    /// Invalid without it.
+    pub fn require(&self, name: &'static str) -> Result<&str> {
+        let missing = || Error::invalid(vec![Issue::field(name, "is required")]);
+        self.get(name).ok_or_else(missing)
+    }
+
     /// Returns the value of a required parameter.
     ///
     /// # Errors

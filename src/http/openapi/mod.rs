@@ -31,6 +31,8 @@ use crate::model::role;
         (name = "user", description = "Browsers and personal access tokens."),
         (name = "verification",
          description = "The operator's own API: checks of its customers' credentials."),
+        (name = "oauth",
+         description = "The authorization server, for third-party apps (RFC 6749)."),
         (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
@@ -78,6 +80,11 @@ impl Modify for SecuritySchemes {
             .scheme(HttpAuthScheme::Basic)
             .description(Some("A verifier's name and secret, at `/oauth2/introspect`."))
             .build();
+        let client_basic = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("An OAuth client's id and secret."))
+            .build();
+        components.add_security_scheme("client_basic", SecurityScheme::Http(client_basic));
         components.add_security_scheme("verifier_basic", SecurityScheme::Http(verifier_basic));
         components.add_security_scheme("verifier_bearer", SecurityScheme::Http(verifier_bearer));
         components

@@ -9,8 +9,9 @@ use crate::http::auth::Authenticated;
 use crate::http::edge::context::RequestContext;
 use crate::http::organization::wire::short_prefix;
 use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
+use crate::model::caller::Credential;
 
-/// The caller's organization and key.
+/// The caller's organization and key, or the app that acts for a person.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Identity)]
 pub struct IdentityResponse {
@@ -23,8 +24,27 @@ pub struct IdentityResponse {
     org_name: String,
     #[schema(examples("trial"))]
     plan: &'static str,
-    api_key: OwnKey,
+    /// Null for an app that acts for a person.
+    #[schema(required)]
+    api_key: Option<OwnKey>,
+    /// The app that acts for a person, by OAuth. Absent for a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    app: Option<OwnApp>,
     request_id: String,
+}
+
+/// The app that acts for a person.
+#[derive(Serialize, ToSchema)]
+#[schema(as = organization::OwnApp)]
+pub struct OwnApp {
+    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    client_id: String,
+    /// What the person granted to it.
+    #[schema(examples("grant_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    grant_id: String,
+    #[schema(examples("usage:read"))]
+    scopes: Vec<String>,
 }
 
 /// The caller's key.
@@ -48,12 +68,19 @@ pub(super) async fn show(
     Authenticated(caller): Authenticated,
     context: RequestContext,
 ) -> Result<Json<IdentityResponse>> {
-    let key = caller.credential.key();
-    let key = key.ok_or_else(|| Error::internal("the organization family accepted a session"))?;
-    let api_key = OwnKey {
-        id: key.id.to_string(),
-        prefix: short_prefix(&key.prefix, &key.display_id),
-        scopes: caller.scopes.to_stored(),
+    let scopes = caller.scopes.to_stored();
+    let (api_key, app) = match &caller.credential {
+        Credential::Key(key, _) | Credential::PersonalToken(_, key) => {
+            let prefix = short_prefix(&key.prefix, &key.display_id);
+            (Some(OwnKey { id: key.id.to_string(), prefix, scopes }), None)
+        }
+        Credential::OauthToken(_, token) => {
+            let (client_id, grant_id) = (token.client_id.clone(), token.grant.to_string());
+            (None, Some(OwnApp { client_id, grant_id, scopes }))
+        }
+        Credential::Session(..) => {
+            return Err(Error::internal("the organization family accepted a session"));
+        }
     };
     Ok(Json(IdentityResponse {
         object: "identity",
@@ -61,6 +88,7 @@ pub(super) async fn show(
         org_name: caller.organization_name.clone(),
         plan: caller.plan.as_str(),
         api_key,
+        app,
         request_id: context.id.clone(),
     }))
 }

@@ -53,6 +53,7 @@ impl From<&ErrorKind> for DetailValues {
             | ErrorKind::RateLimited
             | ErrorKind::Internal
             | ErrorKind::Upstream
+            | ErrorKind::Oauth(_)
             | ErrorKind::Unavailable => Self::default(),
         }
     }

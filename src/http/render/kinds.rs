@@ -84,6 +84,7 @@ const RATE_LIMITED: ErrorMapping = ErrorMapping {
     account: "RATE_LIMIT_EXCEEDED",
     operator: "RATE_LIMITED",
     user: "RATE_LIMIT_ERROR",
+    oauth: "slow_down",
     outcome: RequestOutcome::Throttled,
     ..UNAVAILABLE
 };
@@ -145,6 +146,7 @@ const NOT_FOUND: ErrorMapping = ErrorMapping {
     account: "NOT_FOUND",
     operator: "NOT_FOUND",
     user: "NOT_FOUND",
+    oauth: "not_found",
     suggestion: "Check the path and the id.",
     ..INVALID
 };
@@ -238,6 +240,7 @@ pub const fn mapping(kind: &ErrorKind) -> ErrorMapping {
     match kind {
         ErrorKind::Malformed => MALFORMED,
         ErrorKind::Invalid => INVALID,
+        ErrorKind::Oauth(failure) => ErrorMapping { oauth: failure.as_str(), ..INVALID },
         ErrorKind::Unauthenticated(failure) => {
             let user = user_authentication_code(*failure);
             ErrorMapping { user, suggestion: suggested_credential(*failure), ..UNAUTHENTICATED }
@@ -278,7 +281,9 @@ pub const fn status_invalid_as_422(kind: &ErrorKind) -> StatusCode {
 const fn user_authentication_code(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::MissingCredential => "AUTHENTICATION_REQUIRED",
-        AuthFailure::InvalidKey | AuthFailure::InvalidVerifier => "INVALID_API_KEY",
+        AuthFailure::InvalidKey | AuthFailure::InvalidVerifier | AuthFailure::InvalidClient => {
+            "INVALID_API_KEY"
+        }
         AuthFailure::InvalidToken => "INVALID_OR_EXPIRED_TOKEN",
         AuthFailure::InvalidPassword => "INVALID_EMAIL_OR_PASSWORD",
         AuthFailure::InactiveAccount => "USER_NOT_ACTIVE",
@@ -291,6 +296,7 @@ const fn suggested_credential(failure: AuthFailure) -> &'static str {
         AuthFailure::InvalidVerifier => "Send a verifier's secret in X-Tenantry-Verifier.",
         AuthFailure::MissingCredential
         | AuthFailure::InvalidKey
+        | AuthFailure::InvalidClient
         | AuthFailure::InvalidToken
         | AuthFailure::InvalidPassword
         | AuthFailure::InactiveAccount => SEND_KEY,

@@ -60,6 +60,16 @@ error_responses! { ErrorBody,
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
     UnsupportedMediaType = 415, "Content-Type is not application/x-www-form-urlencoded.";
+    /// For routes for clients.
+    Refused = 400, "`invalid_request`, `invalid_grant`, `invalid_scope`, `invalid_target`, \
+                    `unauthorized_client` or `unsupported_grant_type`.";
+    /// For routes for clients.
+    ClientUnauthorized = 401, "`invalid_client`: the client is unknown, or did not authenticate \
+                               as it is registered.";
+    /// For every route of the authorization server.
+    NoSuchRoute = 404, "`not_found`: `OAUTH` is off.";
+    /// For routes for clients.
+    TooManyRequests = 429, "`slow_down`: try again after `Retry-After` seconds.";
     /// For every route.
     Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

@@ -3,12 +3,14 @@
 pub mod client;
 pub mod redirect_uri;
 pub mod resource;
+pub mod tokens;
 
 use crate::model::scope::{BuiltInScope, Scope};
 
 macro_rules! stored_words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*)
-    => {$(
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)*
+    })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name {
@@ -131,4 +133,12 @@ impl RequestableScopes {
 #[must_use]
 pub fn is_personal(scope: &Scope) -> bool {
     [BuiltInScope::UserRead, BuiltInScope::UserWrite].iter().any(|it| it.as_str() == scope.as_str())
+}
+
+/// Returns whether a text can be a verifier of PKCE (RFC 7636 §4.1).
+#[must_use]
+pub fn is_pkce_verifier(text: &str) -> bool {
+    let is_unreserved =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    (43..=128).contains(&text.len()) && text.bytes().all(is_unreserved)
 }

@@ -153,7 +153,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Entries about all organizations, for verifiers.
     &["revocations::read"],
     // What changed in all organizations, for the answers that a server keeps.
-    &["credential_changes::find_since"],
+    &["credential_changes::begin_epoch", "credential_changes::find_since"],
     // Payments, processed for the operator: tenants may write none of these tables.
     &[
         "billing_customers::find",

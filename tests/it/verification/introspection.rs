@@ -266,7 +266,7 @@ async fn invalid_requests_have_the_errors_of_rfc_6749() {
             let rejected = rejected.assert_error(405, "invalid_request");
             assert_eq!(rejected.header("allow"), "POST");
         }
-        app.verifier().get("/oauth2/other").await.assert_error(404, "invalid_request");
+        app.verifier().get("/oauth2/other").await.assert_error(404, "not_found");
     })
     .await;
 }
@@ -276,7 +276,7 @@ async fn without_verifiers_there_is_no_introspection() {
     with_settings(&[("VERIFIER_KEYS", "")])
         .run(async |app| {
             let response = app.anonymous().post_form(PATH, "token=x").await;
-            response.assert_error(404, "invalid_request");
+            response.assert_error(404, "not_found");
         })
         .await;
 }

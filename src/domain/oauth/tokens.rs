@@ -1,0 +1,320 @@
+//! The token endpoint: codes and refresh tokens are exchanged for access tokens (RFC 6749 §5, OAUTH
+//! §1.3).
+//!
+//! A refresh token's successor is derived from it. So concurrent requests, and repeated ones after
+//! a lost response, get the same successor, which is stored nowhere in plaintext. Whoever uses a
+//! refresh token after its successor was used, or after the grace period, ends the grant: two
+//! parties have the token, and one of them is not the client.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::domain::oauth::revocation::{revoke_grant, revoke_reused_code};
+use crate::error::{Error, ErrorKind, OauthFailure, Result};
+use crate::model::audit::AuditContext;
+use crate::model::ids::new_uuid;
+use crate::model::key_format::KeyFormat;
+use crate::model::oauth::OFFLINE_ACCESS;
+use crate::model::oauth::client::OauthClient;
+use crate::model::oauth::resource::Resource;
+use crate::model::oauth::tokens::{
+    NewAccessToken, NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE, REFRESHED_LIFETIME,
+    RedeemedCode, SINGLE_LIFETIME, StoredRefreshToken, TokenGrant,
+};
+use crate::model::secret::{Digest, Secret};
+use crate::repo::oauth_tokens;
+
+/// Tokens for a client, which are stored nowhere.
+pub struct IssuedTokens {
+    /// The access token.
+    pub access_token: Secret,
+    /// For how many seconds it is valid.
+    pub expires_in: u64,
+    /// The refresh token; `None` without `offline_access`.
+    pub refresh_token: Option<Secret>,
+    /// The granted scopes, `offline_access` included.
+    pub scopes: Vec<String>,
+    /// The public id of the organization of the grant.
+    pub organization_handle: Option<String>,
+}
+
+/// The parameters of a code's redemption (RFC 6749 §4.1.3, RFC 7636 §4.5).
+pub struct CodeRequest {
+    /// The code.
+    pub code: Secret,
+    /// The verifier of PKCE.
+    pub verifier: Secret,
+    /// The redirect URI, if the client repeats it.
+    pub redirect_uri: Option<String>,
+    /// The resources that the token is for; empty for all that were granted.
+    pub resources: Vec<Resource>,
+}
+
+/// The parameters of a refresh (RFC 6749 §6).
+pub struct RefreshRequest {
+    /// The refresh token.
+    pub refresh_token: Secret,
+    /// The scopes to narrow the access token to; `None` for all that were granted.
+    pub scopes: Option<Vec<String>>,
+    /// The resources that the token is for; empty for all that were granted.
+    pub resources: Vec<Resource>,
+}
+
+/// What a transaction decided. A refusal is committed as well, with what it revokes.
+type Decision = std::result::Result<IssuedTokens, Error>;
+
+/// Exchanges a code for tokens. A code that was used before is refused, and every token that came
+/// of its first use is revoked.
+///
+/// # Errors
+/// Invalid grant or target.
+pub async fn redeem(
+    app: &App,
+    client: &OauthClient,
+    request: &CodeRequest,
+    audit: &AuditContext,
+) -> Result<IssuedTokens> {
+    let candidates = candidates(app, &KeyFormat::oauth_code(), &request.code)?;
+    app.db
+        .transaction(async |tx| {
+            let code = oauth_tokens::redeem_code(tx, &candidates, client.id).await?;
+            let Some(code) = code else {
+                revoke_reused_code(tx, &candidates, client, audit).await?;
+                return Ok(Err(invalid_grant("The code is unknown, used or expired")));
+            };
+            redeem_once(app, tx, &code, request, audit).await
+        })
+        .await?
+}
+
+async fn redeem_once(
+    app: &App,
+    tx: &mut PgConnection,
+    code: &RedeemedCode,
+    request: &CodeRequest,
+    audit: &AuditContext,
+) -> Result<Decision> {
+    let challenge =
+        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.expose().as_bytes()));
+    if !bool::from(challenge.as_bytes().ct_eq(code.challenge.as_bytes())) {
+        return Ok(Err(invalid_grant("`code_verifier` does not match the challenge")));
+    }
+    if request.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri) {
+        return Ok(Err(invalid_grant(
+            "`redirect_uri` is not the one of the authorization request",
+        )));
+    }
+    let resources = match narrow_resources(&request.resources, &code.resources) {
+        Ok(resources) => resources,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(grant) = oauth_tokens::lock_grant(tx, code.grant, Some(code.session)).await? else {
+        return Ok(Err(invalid_grant("The grant has ended")));
+    };
+    let session = (!code.is_offline).then_some(code.session);
+    let issue = TokenIssue { grant: &grant, code: code.digest, session, resources: &resources };
+    let (access_token, expires_in) = issue.access_token(app, tx, &code.scopes, audit).await?;
+    let mut scopes = code.scopes.clone();
+    let mut refresh_token = None;
+    if code.is_offline {
+        let text = KeyFormat::oauth_refresh_token().generate(&*app.entropy);
+        let first = (0, None, &code.scopes[..], &code.resources[..]);
+        issue.insert_refresh_token(app, tx, &text, first, audit).await?;
+        refresh_token = Some(text);
+        scopes.push(OFFLINE_ACCESS.to_owned());
+    }
+    let organization_handle = grant.organization_handle;
+    Ok(Ok(IssuedTokens { access_token, expires_in, refresh_token, scopes, organization_handle }))
+}
+
+/// Exchanges a refresh token for an access token and its successor.
+///
+/// # Errors
+/// Invalid grant, scope or target.
+pub async fn refresh(
+    app: &App,
+    client: &OauthClient,
+    request: &RefreshRequest,
+    audit: &AuditContext,
+) -> Result<IssuedTokens> {
+    let format = KeyFormat::oauth_refresh_token();
+    let candidates = candidates(app, &format, &request.refresh_token)?;
+    app.db
+        .transaction(async |tx| {
+            let token = oauth_tokens::lock_refresh_token(tx, &candidates, client.id).await?;
+            let Some(token) = token else {
+                return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
+            };
+            if is_reused(app, &token) {
+                revoke_grant(tx, token.grant, client, "refresh_token_reused", audit).await?;
+                return Ok(Err(invalid_grant("The refresh token was used before")));
+            }
+            refresh_once(app, tx, &token, request, audit).await
+        })
+        .await?
+}
+
+/// Returns whether a refresh token was used by two parties, as far as can be told.
+fn is_reused(app: &App, token: &StoredRefreshToken) -> bool {
+    let grace = TimeDelta::from_std(app.config.oauth.refresh_grace).unwrap_or_default();
+    token.used_for.is_some_and(|used_for| used_for > grace || token.is_successor_used)
+}
+
+async fn refresh_once(
+    app: &App,
+    tx: &mut PgConnection,
+    token: &StoredRefreshToken,
+    request: &RefreshRequest,
+    audit: &AuditContext,
+) -> Result<Decision> {
+    let resources = match narrow_resources(&request.resources, &token.resources) {
+        Ok(resources) => resources,
+        Err(error) => return Ok(Err(error)),
+    };
+    let scopes = match narrow_scopes(request.scopes.as_deref(), &token.scopes) {
+        Ok(scopes) => scopes,
+        Err(error) => return Ok(Err(error)),
+    };
+    let Some(grant) = oauth_tokens::lock_grant(tx, token.grant, None).await? else {
+        return Ok(Err(invalid_grant("The grant has ended")));
+    };
+    let presented = request.refresh_token.expose();
+    let Some(derived) = app.peppers.derive(&token.pepper_id, &token.salt, presented) else {
+        return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
+    };
+    let successor = KeyFormat::oauth_refresh_token().generate(&derived);
+    let issue =
+        TokenIssue { grant: &grant, code: token.code, session: None, resources: &resources };
+    if token.used_for.is_none() {
+        let next = (
+            token.generation + 1,
+            Some(token.absolute_at),
+            &token.scopes[..],
+            &token.resources[..],
+        );
+        issue.insert_refresh_token(app, tx, &successor, next, audit).await?;
+        oauth_tokens::mark_refresh_token_used(tx, token.id).await?;
+    }
+    let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
+    let mut scopes = scopes;
+    scopes.push(OFFLINE_ACCESS.to_owned());
+    Ok(Ok(IssuedTokens {
+        access_token,
+        expires_in,
+        refresh_token: Some(successor),
+        scopes,
+        organization_handle: grant.organization_handle,
+    }))
+}
+
+/// What tokens are issued for.
+struct TokenIssue<'a> {
+    grant: &'a TokenGrant,
+    code: Digest,
+    session: Option<Uuid>,
+    resources: &'a [String],
+}
+
+/// The place of a refresh token in its chain, when the chain ends, its scopes and its resources.
+type ChainLink<'a> = (i32, Option<DateTime<Utc>>, &'a [String], &'a [String]);
+
+impl TokenIssue<'_> {
+    async fn access_token(
+        &self,
+        app: &App,
+        tx: &mut PgConnection,
+        scopes: &[String],
+        audit: &AuditContext,
+    ) -> Result<(Secret, u64)> {
+        let format = KeyFormat::oauth_token();
+        let text = format.generate(&*app.entropy);
+        let (digest, pepper_id) = app.peppers.digest(text.expose());
+        let lifetime = if self.session.is_none() { REFRESHED_LIFETIME } else { SINGLE_LIFETIME };
+        let token = NewAccessToken {
+            id: new_uuid(audit.at, &*app.entropy),
+            digest,
+            pepper_id,
+            display_id: format.display_id(text.expose()).unwrap_or_default(),
+            grant: self.grant,
+            code: self.code,
+            session: self.session,
+            scopes,
+            resources: self.resources,
+            lifetime,
+        };
+        oauth_tokens::insert_access_token(tx, &token).await?;
+        Ok((text, lifetime.as_secs()))
+    }
+
+    async fn insert_refresh_token(
+        &self,
+        app: &App,
+        tx: &mut PgConnection,
+        text: &Secret,
+        (generation, absolute_at, scopes, resources): ChainLink<'_>,
+        audit: &AuditContext,
+    ) -> Result<()> {
+        let (digest, pepper_id) = app.peppers.digest(text.expose());
+        let mut salt = [0; 32];
+        app.entropy.fill(&mut salt);
+        let token = NewRefreshToken {
+            id: new_uuid(audit.at, &*app.entropy),
+            digest,
+            grant: self.grant,
+            code: self.code,
+            generation,
+            salt,
+            pepper_id,
+            scopes,
+            resources,
+            idle: REFRESH_IDLE,
+            absolute_at,
+            absolute: REFRESH_ABSOLUTE,
+        };
+        oauth_tokens::insert_refresh_token(tx, &token).await
+    }
+}
+
+/// Returns the digests under which a text of this format may be stored.
+fn candidates(app: &App, format: &KeyFormat, text: &Secret) -> Result<Vec<Digest>> {
+    if !format.matches(text.expose()) {
+        return Err(invalid_grant("The code or token is malformed"));
+    }
+    Ok(app.peppers.candidates(text.expose()))
+}
+
+fn narrow_resources(requested: &[Resource], granted: &[String]) -> Result<Vec<String>> {
+    if requested.is_empty() {
+        return Ok(granted.to_vec());
+    }
+    let requested: Vec<String> = requested.iter().map(|it| it.as_str().to_owned()).collect();
+    if requested.iter().all(|resource| granted.contains(resource)) {
+        return Ok(requested);
+    }
+    let message = "A resource was not granted";
+    Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidTarget), message))
+}
+
+/// Returns the requested scopes, all of which were granted. `offline_access` is no scope of a
+/// token.
+fn narrow_scopes(requested: Option<&[String]>, granted: &[String]) -> Result<Vec<String>> {
+    let Some(requested) = requested else { return Ok(granted.to_vec()) };
+    let is_offline = |scope: &&String| *scope == OFFLINE_ACCESS;
+    let requested: Vec<String> =
+        requested.iter().filter(|scope| !is_offline(scope)).cloned().collect();
+    if !requested.is_empty() && requested.iter().all(|scope| granted.contains(scope)) {
+        return Ok(requested);
+    }
+    let message = "A scope was not granted";
+    Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidScope), message))
+}
+
+fn invalid_grant(message: &'static str) -> Error {
+    Error::new(ErrorKind::Oauth(OauthFailure::InvalidGrant), message)
+}

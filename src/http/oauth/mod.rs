@@ -1,0 +1,33 @@
+//! The `oauth` family: the authorization server (RFC 6749, OAUTH §3.1). It speaks the dialect of
+//! those standards: forms, unknown parameters are ignored, errors have a code and a description.
+
+mod client_authentication;
+mod revocation;
+mod token;
+
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
+
+/// The family's routes.
+#[must_use]
+pub fn routes() -> Routes {
+    FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
+        .route(RouteKind::WRITE, routes!(token::issue))
+        .route(RouteKind::DELETE, routes!(revocation::revoke))
+        .into()
+}
+
+/// Checks that the authorization server is on.
+///
+/// # Errors
+/// Not found, as for a path without a route.
+fn require_on(app: &App) -> Result<()> {
+    if app.config.oauth.is_on {
+        Ok(())
+    } else {
+        Err(Error::not_found("No route matches this path"))
+    }
+}

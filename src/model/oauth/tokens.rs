@@ -1,0 +1,129 @@
+//! OAuth's codes and tokens, as they are stored.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use crate::model::ids::{AccountId, GrantId, OrganizationId};
+use crate::model::secret::Digest;
+
+/// The lifetime of an access token beside a refresh token.
+pub const REFRESHED_LIFETIME: Duration = Duration::from_mins(15);
+/// The lifetime of an access token without one.
+pub const SINGLE_LIFETIME: Duration = Duration::from_hours(1);
+/// How long a refresh token is valid without being used.
+pub const REFRESH_IDLE: Duration = Duration::from_hours(30 * 24);
+/// How long the refresh tokens that came of one code are valid.
+pub const REFRESH_ABSOLUTE: Duration = Duration::from_hours(180 * 24);
+
+/// A code that was just redeemed.
+pub struct RedeemedCode {
+    /// Its digest.
+    pub digest: Digest,
+    /// The grant.
+    pub grant: GrantId,
+    /// The session in which the person consented.
+    pub session: Uuid,
+    /// Where it was sent.
+    pub redirect_uri: String,
+    /// The challenge of PKCE (RFC 7636 §4.2), by S256.
+    pub challenge: String,
+    /// The granted scopes, without `offline_access`.
+    pub scopes: Vec<String>,
+    /// The granted resources.
+    pub resources: Vec<String>,
+    /// Whether `offline_access` was granted.
+    pub is_offline: bool,
+}
+
+/// A grant for which tokens may be issued.
+#[derive(Clone, Debug)]
+pub struct TokenGrant {
+    /// Its id.
+    pub id: GrantId,
+    /// The account that granted it.
+    pub account: AccountId,
+    /// The organization; `None` for one about the account alone.
+    pub organization: Option<OrganizationId>,
+    /// The public id of the organization.
+    pub organization_handle: Option<String>,
+}
+
+/// An access token to insert.
+pub struct NewAccessToken<'a> {
+    /// Its internal id.
+    pub id: Uuid,
+    /// Its digest.
+    pub digest: Digest,
+    /// The pepper of the digest.
+    pub pepper_id: &'a str,
+    /// The first 8 characters after the prefix.
+    pub display_id: &'a str,
+    /// The grant.
+    pub grant: &'a TokenGrant,
+    /// The digest of the code that it came of.
+    pub code: Digest,
+    /// The session that it ends with.
+    pub session: Option<Uuid>,
+    /// Its scopes.
+    pub scopes: &'a [String],
+    /// Its resources.
+    pub resources: &'a [String],
+    /// For how long it is valid.
+    pub lifetime: Duration,
+}
+
+/// A refresh token to insert.
+pub struct NewRefreshToken<'a> {
+    /// Its internal id.
+    pub id: Uuid,
+    /// Its digest.
+    pub digest: Digest,
+    /// The grant.
+    pub grant: &'a TokenGrant,
+    /// The digest of the code that its chain began with.
+    pub code: Digest,
+    /// The number of tokens before it in the chain.
+    pub generation: i32,
+    /// With its own text and the pepper, gives the text of its successor.
+    pub salt: [u8; 32],
+    /// The pepper of the digest and of its successor.
+    pub pepper_id: &'a str,
+    /// Its scopes.
+    pub scopes: &'a [String],
+    /// Its resources.
+    pub resources: &'a [String],
+    /// How long it is valid without being used.
+    pub idle: Duration,
+    /// When its chain ends; `None` for the first one, whose chain lasts for `absolute`.
+    pub absolute_at: Option<DateTime<Utc>>,
+    /// How long a chain lasts.
+    pub absolute: Duration,
+}
+
+/// A refresh token that was presented.
+pub struct StoredRefreshToken {
+    /// Its internal id.
+    pub id: Uuid,
+    /// The grant.
+    pub grant: GrantId,
+    /// The digest of the code that its chain began with.
+    pub code: Digest,
+    /// The number of tokens before it in the chain.
+    pub generation: i32,
+    /// With its own text and the pepper, gives the text of its successor.
+    pub salt: Vec<u8>,
+    /// The pepper of its successor.
+    pub pepper_id: String,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// Its resources.
+    pub resources: Vec<String>,
+    /// When its chain ends.
+    pub absolute_at: DateTime<Utc>,
+    /// How long ago its successor was issued; `None` if it was not.
+    pub used_for: Option<TimeDelta>,
+    /// Whether the successor was used as well.
+    pub is_successor_used: bool,
+}

@@ -1,0 +1,579 @@
+//! OAuth's token endpoint, revocation, and what access tokens may do.
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use futures_util::future::join_all;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tenantry::model::key_format::KeyFormat;
+use uuid::Uuid;
+
+use crate::support::accounts::TestAccount;
+use crate::support::app::TestSettings;
+use crate::support::client::TestResponse;
+use crate::support::{TestApp, with_settings};
+
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const REDIRECT: &str = "https://app.example.com/callback";
+const ISSUER: &str = "http://localhost:8080";
+const MCP: &str = "https://mcp.example.com";
+
+fn with_oauth() -> TestSettings {
+    with_settings(&[("OAUTH", "on"), ("PUBLIC_URL", ISSUER), ("OAUTH_RESOURCES", MCP)])
+}
+
+/// A client, with the secret that it authenticates with.
+struct Client {
+    id: Uuid,
+    public_id: String,
+    secret: Option<String>,
+}
+
+impl Client {
+    /// Inserts a client; `auth_method` as in the database.
+    async fn insert(app: &TestApp, auth_method: &str) -> Self {
+        let id = Uuid::now_v7();
+        let public_id = format!("app_{}", id.simple());
+        sqlx::query(
+            "insert into oauth_clients (id, client_id, organization_id, kind, name, redirect_uris,
+                 application_type, auth_method, scopes, visibility, created_at, updated_at)
+             values ($1, $2, (select id from organizations where handle <> 'system' limit 1),
+                     'registered', $2, array[$3], 'web', $4,
+                     '{projects:read,projects:write,user:read,usage:read,offline_access}',
+                     'public', now(), now())",
+        )
+        .bind(id)
+        .bind(&public_id)
+        .bind(REDIRECT)
+        .bind(auth_method)
+        .execute(&mut app.sql().await)
+        .await
+        .unwrap();
+        let mut client = Self { id, public_id, secret: None };
+        if auth_method != "none" {
+            client.secret = Some(client.insert_secret(app).await);
+        }
+        client
+    }
+
+    async fn insert_secret(&self, app: &TestApp) -> String {
+        let secret = generate(app, &KeyFormat::oauth_secret());
+        sqlx::query(
+            "insert into oauth_client_secrets (id, client_id, organization_id, digest, pepper_id,
+                                               display_id, created_at)
+             select $1, c.id, c.organization_id, $2, $3, 'abcd', now() from oauth_clients c
+             where c.id = $4",
+        )
+        .bind(Uuid::now_v7())
+        .bind(digest(app, &secret))
+        .bind(app.app.peppers.newest_id())
+        .bind(self.id)
+        .execute(&mut app.sql().await)
+        .await
+        .unwrap();
+        secret
+    }
+
+    /// Sends a form to a path, authenticated as a client with a secret in the body or without one.
+    async fn post(&self, app: &TestApp, path: &str, parameters: &[(&str, &str)]) -> TestResponse {
+        let mut all = vec![("client_id", self.public_id.as_str())];
+        all.extend(self.secret.as_deref().map(|secret| ("client_secret", secret)));
+        all.extend(parameters);
+        post_form(app, path, &all).await
+    }
+
+    async fn redeem(&self, app: &TestApp, code: &str) -> TestResponse {
+        self.post(app, "/oauth2/token", &redemption(code)).await
+    }
+
+    async fn refresh(&self, app: &TestApp, token: &str) -> TestResponse {
+        let parameters = [("grant_type", "refresh_token"), ("refresh_token", token)];
+        self.post(app, "/oauth2/token", &parameters).await
+    }
+}
+
+fn redemption(code: &str) -> [(&str, &str); 3] {
+    [("grant_type", "authorization_code"), ("code", code), ("code_verifier", VERIFIER)]
+}
+
+async fn post_form(app: &TestApp, path: &str, parameters: &[(&str, &str)]) -> TestResponse {
+    let body =
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    let client = app.anonymous().with("content-type", "application/x-www-form-urlencoded");
+    client.send("POST", path, body).await
+}
+
+fn generate(app: &TestApp, format: &KeyFormat) -> String {
+    let text = format.generate(&*app.app.entropy).expose().to_owned();
+    app.seen_secrets.lock().unwrap().push(text.clone());
+    text
+}
+
+fn digest(app: &TestApp, text: &str) -> Vec<u8> {
+    app.app.peppers.digest(text).0.bytes().to_vec()
+}
+
+/// What a person granted.
+struct Grant {
+    id: Uuid,
+    code: String,
+}
+
+/// Inserts a grant of the account to the client in the account's organization, and a code for these
+/// scopes.
+async fn grant(
+    app: &TestApp,
+    client: &Client,
+    account: &TestAccount,
+    scopes: &str,
+    is_offline: bool,
+) -> Grant {
+    let (id, code) = (Uuid::now_v7(), generate(app, &KeyFormat::oauth_code()));
+    let mut db = app.sql().await;
+    sqlx::query(
+        "insert into oauth_grants (id, account_id, client_id, organization_id, user_id, scopes,
+                                   resources, created_at, updated_at)
+         select $1, u.account_id, $2, o.id, u.id, string_to_array($3, ' '), array[$4, $5], now(),
+                now()
+         from organizations o join users u on u.organization_id = o.id
+         where o.handle = $6 and u.account_id is not null",
+    )
+    .bind(id)
+    .bind(client.id)
+    .bind(scopes)
+    .bind(ISSUER)
+    .bind(MCP)
+    .bind(&account.org_id)
+    .execute(&mut db)
+    .await
+    .unwrap();
+    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
+    sqlx::query(
+        "insert into oauth_codes (digest, account_id, grant_id, session_id, redirect_uri, challenge,
+                                  scopes, resources, is_offline, created_at, expires_at)
+         select $1, g.account_id, g.id, s.id, $2, $3, g.scopes, g.resources, $4, now(),
+                now() + interval '60 seconds'
+         from oauth_grants g join sessions s on s.account_id = g.account_id
+         where g.id = $5 order by s.created_at desc limit 1",
+    )
+    .bind(digest(app, &code))
+    .bind(REDIRECT)
+    .bind(challenge)
+    .bind(is_offline)
+    .bind(id)
+    .execute(&mut db)
+    .await
+    .unwrap();
+    Grant { id, code }
+}
+
+fn token_of(response: &TestResponse, name: &str) -> String {
+    response.body[name].as_str().unwrap_or_else(|| panic!("{name}: {}", response.body)).to_owned()
+}
+
+/// The status of a request with the access token to a route of the organization.
+async fn use_token(app: &TestApp, token: &str) -> u16 {
+    app.bearer(token).get("/me").await.status.as_u16()
+}
+
+async fn revoked_reason(app: &TestApp, grant: &Grant) -> Option<String> {
+    sqlx::query_scalar("select revoked_reason from oauth_grants where id = $1")
+        .bind(grant.id)
+        .fetch_one(&mut app.sql().await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "projects:read user:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            assert_eq!(issued.body["token_type"], "Bearer");
+            assert_eq!(issued.body["expires_in"], 900);
+            assert_eq!(issued.body["scope"], "projects:read user:read offline_access");
+            assert_eq!(issued.body["organization_id"], ann.org_id);
+            let token = token_of(&issued, "access_token");
+            let api = app.bearer(&token);
+            let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+            api.get(&projects).await.assert_status(200);
+            api.get("/api/user/me").await.assert_status(200);
+            let identity = api.get("/v1/organization/me").await.assert_status(200).body;
+            assert_eq!(identity["app"]["client_id"], client.public_id);
+            assert!(identity["api_key"].is_null());
+            let created = api.post(&projects, json!({ "name": "p" })).await.assert_status(403);
+            assert_eq!(created.body["code"], "API_KEY_MISSING_SCOPES");
+            // Neither keys nor another organization, and not as a key.
+            api.get("/me/api-keys").await.assert_status(403);
+            let ben = app.verified_account("ben@example.com").await;
+            let foreign = format!("/api/user/organizations/{}/projects", ben.org_id);
+            api.get(&foreign).await.assert_status(403);
+            app.key(&token).get("/me").await.assert_status(401);
+            app.app.meter.flush().await.unwrap();
+            let used = "select count(*) from oauth_grants where last_used_at is not null";
+            assert_eq!(app.count(used).await, 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_write_with_a_token_is_confirmed_against_its_grant() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "projects:read projects:write", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let api = app.bearer(&token_of(&issued, "access_token"));
+            let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+            api.post(&projects, json!({ "name": "p" })).await.assert_status(201);
+        })
+        .await;
+}
+
+/// Statements after which a token is not valid any more, each with the one that undoes it.
+const ENDS: [(&str, &str); 8] = [
+    (
+        "update oauth_grants set revoked_at = now(), revoked_reason = 'person'",
+        "update oauth_grants set revoked_at = null, revoked_reason = null",
+    ),
+    (
+        "update oauth_access_tokens set revoked_at = now()",
+        "update oauth_access_tokens set revoked_at = null",
+    ),
+    (
+        "update oauth_access_tokens set expires_at = now()",
+        "update oauth_access_tokens set expires_at = now() + interval '1 hour'",
+    ),
+    (
+        "update oauth_access_tokens set resources = '{https://mcp.example.com}'",
+        "update oauth_access_tokens set resources = '{http://localhost:8080}'",
+    ),
+    ("update oauth_clients set disabled_at = now()", "update oauth_clients set disabled_at = null"),
+    ("update accounts set is_active = false", "update accounts set is_active = true"),
+    ("update users set removed_at = now()", "update users set removed_at = null"),
+    ("update sessions set revoked_at = now()", "update sessions set revoked_at = null"),
+];
+
+#[tokio::test]
+async fn a_token_ends_with_what_stands_behind_it_on_every_server_at_once() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read", false).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            assert_eq!(issued.body["expires_in"], 3_600);
+            assert!(issued.body.get("refresh_token").is_none());
+            let token = token_of(&issued, "access_token");
+            let replica = app.replica();
+            for (end, undo) in ENDS {
+                assert_eq!(use_token(app, &token).await, 200, "before {end}");
+                assert_eq!(use_token(&replica, &token).await, 200, "before {end}");
+                app.execute(end).await;
+                assert_eq!(use_token(app, &token).await, 401, "{end}");
+                assert_eq!(use_token(&replica, &token).await, 401, "{end}");
+                app.execute(undo).await;
+            }
+            app.execute("update organizations set suspended_at = now() where handle <> 'system'")
+                .await;
+            // The client's own organization, here the same one, is suspended as well.
+            assert_eq!(use_token(app, &token).await, 401);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn of_20_redemptions_of_a_code_one_succeeds_and_the_others_end_what_it_gave() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "client_secret_post").await;
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            let redeemed = join_all((0..20).map(|_| client.redeem(app, &granted.code))).await;
+            let (issued, refused): (Vec<_>, Vec<_>) =
+                redeemed.into_iter().partition(|response| response.status == 200);
+            assert_eq!((issued.len(), refused.len()), (1, 19));
+            for response in refused {
+                assert_eq!(response.assert_status(400).body["error"], "invalid_grant");
+            }
+            assert_eq!(use_token(app, &token_of(&issued[0], "access_token")).await, 401);
+            let refresh_token = token_of(&issued[0], "refresh_token");
+            client.refresh(app, &refresh_token).await.assert_status(400);
+            let recorded = "select count(*) from audit_events
+                            where event_type = 'app_grant.code_reused'";
+            assert!(app.count(recorded).await >= 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn of_20_refreshes_at_once_each_gets_the_same_successor() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let first = token_of(&issued, "refresh_token");
+            let refreshed = join_all((0..20).map(|_| client.refresh(app, &first))).await;
+            let successors: Vec<_> =
+                refreshed.iter().map(|response| token_of(response, "refresh_token")).collect();
+            assert!(successors.iter().all(|it| *it == successors[0] && *it != first));
+            assert_eq!(app.count("select count(*) from oauth_refresh_tokens").await, 2);
+            // Revoking ends every access token of every response.
+            let revoke = [("token", &*successors[0])];
+            client.post(app, "/oauth2/revoke", &revoke).await.assert_status(200);
+            for response in &refreshed {
+                assert_eq!(use_token(app, &token_of(response, "access_token")).await, 401);
+            }
+            client.refresh(app, &successors[0]).await.assert_status(400);
+            assert_eq!(revoked_reason(app, &granted).await.as_deref(), Some("client"));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_used_again_ends_the_grant() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            for used_late in [false, true] {
+                let granted = grant(app, &client, &ann, "usage:read", true).await;
+                let issued = client.redeem(app, &granted.code).await.assert_status(200);
+                let first = token_of(&issued, "refresh_token");
+                let refreshed = client.refresh(app, &first).await.assert_status(200);
+                let access_token = token_of(&refreshed, "access_token");
+                if used_late {
+                    app.execute(
+                        "update oauth_refresh_tokens set used_at = now() - interval '61 s'",
+                    )
+                    .await;
+                } else {
+                    let second = token_of(&refreshed, "refresh_token");
+                    client.refresh(app, &second).await.assert_status(200);
+                }
+                assert_eq!(use_token(app, &access_token).await, 200);
+                let reused = client.refresh(app, &first).await.assert_status(400);
+                assert_eq!(reused.body["error"], "invalid_grant");
+                assert_eq!(use_token(app, &access_token).await, 401);
+                let reason = revoked_reason(app, &granted).await;
+                assert_eq!(reason.as_deref(), Some("refresh_token_reused"));
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_refresh_never_widens_and_needs_the_membership() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read projects:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let token = token_of(&issued, "refresh_token");
+            let refresh = |scope: &'static str, resource: &'static str| {
+                let client = &client;
+                let token = token.clone();
+                async move {
+                    let parameters = [
+                        ("grant_type", "refresh_token"),
+                        ("refresh_token", &*token),
+                        ("scope", scope),
+                        ("resource", resource),
+                    ];
+                    client.post(app, "/oauth2/token", &parameters).await
+                }
+            };
+            for (scope, resource, error) in [
+                ("projects:write", ISSUER, "invalid_scope"),
+                ("usage:read *", ISSUER, "invalid_scope"),
+                ("usage:read", "https://other.example.com", "invalid_target"),
+                ("usage:read", "not a uri", "invalid_target"),
+            ] {
+                let refused = refresh(scope, resource).await.assert_status(400);
+                assert_eq!(refused.body["error"], error, "{scope} {resource}");
+            }
+            let narrowed = refresh("usage:read", MCP).await.assert_status(200);
+            assert_eq!(narrowed.body["scope"], "usage:read offline_access");
+            // It is for the other service now, and not for this one.
+            assert_eq!(use_token(app, &token_of(&narrowed, "access_token")).await, 401);
+            let full = client.refresh(app, &token).await.assert_status(200);
+            assert_eq!(full.body["scope"], "usage:read projects:read offline_access");
+            app.execute("update users set removed_at = now()").await;
+            let ended = client.refresh(app, &token_of(&full, "refresh_token")).await;
+            assert_eq!(ended.assert_status(400).body["error"], "invalid_grant");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_resource() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let other = Client::insert(app, "none").await;
+            let long = "a".repeat(129);
+            let wrong = "x".repeat(43);
+            for (change, error) in [
+                (("code_verifier", ""), "invalid_request"),
+                (("code_verifier", &wrong[1..]), "invalid_request"),
+                (("code_verifier", &long), "invalid_request"),
+                (("code_verifier", &wrong), "invalid_grant"),
+                (("redirect_uri", "https://app.example.com/callback/"), "invalid_grant"),
+                (("resource", "https://other.example.com"), "invalid_target"),
+                (("client_id", &other.public_id), "invalid_grant"),
+                (("code", "tnt_oauth_code_x"), "invalid_grant"),
+                (("grant_type", "password"), "unsupported_grant_type"),
+                (("grant_type", "client_credentials"), "unsupported_grant_type"),
+                (("grant_type", ""), "invalid_request"),
+            ] {
+                let granted = grant(app, &client, &ann, "usage:read", true).await;
+                let mut parameters = redemption(&granted.code).to_vec();
+                parameters.push(("client_id", &client.public_id));
+                parameters.retain(|(name, _)| *name != change.0);
+                parameters.push(change);
+                let refused = post_form(app, "/oauth2/token", &parameters).await;
+                assert_eq!(refused.assert_status(400).body["error"], error, "{change:?}");
+                app.execute("delete from oauth_grants").await;
+            }
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            app.execute("update sessions set revoked_at = now()").await;
+            client.redeem(app, &granted.code).await.assert_status(400);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_other() {
+    with_oauth()
+        .run(async |app| {
+            app.verified_account("ann@example.com").await;
+            let basic = Client::insert(app, "client_secret_basic").await;
+            let post = Client::insert(app, "client_secret_post").await;
+            let public = Client::insert(app, "none").await;
+            let token = [("token", "tnt_oauth_x")];
+            let header = |client: &Client, secret: &str| {
+                format!(
+                    "bAsIc {}",
+                    BASE64_STANDARD.encode(format!("{}:{secret}", client.public_id))
+                )
+            };
+            let send = async |authorization: Option<String>, parameters: &[(&str, &str)]| {
+                let body = url::form_urlencoded::Serializer::new(String::new())
+                    .extend_pairs(parameters)
+                    .finish();
+                let mut client =
+                    app.anonymous().with("content-type", "application/x-www-form-urlencoded");
+                if let Some(value) = &authorization {
+                    client = client.with("authorization", value);
+                }
+                client.send("POST", "/oauth2/revoke", body).await
+            };
+            let secret = |client: &Client| client.secret.clone().unwrap();
+            send(Some(header(&basic, &secret(&basic))), &token).await.assert_status(200);
+            post.post(app, "/oauth2/revoke", &token).await.assert_status(200);
+            public.post(app, "/oauth2/revoke", &token).await.assert_status(200);
+            for (authorization, client, in_body) in [
+                (None, &basic, Some(secret(&basic))),
+                (None, &basic, None),
+                (Some(header(&post, &secret(&post))), &post, None),
+                (None, &post, None),
+                (None, &post, Some(secret(&basic))),
+                (None, &public, Some(secret(&post))),
+                (Some(header(&basic, "wrong")), &basic, None),
+                (Some("Basic %%%".to_owned()), &basic, None),
+            ] {
+                let mut parameters = vec![token[0], ("client_id", &*client.public_id)];
+                parameters.extend(in_body.as_deref().map(|secret| ("client_secret", secret)));
+                let refused = send(authorization.clone(), &parameters).await.assert_status(401);
+                assert_eq!(refused.body["error"], "invalid_client", "{authorization:?}");
+                assert!(refused.headers.contains_key("www-authenticate"));
+            }
+            let two = [token[0], ("client_secret", &*secret(&basic))];
+            let refused = send(Some(header(&basic, &secret(&basic))), &two).await;
+            assert_eq!(refused.assert_status(400).body["error"], "invalid_request");
+            let unknown = [token[0], ("client_id", "app_unknown")];
+            send(None, &unknown).await.assert_status(401);
+            // A second secret works beside the first, until one expires.
+            let second = basic.insert_secret(app).await;
+            send(Some(header(&basic, &second)), &token).await.assert_status(200);
+            app.execute("update oauth_client_secrets set expires_at = now()").await;
+            send(Some(header(&basic, &second)), &token).await.assert_status(401);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn another_client_can_revoke_nothing() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let other = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let access_token = token_of(&issued, "access_token");
+            for name in ["access_token", "refresh_token"] {
+                let token = token_of(&issued, name);
+                other.post(app, "/oauth2/revoke", &[("token", &token)]).await.assert_status(200);
+                assert_eq!(use_token(app, &access_token).await, 200);
+            }
+            client
+                .post(app, "/oauth2/revoke", &[("token", &access_token)])
+                .await
+                .assert_status(200);
+            assert_eq!(use_token(app, &access_token).await, 401);
+            // The grant goes on.
+            let refresh_token = token_of(&issued, "refresh_token");
+            client.refresh(app, &refresh_token).await.assert_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
+    with_settings(&[])
+        .run(async |app| {
+            for path in ["/oauth2/token", "/oauth2/revoke"] {
+                let response = post_form(app, path, &[("client_id", "a")]).await.assert_status(404);
+                assert_eq!(
+                    response.body,
+                    json!({ "error": "not_found",
+                "error_description": "No route matches this path" })
+                );
+            }
+            let token = generate(app, &KeyFormat::oauth_token());
+            app.bearer(&token).get("/me").await.assert_status(401);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn expired_codes_and_tokens_are_deleted_and_used_refresh_tokens_are_kept() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            client.refresh(app, &token_of(&issued, "refresh_token")).await.assert_status(200);
+            app.execute("update oauth_codes set expires_at = now() - interval '25 hours'").await;
+            app.execute("update oauth_access_tokens set expires_at = now() - interval '25 hours'")
+                .await;
+            tenantry::domain::retention::sweep(&app.app).await;
+            assert_eq!(app.count("select count(*) from oauth_codes").await, 0);
+            assert_eq!(app.count("select count(*) from oauth_access_tokens").await, 0);
+            assert_eq!(app.count("select count(*) from oauth_refresh_tokens").await, 2);
+            app.execute("update oauth_refresh_tokens set expires_at = now()").await;
+            tenantry::domain::retention::sweep(&app.app).await;
+            assert_eq!(app.count("select count(*) from oauth_refresh_tokens").await, 0);
+        })
+        .await;
+}
