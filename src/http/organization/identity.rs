@@ -10,7 +10,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::organization::wire::short_prefix;
 use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
 
-/// The caller's organization and key.
+/// The caller's organization, and its key or personal access token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Identity)]
 pub struct IdentityResponse {
@@ -27,7 +27,7 @@ pub struct IdentityResponse {
     request_id: String,
 }
 
-/// The caller's key.
+/// The caller's key or personal access token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::OwnKey)]
 pub struct OwnKey {
@@ -39,7 +39,7 @@ pub struct OwnKey {
     scopes: Vec<String>,
 }
 
-/// Show the caller's organization and key.
+/// Show the caller's organization, and its key or personal access token.
 #[utoipa::path(get, path = "/v1/organization/me", operation_id = "getIdentity",
     tag = "organization", security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The caller.", body = IdentityResponse), BadRequest,
