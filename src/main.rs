@@ -44,7 +44,7 @@ enum Command {
     /// Create, suspend and reactivate organizations, and replace their keys.
     #[command(subcommand)]
     Org(OrgCommand),
-    /// Retry mail that could not be delivered.
+    /// Retry mail that could not be delivered, and failed reports of leaked keys.
     #[command(subcommand)]
     Mail(MailCommand),
     /// Verify the audit log.
@@ -158,9 +158,9 @@ fn run_org(command: &OrgCommand) -> Result<(), Failure> {
 
 #[derive(Subcommand)]
 enum MailCommand {
-    /// Retry mail whose delivery was given up: all kinds, or one.
+    /// Retry mail and reports of leaked keys that were given up: all of them, or one kind of mail.
     Retry {
-        /// The kind of mail; defaults to all kinds.
+        /// The kind of mail; defaults to all kinds, and reports of leaked keys.
         #[arg(long, value_parser = PossibleValuesParser::new(MailKind::NAMES))]
         kind: Option<String>,
     },

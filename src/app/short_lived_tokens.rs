@@ -1,8 +1,7 @@
 //! Signs short-lived tokens: JWTs (`typ: at+jwt`, RFC 9068) about a customer's credential, for a
 //! service that verifies them with the JWKS.
 //!
-//! They are no access tokens of Tenantry: their `typ` and their `aud` are others, and they name no
-//! session.
+//! They are not Tenantry's access tokens: their `typ` and `aud` differ, and they name no session.
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -60,8 +59,8 @@ pub struct ShortLivedTokens {
 }
 
 impl ShortLivedTokens {
-    /// Creates the signer. Without a private key it signs nothing, since nobody could verify a
-    /// token without the secret that signs access tokens.
+    /// Creates the signer. Without a private key it signs nothing: to verify a token signed with
+    /// one of `JWT_SECRETS`, a service would need that secret.
     #[must_use]
     pub fn new(settings: &TokenSettings, issuer: &str) -> Self {
         let key = settings.private_keys.first().map(|private| {
@@ -84,8 +83,8 @@ impl ShortLivedTokens {
     /// # Errors
     /// Internal without a private key, or if signing fails.
     pub fn sign(&self, content: &TokenContent<'_>) -> Result<Secret> {
-        let (header, key) =
-            self.key.as_ref().ok_or_else(|| Error::internal("no private key signs tokens"))?;
+        let no_key = || Error::internal("no private key is configured to sign tokens");
+        let (header, key) = self.key.as_ref().ok_or_else(no_key)?;
         let claims = Claims {
             iss: &self.issuer,
             aud: content.audience,

@@ -88,7 +88,7 @@ pub fn verify(heads: &[String], files: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// Returns the fault of the stored start of signing, if any: its MAC does not match, or it is later
-/// than the server log states.
+/// than the server log states, or missing although the log states one.
 fn signing_start_fault(
     start: Option<&(SigningStart, MacCheck)>,
     logged_starts: &[DateTime<Utc>],
@@ -116,7 +116,7 @@ fn summarize(summary: &str, counts: &FindingCounts) -> Result<(), Failure> {
              again at the end of KEY_PEPPERS"
         ))),
         FindingCounts { findings, .. } => Err(Failure::Message(format!(
-            "{summary}: {findings} findings. Someone with access to the database made them \
+            "{summary}: {findings} findings. Someone with access to the database changed it \
              outside the application: save Postgres' log and this output, and compare with a backup"
         ))),
     }

@@ -206,8 +206,8 @@ pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> 
     }
     if server.replication_role != "origin" {
         problems.push(format!(
-            "session_replication_role is {}, so no trigger seals the audit log: run alter role … \
-             reset session_replication_role",
+            "session_replication_role is {} and must be origin, so that triggers seal the audit \
+             log: run alter role … reset session_replication_role",
             server.replication_role
         ));
     }

@@ -25,7 +25,7 @@ pub fn check(text: &str) -> Result<(), Failure> {
         let [keys, tokens] = formats.each_ref().map(KeyFormat::prefix);
         return Err(Failure::Message(format!(
             "not a key of this deployment: a key is {keys} or {tokens} followed by 49 letters and \
-             digits, the last 6 of which are a checksum of the others"
+             digits, the last 6 of which are a checksum of everything before them"
         )));
     };
     print(&format!(
@@ -43,7 +43,7 @@ pub fn pattern() -> Result<(), Failure> {
 
 /// Prints what GitHub's secret scanning partner program asks for: for keys and for personal access
 /// tokens a type, a regular expression and an example, and the URL of the webhook. The examples
-/// have the right form and checksum, and are keys of nobody.
+/// have the right form and checksum, but no such keys exist.
 ///
 /// # Errors
 /// `KEY_PREFIX`, `PAT_PREFIX` or `PUBLIC_URL` is invalid.

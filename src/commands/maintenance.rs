@@ -1,5 +1,5 @@
-//! The background tasks of a server: they send mail, write usage and rejections, publish the heads
-//! of the audit log, delete data past its retention, watch the database and free memory.
+//! The background tasks of a server: they run queued jobs, write usage and rejections, publish the
+//! heads of the audit log, delete data past its retention, watch the database and free memory.
 
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use crate::jobs;
 
 /// How often rows past their retention are deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
-/// The time after its start within which a server first deletes them, because it may not run for a
-/// whole interval.
+/// The time after its start within which a server first deletes such rows, because it may not run
+/// for a whole interval.
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
 /// How often pending rejections are written.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the heads of the audit log are published.
+/// How often the heads of the audit log are published, unless publishing fails or an upgrade is in
+/// progress.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
 /// How often memory is freed and the database is watched.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -172,7 +172,10 @@ async fn migrate(
             return Ok(());
         }
         let pending = progress.pending.join(", ");
-        let text = format!("the database is read-only, and migrations are pending: {pending}");
+        let text = match &*pending {
+            "" => "the database is read-only, and its schema is of another version".to_owned(),
+            _ => format!("the database is read-only, and migrations are pending: {pending}"),
+        };
         return Err(Failure::UnsuitableDatabase(vec![text]));
     }
     let is_empty = progress.pending.len() == progress.known;

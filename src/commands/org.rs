@@ -1,4 +1,4 @@
-//! `tenantry org …`: the operations of the operator API, as commands.
+//! `tenantry org …`: some operations of the operator API, as commands.
 
 use crate::app::App;
 use crate::commands::migrate::{load_config, with_app};

@@ -36,7 +36,7 @@ pub fn upgrade(to: Option<&Path>) -> Result<(), Failure> {
     let settings = settings()?;
     let upgraded = upgrade_cluster(&cluster_settings(&settings)?, to, copy_database)?;
     print(&match upgraded {
-        None => "the data already has the version of the newest installed Postgres\n".to_owned(),
+        None => "the data already has the version of this Postgres or a newer one\n".to_owned(),
         Some(outcome) => format!(
             "upgraded the data from Postgres {} to {}; after checking it, remove the old data in \
              {}\n",

@@ -65,8 +65,9 @@ impl SmtpSettings {
     }
 }
 
-/// Returns whether the transport uses every part of the URL. With a misspelt `tls` the password
-/// would be sent unencrypted, and with a user but no password there would be no authentication.
+/// Returns whether the URL has only parts that the transport uses. With a misspelt `tls` the
+/// password would be sent unencrypted, and with a user but no password there would be no
+/// authentication. `tls` is also accepted with `smtps`, which is always encrypted and ignores it.
 fn is_unambiguous(url: &Url) -> bool {
     url.host_str().is_some_and(|host| !host.is_empty())
         && url.username().is_empty() == url.password().is_none_or(str::is_empty)

@@ -11,7 +11,7 @@ use crate::model::named_limits::{
     LimitName, MAX_LIMITS, MAX_UNITS, MAX_WINDOW, NamedLimit, NamedLimits,
 };
 
-/// A named rate limit.
+/// A named rate limit, which checks of a credential (`/v1/verify`) count against.
 #[derive(Serialize, ToSchema)]
 #[schema(as = shared::Limit, examples(json!({
     "name": "search", "limit": 100, "window_s": 60, "always": false,
@@ -43,7 +43,7 @@ impl NamedRateLimit {
     }
 }
 
-/// A named rate limit, in camel case.
+/// A named rate limit, which checks of a credential (`/v1/verify`) count against, in camel case.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = shared::CamelCaseLimit, examples(json!({
@@ -76,7 +76,7 @@ impl CamelCaseLimit {
     }
 }
 
-/// Credits: prepaid units. Each valid check takes its cost.
+/// Credits: prepaid units. Each check (`/v1/verify`) whose verdict is valid takes its cost.
 #[derive(Serialize, ToSchema)]
 #[schema(as = shared::Credits, examples(json!({
     "remaining": 10_000, "refill": { "amount": 10_000, "every": "month" },

@@ -16,7 +16,7 @@ use crate::model::secret::Digest;
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
-    /// The membership that created it.
+    /// The membership that created it, or to which it was reassigned.
     pub membership: MembershipId,
     /// The prefix of its text.
     pub prefix: String,

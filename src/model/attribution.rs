@@ -107,7 +107,8 @@ impl AttributedUsage {
 /// Attributed usage as it is exported.
 #[derive(Clone, Debug)]
 pub struct ExportedUsage {
-    /// The usage, without the attributions beyond [`MAX_PER_DAY`].
+    /// The hour, the organization, the key, and what the units are attributed to: beyond
+    /// [`MAX_PER_DAY`], [`Attribution::other`].
     pub position: ExportPosition,
     /// The public id of the organization.
     pub handle: String,
@@ -119,7 +120,7 @@ pub struct ExportedUsage {
     pub units: i64,
 }
 
-/// The row of an export that comes before the next one: its order is that of these fields.
+/// The position of a row in an export, whose order is that of these fields.
 #[derive(Clone, Debug)]
 pub struct ExportPosition {
     /// The start of the hour, in UTC.

@@ -89,7 +89,7 @@ event_types! {
     KeysForceRevoked = "api_keys.force_revoked",
     /// The operator replaced all keys of an organization with a new one.
     KeysForceRotated = "api_keys.force_rotated",
-    /// A paid checkout names an organization that it cannot be applied to.
+    /// A paid checkout could not be fulfilled.
     CheckoutUnfulfilled = "checkout.unfulfilled",
     /// A master key was missing or wrong, once or several times.
     MasterKeyRejected = "AUTH_FAIL_MASTER_KEY",
@@ -97,7 +97,7 @@ event_types! {
     VerifierRejected = "AUTH_FAIL_VERIFIER",
     /// A membership's role was changed.
     MemberRoleChanged = "member.role_changed",
-    /// A membership was deleted, by another membership's account or its own.
+    /// A membership was removed, by its own account or by another caller.
     MemberRemoved = "member.removed",
     /// An e-mail address was invited.
     InviteCreated = "invite.created",
@@ -190,9 +190,9 @@ pub struct RecordedAuditEvent {
     pub id: i64,
     /// The type of the event.
     pub event_type: String,
-    /// The public id of the actor.
+    /// The actor: a public id, or a name such as `stripe`.
     pub actor: String,
-    /// The public id of the target.
+    /// The target, in most events a public id.
     pub target: String,
     /// The request's method.
     pub method: String,
@@ -219,9 +219,10 @@ pub struct NewAuditEvent<'a> {
     pub organization: OrganizationId,
     /// The type of the event.
     pub event_type: AuditEventType,
-    /// The public id of the actor: a membership, a key, a session or an account.
+    /// The actor: the public id of a membership, a key, a session or an account, or a name such as
+    /// `stripe`.
     pub actor: &'a str,
-    /// The public id of the target.
+    /// The target, in most events a public id.
     pub target: &'a str,
     /// The display id of the key that the request presented.
     pub key_display_id: Option<&'a str>,

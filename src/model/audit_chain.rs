@@ -66,7 +66,8 @@ pub struct ChainVerifier {
     last: (OrganizationId, i64),
     /// The numbers of chains and links that were verified.
     pub counts: (u64, u64),
-    /// The number of events that are older than the start of signing, and so have no MAC.
+    /// The number of accepted events without a MAC: they are older than the start of signing, or of
+    /// servers of the previous version.
     pub unsigned: u64,
     /// The number of events that retention removed.
     pub pruned: i64,
@@ -115,7 +116,7 @@ impl ChainVerifier {
         Self { signer, heads, nonces, current, last, counts, unsigned: 0, pruned: 0 }
     }
 
-    /// Returns the faults of consecutive links of one chain. The first one follows the links that
+    /// Returns the faults of consecutive links of one chain. The first link follows those that
     /// retention removed.
     #[must_use]
     pub fn verify_part(signer: AuditSigner, links: &[ChainLink]) -> Vec<AuditFinding> {

@@ -42,11 +42,12 @@ pub enum AuditFault {
     Truncated(i64, i64),
     /// The chain's digest differs from that of a published head: position.
     Rewritten(i64),
-    /// A head was published, but the chain does not exist.
+    /// A head was published or is stored, but the chain does not exist.
     MissingChain,
     /// The MAC of the stored head does not match its content.
     ForgedHead,
-    /// The stored start of signing is later than the server log states: time in the log.
+    /// The stored start of signing is later than the server log states, or missing: time in the
+    /// log.
     SigningStartMismatch(DateTime<Utc>),
     /// MACs cannot be checked without a pepper: first position, last position, pepper.
     UnknownPepper(i64, i64, String),

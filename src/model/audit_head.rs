@@ -25,7 +25,8 @@ pub fn parse_signing_since(line: &str) -> Option<DateTime<Utc>> {
     rest[..end].parse().ok()
 }
 
-/// The head of a chain at some time. `Display` writes it as in log lines, after "audit head ".
+/// The head of a chain at some time. `Display` writes it as in log lines:
+/// `audit head ORG:POSITION:DIGEST`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainHead {
     /// The organization's handle.

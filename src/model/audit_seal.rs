@@ -86,7 +86,8 @@ pub struct SignedHead {
     pub position: i64,
     /// The digest at this position.
     pub digest: [u8; 32],
-    /// Events up to this position may lack a MAC: they are older than signing.
+    /// Events up to this position may lack a MAC: they are older than signing, or of servers of the
+    /// previous version.
     pub unsigned_until: i64,
     /// The beginning of the chain, which retention removed.
     pub pruned: PrunedPrefix,

@@ -23,8 +23,8 @@ use crate::model::scope::{BuiltInScope, ScopeSet};
 /// The identity that a valid credential proves. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The caller in an organization; `None` for a personal access token that is pinned to none,
-    /// and for an account whose home organization is deleted.
+    /// The caller in an organization; `None` for a personal access token that is not pinned or
+    /// whose membership has ended, and for a session without a membership in the home organization.
     pub caller: Option<Arc<Caller>>,
     /// The account; `None` for an organization's key.
     pub person: Option<Arc<Person>>,

@@ -2,7 +2,7 @@
 
 use crate::model::master_scope::MasterScope;
 
-/// The one who suspends, reactivates or provisions an organization.
+/// The one who creates, changes, suspends or reactivates an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decider {
     /// The operator, with a master key of this scope.

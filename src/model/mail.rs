@@ -77,7 +77,7 @@ pub enum MailKind {
     Invite(InviteId),
     /// The link to the first key of an organization that was paid for.
     ClaimKey(OrganizationId),
-    /// A paid checkout names an organization that it cannot be applied to.
+    /// A paid checkout could not be fulfilled.
     CheckoutUnfulfilled,
     /// A key or token was reported as leaked.
     KeyLeaked,

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::model::ids::{AccountId, MembershipId, OrganizationId};
 use crate::model::role::Role;
 
-/// A membership. If open signup created it, it has no account until it is claimed.
+/// A membership. If an organization was created without an account, its first owner's membership
+/// has no account until it is claimed.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Its internal id.

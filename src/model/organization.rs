@@ -107,7 +107,7 @@ pub struct OrganizationStatus {
 }
 
 impl OrganizationStatus {
-    /// Returns whether it is suspended only for a missing payment, which a payment ends.
+    /// Returns whether it is suspended only because of billing, so that a payment reactivates it.
     #[must_use]
     pub fn is_suspended_for_billing(&self) -> bool {
         self.suspended_at.is_some() && self.suspended_by.is_some_and(Decider::is_for_billing)
@@ -156,7 +156,7 @@ pub struct Organization {
     pub plan: Plan,
     /// The caller's role; `None` for the organization's own keys.
     pub role: Option<Role>,
-    /// Whether the operator has suspended it.
+    /// Whether it is suspended.
     pub is_suspended: bool,
     /// The browser origins that may use its keys; every origin if empty.
     pub allowed_origins: Vec<String>,

@@ -35,7 +35,8 @@ pub enum RateLimit {
     KeyMint,
     /// Organizations that are created, for each account.
     Organizations,
-    /// Changes by accounts, for each organization.
+    /// Changes by accounts, for each organization that is changed, or for each account that changes
+    /// itself.
     Changes,
     /// Wrong master keys, for each client address.
     MasterFailures,

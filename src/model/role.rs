@@ -34,8 +34,8 @@ impl Role {
         }
     }
 
-    /// Returns the lowest role that may use `scope`, unless a permission of its own applies: the
-    /// role of the first permission with the scope. Owner if no permission has the scope.
+    /// Returns the lowest role that may use `scope`, unless an operation names its own permission:
+    /// the role of the first permission with the scope. Owner if no permission has the scope.
     #[must_use]
     pub fn required_for(scope: BuiltInScope) -> Self {
         let permission = PERMISSIONS.iter().find(|it| it.scopes.contains(&scope));
@@ -106,7 +106,7 @@ pub const PERMISSIONS: [Permission; 14] = [
     ),
     Permission::new(
         &[BuiltInScope::OrganizationWrite],
-        "changing its name and allowed origins",
+        "changing its name, allowed origins and leak policy",
         Role::Admin,
     ),
     Permission::DELETE_ORGANIZATION,

@@ -30,7 +30,7 @@ pub enum VerificationCode {
     KeyMalformed,
     /// No credential has this text.
     KeyUnknown,
-    /// It was revoked.
+    /// It was revoked, or its organization was deleted.
     KeyRevoked,
     /// It has expired.
     KeyExpired,
@@ -38,8 +38,8 @@ pub enum VerificationCode {
     KeyRotated,
     /// It is disabled.
     KeyDisabled,
-    /// The account that it acts for is disabled, or is no longer a member of the organization that
-    /// the credential is pinned to.
+    /// The account that it acts for is disabled or deleted, or is no longer a member of the
+    /// organization that the credential acts in.
     OwnerDisabled,
     /// Its organization is suspended.
     OrganizationSuspended,

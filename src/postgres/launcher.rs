@@ -1,7 +1,7 @@
 //! Uses the running Postgres, or starts one.
 //!
-//! From the check whether Postgres runs until it accepts connections, the process holds the
-//! start lock: if several processes start at once, one starts Postgres and the others use it.
+//! From the check whether Postgres runs until it accepts connections, the process has the start
+//! lock: if several processes start at once, one starts Postgres and the others use it.
 
 use std::ffi::OsString;
 use std::fs::File;

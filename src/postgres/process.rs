@@ -124,13 +124,13 @@ fn remove_socket(home: &ClusterHome) -> Result<(), Error> {
 pub(super) fn kill_orphans(home: &ClusterHome) {
     // After QUIT, a postmaster whose files were removed still releases its shared memory.
     for (signal_name, max_wait) in [("QUIT", Duration::from_secs(1)), ("KILL", KILL_TIMEOUT)] {
-        let pids = orphans(home);
+        let pids = cluster_processes(home);
         if pids.is_empty() {
             return;
         }
         signal(signal_name, &pids);
         let started = Instant::now();
-        while !orphans(home).is_empty() && started.elapsed() < max_wait {
+        while !cluster_processes(home).is_empty() && started.elapsed() < max_wait {
             sleep(POLL_INTERVAL);
         }
     }
@@ -178,7 +178,7 @@ fn remove_file(path: &Path) -> Result<(), Error> {
 }
 
 /// Returns the pid of every process of the cluster.
-fn orphans(home: &ClusterHome) -> Vec<u32> {
+fn cluster_processes(home: &ClusterHome) -> Vec<u32> {
     let name = home.name();
     let processes = processes().into_iter();
     let of_cluster =

@@ -20,8 +20,9 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// The membership for which the credential acts: in the organization that it is pinned to, or in
-/// the home organization.
+/// A membership of an account, with its organization. A lookup of credentials returns the one that
+/// a session has in the home organization, or that a token is pinned to; its columns are null if
+/// there is none.
 pub(super) struct MembershipRow {
     pub organization_id: Option<Uuid>,
     pub organization_handle: Option<String>,
@@ -206,7 +207,8 @@ impl From<TokenRow> for Identity {
 }
 
 /// Returns the identities of the personal access tokens with these digests that are valid now by
-/// the database's clock. A pinned token acts for its membership, until that ends.
+/// the database's clock. A token that is pinned to an organization acts for the account's
+/// membership there, until that ends; any other token acts in no organization by itself.
 pub async fn find_by_tokens(
     db: &mut PgConnection,
     digests: &[Digest],

@@ -230,8 +230,8 @@ pub async fn lock_by_email(
 }
 
 /// Returns the organization in whose audit log the account's own operations are recorded: the home
-/// organization as long as it exists and the account has a membership there, then the deployment's
-/// own.
+/// organization as long as it exists and the account has a membership there, otherwise the
+/// deployment's own.
 pub async fn find_audit_organization(
     db: &mut PgConnection,
     id: AccountId,

@@ -177,8 +177,8 @@ pub async fn list_links(
 }
 
 /// Returns which of the next `limit` events after the row id `after` have no link in their
-/// organization's chain, except those that retention removed: their organizations' handles and
-/// their row ids; and the row id of the last event that was checked.
+/// organization's chain: their organizations' handles and their row ids; and the row id of the last
+/// event that was checked. A link in the part of a chain that retention removed does not count.
 pub async fn list_unlinked_events(
     db: &mut PgConnection,
     after: i64,

@@ -1,5 +1,8 @@
-//! The published heads of the audit log's chains, and the start of signing. Both are signed by the
+//! The stored heads of the audit log's chains, and the start of signing. Both are signed by the
 //! application, since data from the database alone proves nothing.
+//!
+//! A stored head was published to the server's log, unless its position is 0: the start of signing
+//! stores such a head for a chain, to state up to which position its events may lack a MAC.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -18,9 +21,10 @@ pub struct ChainEnd {
     /// The current head.
     pub head: ChainHead,
     /// The stored head, if there is one. One at position 0 was not published.
-    pub published_head: Option<SignedHead>,
-    /// The digest that the chain has now at the position of the published head.
-    pub digest_at_published: Option<[u8; 32]>,
+    pub stored_head: Option<SignedHead>,
+    /// The digest that the chain has now at the position of the stored head; `None` if there is no
+    /// link at that position.
+    pub digest_at_stored: Option<[u8; 32]>,
     /// The position of the last link without a seal; 0 if there is none or this was not requested.
     pub last_unsealed: i64,
 }
@@ -65,22 +69,22 @@ pub async fn list_chain_ends(
             position: row.position,
             digest: to_digest(row.digest),
         },
-        published_head: to_signed_head(
+        stored_head: to_signed_head(
             (row.published_position, row.published_digest),
             row.unsigned_until,
             (row.pruned_until, row.pruned_digest),
             (row.pepper_id, row.mac),
         ),
-        digest_at_published: row.digest_there.map(to_digest),
+        digest_at_stored: row.digest_there.map(to_digest),
         last_unsealed: row.last_unsealed,
     });
     Ok(ends.collect())
 }
 
-/// Stores published heads in place of the earlier ones. If two servers do so at once, the later
-/// head is kept. A head is ignored if it was computed before a pruning, or allows fewer unsigned
-/// events than the stored one.
-pub async fn store_published(
+/// Stores heads in place of the organizations' earlier ones. If two servers do so at once, the
+/// later head is kept. A head is ignored if it was computed before a pruning, or allows fewer
+/// unsigned events than the stored one.
+pub async fn store_heads(
     db: &mut PgConnection,
     heads: &[(OrganizationId, SignedHead)],
     at: DateTime<Utc>,

@@ -102,8 +102,8 @@ pub async fn upsert_buyer(
     Ok(())
 }
 
-/// Stores the customer who pays for the organization from now on. Fields that the event lacks stay
-/// unchanged.
+/// Stores the customer who pays for the organization from now on. Of a customer that is stored
+/// already, `pays_once` and the fields that the event lacks stay unchanged.
 pub async fn upsert_payer(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// The maximum number of changes that are named. Beyond it, everything counts as changed.
+/// The number of changes from which on none is named, and everything counts as changed.
 const MAX_CHANGES: i64 = 10_000;
 
 /// Which transactions a statement could see. Later statements see all of these and more.

@@ -108,8 +108,8 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
 }
 
 /// Clears the organization's name, allowed origins and settings, and records that all other data
-/// is removed. Does nothing while memberships, keys, invitations or a claim remain, since a batch
-/// skips locked rows.
+/// is removed. Does nothing while memberships, keys, credits, invitations or a claim remain, since
+/// a batch skips locked rows.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations

@@ -8,7 +8,7 @@ use crate::model::ids::OrganizationId;
 
 /// Records that a subscription of the organization ended. A later record of the same subscription
 /// is ignored.
-pub async fn upsert(
+pub async fn record(
     db: &mut PgConnection,
     organization: OrganizationId,
     subscription: &str,

@@ -145,8 +145,8 @@ pub async fn mark_dead(
 }
 
 /// Queues dead jobs of one kind or of all kinds again, with as many attempts as new ones, and
-/// returns how many. A mail stays dead if a newer one of its kind is queued or dead for the same
-/// address.
+/// returns how many. A job stays dead if another of its kind, with the same address and content, is
+/// queued, or is dead and newer.
 pub async fn retry_dead(db: &mut PgConnection, kind: Option<&str>) -> Result<u64> {
     let result = sqlx::query!(
         "update outbox o set dead_at = null, attempts = 0, due_at = now()

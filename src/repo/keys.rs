@@ -335,8 +335,8 @@ pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Resul
     u64::try_from(count).map_err(Error::internal)
 }
 
-/// Returns the number of live keys and personal access tokens that each pepper digests, for an
-/// operator who wants to remove a pepper.
+/// Returns the number of keys and personal access tokens that each pepper digests and that have not
+/// ended, for an operator who wants to remove a pepper.
 pub async fn count_per_pepper(db: &mut PgConnection) -> Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         r#"select pepper_id as "pepper_id!", count(*) as "count!"

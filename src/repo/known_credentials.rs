@@ -1,4 +1,4 @@
-//! Looks up credentials for verifiers, in the one statement for each kind that a check costs. Both
+//! Looks up credentials for verifiers, in one statement for each kind of credential. Both
 //! statements take many credentials at once and use indexes only. Whether a credential is valid is
 //! decided here, by the database's clock.
 

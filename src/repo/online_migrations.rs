@@ -21,8 +21,8 @@ const RECORDS: &str = "_sqlx_migrations";
 const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
 /// Removes the lock timeout, for statements behind which no others queue.
 const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
-/// The first and the longest pause before a statement that timed out is retried. During most of the
-/// time, it does not block other statements.
+/// The first and the longest pause before a statement that timed out is retried. During a pause,
+/// the statement blocks no others.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// The minimum interval of log lines about a migration that waits.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);

@@ -242,8 +242,8 @@ fn to_strings(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| origin.as_str().to_owned()).collect()
 }
 
-/// Deletes an organization: its keys are rejected from now on. Its handle is never reused. It
-/// replaces the name, which may be the name of a person.
+/// Deletes an organization: its keys are rejected from now on, and its handle is never reused. The
+/// handle replaces the name, which may be the name of a person.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
         "update organizations set deleted_at = $2, updated_at = $2, name = handle

@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 use crate::error::Result;
 use crate::model::ids::OrganizationId;
 
-/// Applies row-level security for the organization until the transaction ends: rows of other
-/// organizations are not visible. Both settings end with the transaction, however it ends.
+/// Applies row-level security for the organization: rows of other organizations are not visible.
+/// The role and the organization are set until the transaction ends, however it ends.
 ///
 /// `Database::tenant_transaction` sets the tenant at the start. Call this function if the
 /// organization is only known later.

@@ -172,7 +172,7 @@ impl RateLimits {
         self.count_with_fallback(settings, limit, subject, async { None }).await.0
     }
 
-    /// Counts one attempt as [`RateLimits::count`] does. If that rejects it and `own` yields a
+    /// Counts one attempt as [`RateLimits::count`] does. If that rejects it and `fallback` yields a
     /// second subject, the bucket of that subject decides instead. Returns the decision and the
     /// subject whose bucket made it.
     pub async fn count_with_fallback(
@@ -180,16 +180,16 @@ impl RateLimits {
         settings: &RateLimitSettings,
         limit: RateLimit,
         subject: LimitSubject,
-        own: impl Future<Output = Option<LimitSubject>>,
+        fallback: impl Future<Output = Option<LimitSubject>>,
     ) -> (Option<RateLimitDecision>, LimitSubject) {
         let Some(RateLimitSetting { rate, only_observed }) = self.setting(settings, limit) else {
             return (None, subject);
         };
         let (mut outcome, mut decided_by) = (self.decide(limit, subject, &rate).await, subject);
         if outcome.is_rejected()
-            && let Some(own) = own.await
+            && let Some(fallback) = fallback.await
         {
-            (outcome, decided_by) = (self.decide(limit, own, &rate).await, own);
+            (outcome, decided_by) = (self.decide(limit, fallback, &rate).await, fallback);
         }
         let limit = (limit.as_str(), limit.is_reported_to_caller());
         (Some(record(limit, outcome, only_observed)), decided_by)
@@ -255,7 +255,8 @@ impl RateLimits {
         if !self.outage.is_ongoing(Instant::now()) {
             match self.db.run(work).await {
                 Ok(answer) => return Some(answer),
-                // Not an outage: the caller's other requests use all of its connections.
+                // Not an outage: the caller's other requests use all of its share of the database
+                // connections.
                 Err(error) if *error.kind() == ErrorKind::RateLimited => {}
                 Err(_) => self.outage.record(Instant::now()),
             }

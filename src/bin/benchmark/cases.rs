@@ -18,7 +18,7 @@ pub(crate) const FEW_CONNECTIONS: usize = 32;
 /// The larger number of concurrent connections. There are as many organizations, and each
 /// connection has its own key.
 pub(crate) const MANY_CONNECTIONS: usize = 256;
-/// The number of keys in a check of many.
+/// The number of keys in a batch of checks.
 const BATCH_SIZE: usize = 100;
 /// The password of every account.
 const PASSWORD: &str = "a-long-secure-passphrase";
@@ -32,7 +32,7 @@ pub(crate) enum BenchmarkCase {
     Authenticated(usize),
     /// A check of a key by a verifier, over this number of connections.
     Verify(usize),
-    /// A check of 100 keys by a verifier.
+    /// A batch of checks of 100 keys by a verifier.
     VerifyBatch,
     /// A bare handler behind an nginx that checks each request.
     NginxChecked,

@@ -166,9 +166,10 @@ impl fmt::Display for Report {
 
 const NOTES: &str = "
 Ratios are medians of the rounds (minimum–maximum). a : b is the case : the reference. The server
-has logging, limits, metering, metrics and fsync on, as by default. The select is the statement of
-the key lookup, for one key. pgbench sends the recorded statements of the server, prepared, from as
-many clients as there are connections, to the same database and so through the same triggers.
+has logging, rate limits, metering and metrics on, and Postgres has fsync on, as by default. The
+select is the statement of the key lookup, for one key. pgbench sends the recorded statements of the
+server, prepared, from as many clients as there are connections, to the same database and so through
+the same triggers.
 ";
 
 fn label(case: BenchmarkCase) -> String {
@@ -211,10 +212,11 @@ const fn met_label(is_met: bool) -> &'static str {
     if is_met { "yes" } else { "**no**" }
 }
 
-/// Merges all rounds into one measurement.
+/// Merges the durations of all rounds, for their percentiles. The result has no rate.
 fn merge(rounds: &[Measurement]) -> Measurement {
-    let micros = rounds.iter().flat_map(|round| round.micros.iter().copied()).collect();
-    Measurement::new(micros, Duration::from_secs(1))
+    let mut micros: Vec<u32> = rounds.iter().flat_map(|round| &round.micros).copied().collect();
+    micros.sort_unstable();
+    Measurement { per_second: f64::NAN, micros }
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {

@@ -89,7 +89,7 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
         if !settings.is_unusable("KEY_PEPPERS") {
             checks.push(or_problem("keys", check_peppers(settings, db).await));
         }
-        checks.push(or_problem("outbox", check_dead_mail(db).await));
+        checks.push(or_problem("outbox", check_dead_jobs(db).await));
         // Before its migration, the table does not exist.
         if progress.pending.is_empty() {
             checks.push(or_problem("checkouts", check_unfulfilled_checkouts(db).await));
@@ -327,14 +327,14 @@ async fn check_peppers(settings: &DoctorSettings, db: &mut PgConnection) -> Resu
     Ok(Check::problem("keys", text))
 }
 
-async fn check_dead_mail(db: &mut PgConnection) -> Result<Check> {
+async fn check_dead_jobs(db: &mut PgConnection) -> Result<Check> {
     let dead = jobs::count_dead(db).await?;
     if dead == 0 {
-        return Ok(Check::ok("outbox", "no mail is undeliverable"));
+        return Ok(Check::ok("outbox", "no mail and no report of a leaked key was given up"));
     }
     let text = format!(
-        "{dead} mails are undeliverable: see select address, kind, last_failure from outbox \
-         where dead_at is not null, then run tenantry mail retry"
+        "{dead} mails or reports of leaked keys were given up: see select address, kind, \
+         last_failure from outbox where dead_at is not null, then run tenantry mail retry"
     );
     Ok(Check::warning("outbox", text))
 }

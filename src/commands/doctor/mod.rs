@@ -1,5 +1,6 @@
 //! `tenantry doctor`: checks everything that a server needs, and prints what to do about problems.
-//! It changes nothing.
+//! It applies no migration, generates no secret and changes no data. A private Postgres that has
+//! data and is not running is started for the checks.
 
 mod addresses;
 mod database;

@@ -59,8 +59,8 @@ pub async fn revoke_access(
         ("Created before the address of its account was proven", account.to_string());
     for membership in memberships {
         let organization_and_id = (membership.organization, membership.id);
-        // A key that is being created becomes visible only after the lock on its parent was
-        // acquired. A revoked key cannot create keys, so the loop ends.
+        // A key that another key is creating becomes visible only after that other key was locked.
+        // A revoked key cannot create keys, so the loop ends.
         loop {
             let keys =
                 key_lifecycle::revoke_created_by(tx, organization_and_id, reason, &actor, audit.at)

@@ -75,7 +75,7 @@ async fn sign_unsigned_page(
         let head = signer.sign_head(end.organization, (0, none.digest), end.last_unsealed, none)?;
         Some((end.organization, head))
     });
-    audit_heads::store_published(db, &heads.collect::<Vec<_>>(), now).await?;
+    audit_heads::store_heads(db, &heads.collect::<Vec<_>>(), now).await?;
     Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
@@ -124,48 +124,48 @@ async fn publish_page(
     let heads: Vec<_> =
         ends.iter().filter_map(|end| Some((end.organization, publish(signer, end)?))).collect();
     if !heads.is_empty() {
-        audit_heads::store_published(db, &heads, now).await?;
+        audit_heads::store_heads(db, &heads, now).await?;
     }
     Ok(ends.last().and_then(|end| end.organization.successor()))
 }
 
 /// Logs one head if the chain has grown, and returns the record to store, if it changed.
 fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
-    let ChainEnd { organization, head, published_head: published, .. } = end;
-    let is_same = published.as_ref().is_some_and(|it| it.position == head.position);
+    let ChainEnd { organization, head, stored_head: stored, .. } = end;
+    let is_same = stored.as_ref().is_some_and(|it| it.position == head.position);
     if !is_same {
         tracing::info!(target: LOG_TARGET, "{head}");
     }
     let mut unsigned_until = end.last_unsealed;
-    let pruned = published.as_ref().map(|published| published.pruned).unwrap_or_default();
-    if let Some(published) = published {
-        match signer.check_head(*organization, published) {
-            MacCheck::Valid if published.position == 0 => {}
-            MacCheck::Valid if end.digest_at_published == Some(published.digest) => {}
-            // The published head cannot be verified; it stays until its pepper is configured
-            // again.
+    let pruned = stored.as_ref().map(|stored| stored.pruned).unwrap_or_default();
+    if let Some(stored) = stored {
+        match signer.check_head(*organization, stored) {
+            // It was not published, so its digest is not one of the chain.
+            MacCheck::Valid if stored.position == 0 => {}
+            MacCheck::Valid if end.digest_at_stored == Some(stored.digest) => {}
+            // The stored head cannot be verified; it stays until its pepper is configured again.
             MacCheck::UnknownPepper(pepper) => {
                 let organization = &head.organization;
                 tracing::warn!(
                     organization,
                     pepper,
-                    "published audit head cannot be checked: its pepper is not configured"
+                    "stored audit head cannot be checked: its pepper is not configured"
                 );
                 return None;
             }
-            // The published head stays as evidence.
+            // The stored head stays as evidence.
             MacCheck::Valid | MacCheck::Invalid => {
                 let organization = &head.organization;
                 tracing::error!(
                     organization,
-                    "audit log differs from its published head; run tenantry audit verify"
+                    "audit log differs from its stored head; run tenantry audit verify"
                 );
                 return None;
             }
         }
-        unsigned_until = unsigned_until.max(published.unsigned_until);
-        let is_current = !signer.is_outdated(&published.pepper_id);
-        if is_same && is_current && unsigned_until == published.unsigned_until {
+        unsigned_until = unsigned_until.max(stored.unsigned_until);
+        let is_current = !signer.is_outdated(&stored.pepper_id);
+        if is_same && is_current && unsigned_until == stored.unsigned_until {
             return None;
         }
     }

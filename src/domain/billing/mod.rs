@@ -2,15 +2,16 @@
 //! payment fails or its subscription ends (as configured), and reactivated when it is paid.
 //!
 //! Stripe delivers events in any order and more than once. [`super::idempotency`] ensures that each
-//! is applied once. An event that is older than the last applied one changes nothing; plans and
-//! suspensions are compared separately. Only the end of a subscription is final: later
-//! events of the subscription do not reactivate the organization, and the end applies
-//! even if a later event was delivered before it.
+//! is applied once. An event that is older than the last applied one changes neither the plan nor a
+//! suspension, which are compared separately; its payment is stored. Only the end of a subscription
+//! is final: later events of the subscription do not reactivate the organization, and the end
+//! applies even if a later event was delivered before it.
 //!
 //! Invariant: an organization's id in metadata is not sufficient to change the organization, or a
 //! client that signed up with the id first would receive what another customer paid for. The payer
 //! must be recorded for the organization, or the metadata must contain `mode=existing`. Only the
-//! subscription that pays for the organization suspends or reactivates it.
+//! subscription that pays for the organization suspends it; that subscription or a new checkout
+//! reactivates it.
 
 pub mod event;
 pub mod unfulfilled_checkouts;
@@ -221,7 +222,7 @@ async fn update_suspension(
     if let (Some(subscription), BillingEventKind::SubscriptionEnded(_)) =
         (&event.subscription, &event.kind)
     {
-        ended_subscriptions::upsert(tx, status.id, subscription, event.at).await?;
+        ended_subscriptions::record(tx, status.id, subscription, event.at).await?;
     }
     if !determines_status(event, record.as_ref(), may_be_new, ended_at) || !(pays || suspends) {
         return Ok(BillingEffect::Recorded);
@@ -311,7 +312,7 @@ async fn store_early_end(tx: &mut PgConnection, event: &BillingEvent) -> Result<
     else {
         return Ok(false);
     };
-    ended_subscriptions::upsert(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
+    ended_subscriptions::record(tx, OrganizationId::SYSTEM, subscription, event.at).await?;
     Ok(true)
 }
 

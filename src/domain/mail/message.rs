@@ -16,7 +16,7 @@ use crate::model::mail::SecurityNotice;
 pub enum Message<'a> {
     /// Asks to confirm an address that was used to sign up.
     VerifyEmail {
-        /// Confirms the address. It works once, within 24 hours.
+        /// Leads to a button that confirms the address. It works once, within 24 hours.
         link: &'a Url,
     },
     /// Offers to set a new password.

@@ -49,7 +49,7 @@ pub async fn queue_invite(
     queue(app, tx, (MailKind::Invite(invite), address), None, at).await
 }
 
-/// Queues a security notice to an account, unless the account has opted out of them.
+/// Queues a security notice to an account, on the conditions of [`mails::insert_notice`].
 pub async fn queue_notice(
     app: &App,
     tx: &mut PgConnection,
@@ -104,9 +104,9 @@ pub async fn discard(tx: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
     }
 }
 
-/// Returns the link for a mail, with a new token. `None` means that the mail must not be sent: a
-/// newer one has replaced it, no active account has the address, or the address is already
-/// verified.
+/// Returns the link for a mail, with a new token; for a mail without a link, the public URL. `None`
+/// means that the mail must not be sent: a newer one has replaced it, no active account has the
+/// address, the address is already verified, or the invitation or claim is no longer open.
 async fn create_link(
     app: &App,
     tx: &mut PgConnection,

@@ -98,8 +98,8 @@ fn inviting_key(caller: &Caller) -> Option<KeyId> {
 }
 
 /// Checks that the account of the caller's membership has a proven address. This also applies to
-/// keys that the membership created, which could otherwise bypass the check. A membership that open
-/// signup created belongs to no account, and passes the check.
+/// keys that the membership created, which could otherwise bypass the check. A membership that no
+/// account has claimed passes the check.
 async fn require_proven(tx: &mut PgConnection, caller: &Caller) -> Result<()> {
     if members::is_proven(tx, caller.organization, caller.membership).await? {
         return Ok(());

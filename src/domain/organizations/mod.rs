@@ -1,5 +1,4 @@
-//! Organizations that an account creates beside its home organization: create, find, update,
-//! delete.
+//! Organizations: create one beside an account's home organization; find, update, delete.
 
 pub mod invites;
 pub mod members;

@@ -1,7 +1,9 @@
-//! Organizations that the operator creates, with an unclaimed owner membership and a first key, and
-//! the operator's interventions on an organization's keys.
+//! Organizations that the operator or an event of Stripe creates, with an unclaimed owner
+//! membership and a first key (the buyer of an organization claims its key later), and the
+//! operator's interventions on an organization's keys.
 //!
-//! `actor` is the decider that the audit log records: a master key's scope, a payment or a command.
+//! `actor` is recorded in the audit log: a master key's scope, a command, Stripe, or for a first
+//! key also the claim by its buyer.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -129,7 +131,7 @@ pub async fn create_first_key(
     actor: &str,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
-    let created_key = insert_first_key(app, tx, (organization, owner), audit).await?;
+    let created_key = insert_key_with_all_scopes(app, tx, (organization, owner), audit).await?;
     let event = NewAuditEvent {
         organization,
         event_type: AuditEventType::KeyCreated,
@@ -144,7 +146,7 @@ pub async fn create_first_key(
 }
 
 /// Creates a key with all scopes, without an audit event.
-async fn insert_first_key(
+async fn insert_key_with_all_scopes(
     app: &App,
     tx: &mut PgConnection,
     membership: (OrganizationId, MembershipId),
@@ -153,9 +155,9 @@ async fn insert_first_key(
     insert_key(app, tx, membership, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
 }
 
-/// Revokes every live key of an organization, permanently, and the open invitations that any of its
-/// keys sent. Returns the organization's status and the memberships from the keys' accepted
-/// invitations.
+/// Revokes every key of an organization that has not ended, permanently, and the open invitations
+/// that any of its keys sent. Returns the organization's status and the memberships from the keys'
+/// accepted invitations.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -180,7 +182,7 @@ pub struct ForceRotation {
     pub memberships: Vec<KeyInvitedMembership>,
 }
 
-/// Revokes every live key as [`force_revoke`] does, and creates a new one with all scopes.
+/// Revokes keys as [`force_revoke`] does, and creates a new one with all scopes.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -194,7 +196,7 @@ pub async fn force_rotate(
     let status = lock_organization(tx, handle).await?;
     let memberships = revoke_all_keys(tx, &status, actor, audit).await?;
     let owner = find_or_add_owner(app, tx, &status, audit).await?;
-    let created_key = insert_first_key(app, tx, (status.id, owner), audit).await?;
+    let created_key = insert_key_with_all_scopes(app, tx, (status.id, owner), audit).await?;
     let detail = json!({
         "key_id": created_key.key.id.to_string(),
         "display_id": created_key.key.display_id,
@@ -222,9 +224,9 @@ pub async fn find_or_add_owner(
     }
 }
 
-/// Revokes every live key of an organization that is locked, the claim to its first key, and the
-/// open invitations of all its keys, including keys that ended before: any of them may have been
-/// stolen.
+/// Revokes every key that has not ended of an organization that is locked, the claim to its first
+/// key, and the open invitations of all its keys, including keys that ended before: any of them may
+/// have been stolen.
 ///
 /// Invariant: no credential creates a key meanwhile. A caller with a session or personal access
 /// token locks its membership, a caller with a key locks the key, and both locks are acquired here.
@@ -238,7 +240,7 @@ async fn revoke_all_keys(
     memberships::lock_all(tx, status.id).await?;
     let reason = "Revoked by the operator";
     let mut revoked_keys = 0;
-    // A key that is being created becomes visible only after the lock on its parent was acquired.
+    // A key that another key is creating becomes visible only after that other key was locked.
     loop {
         match key_lifecycle::revoke_all(tx, status.id, reason, actor.as_str(), audit.at).await? {
             0 => break,

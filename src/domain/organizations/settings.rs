@@ -78,8 +78,8 @@ pub async fn update(
     Ok(organization)
 }
 
-/// Adds that the operator's own data about the organization was changed, without the data: the
-/// organization reads its audit log.
+/// Adds that the operator's own data about the organization was changed, with the names of metadata
+/// but without values: the organization reads its audit log.
 fn add_private_changes(detail: &mut Value, changes: &SettingsChanges) {
     if changes.external_id.is_some() {
         detail["external_id_changed"] = json!(true);

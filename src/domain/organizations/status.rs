@@ -1,6 +1,7 @@
-//! Changes of an organization's status by the operator: suspension, reactivation and plan.
+//! Changes of an organization's status by the operator or by events of Stripe: suspension,
+//! reactivation and plan.
 //!
-//! `actor` is the decider that the audit log records: a master key's scope, a payment or a command.
+//! `actor` is recorded in the audit log: a master key's scope, a command or Stripe.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ pub async fn suspend(
 /// suspension.
 ///
 /// Invariant: a suspension for another reason than billing replaces one for billing, so that no
-/// payment lifts a suspension that the operator decided.
+/// payment ends a suspension that the operator decided.
 pub async fn suspend_locked(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
@@ -142,7 +143,7 @@ pub async fn lock_organization(
     status.ok_or_else(|| Error::not_found("There is no such organization"))
 }
 
-/// Records an event caused by the operator in the organization's audit log.
+/// Records a change by the operator or Stripe in the organization's audit log.
 pub async fn record_operator_event(
     tx: &mut PgConnection,
     status: &OrganizationStatus,

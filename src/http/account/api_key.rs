@@ -48,7 +48,7 @@ pub(super) async fn regenerate(
     idempotency: Idempotency,
 ) -> Result<Response> {
     let no_home_organization =
-        || Error::forbidden("This account no longer has a home organization");
+        || Error::forbidden("This account no longer has a membership in its home organization");
     let caller = caller.ok_or_else(no_home_organization)?;
     let count = rate_limits::count_key_creation(&app, &context, caller.organization);
     idempotency.count_unless_replay(&app, &caller, &RequestFingerprint::NOTHING, count).await?;

@@ -162,7 +162,8 @@ impl FromRequestParts<App> for AuthenticatedPerson {
         let identity = require_identity(parts)?;
         let context = RequestContext::from_request_parts(parts, app).await?;
         let Some(person) = identity.person.clone() else {
-            let error = Error::forbidden("Organization keys have no user account");
+            let error =
+                Error::forbidden("This endpoint requires an account; an organization key has none");
             return reject(app, &context, &identity, error);
         };
         let policy = AdmissionPolicy::Account(&person, identity.caller.as_deref());
@@ -191,7 +192,8 @@ pub struct InSession {
     pub person: Arc<Person>,
     /// The session.
     pub session: SessionId,
-    /// The caller in the account's home organization; `None` if it is deleted.
+    /// The caller in the account's home organization; `None` if that was deleted or the account has
+    /// left it.
     pub caller: Option<Arc<Caller>>,
 }
 

@@ -150,7 +150,7 @@ pub async fn count_token_creation(
     count(app, context, RateLimit::KeyMint, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Counts a check of the token of a mailed link that is one part of a request.
+/// Counts an attempt to use the token of a mailed link, by the address of the request.
 ///
 /// # Errors
 /// Rate limited.
@@ -159,8 +159,8 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
         .await
 }
 
-/// Counts a change by an account. Changes are not metered, and each is stored in the audit log.
-/// Changes by an organization's keys count against its plan instead.
+/// Counts a change by an account, since sessions are not metered, and each change is stored in the
+/// audit log. Changes by an organization's keys count against its plan instead.
 ///
 /// # Errors
 /// Rate limited.
@@ -187,7 +187,7 @@ pub async fn count_organization_creation(
     count(app, context, RateLimit::Organizations, LimitSubject::from_id(account.uuid())).await
 }
 
-/// Runs `work`, which sends a mail of a kind to an address, and counts the mail. Without an
+/// Runs `work`, which queues a mail of a kind to an address, and counts the mail. Without an
 /// address, it only runs `work`.
 ///
 /// # Errors
@@ -217,9 +217,10 @@ pub async fn with_sign_in_limit<T>(
 ) -> Result<T> {
     let limit = RateLimit::SignInFailures;
     let account = app.peppers.subject("sign_in", email.as_str());
-    let own = known_network_subject(app, context, email);
-    let (decision, counted) =
-        app.rate_limits.count_with_fallback(&app.config.rate_limits, limit, account, own).await;
+    let known_network = known_network_subject(app, context, email);
+    let settings = &app.config.rate_limits;
+    let counting = app.rate_limits.count_with_fallback(settings, limit, account, known_network);
+    let (decision, counted) = counting.await;
     record_decision(context, decision)?;
     let result = settle_password_attempt(app, (limit, counted), work.await).await;
     if counted != account && is_password_correct(&result) {
@@ -245,7 +246,7 @@ async fn known_network_subject(
     is_known.then(|| app.peppers.subject("sign_in", &format!("{email} {network}")))
 }
 
-/// Runs a check of the account's own password in a session.
+/// Runs a check of the account's own password, in a session or with a link that was mailed to it.
 ///
 /// # Errors
 /// Rate limited; the errors of `work`.

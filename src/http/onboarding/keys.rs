@@ -66,17 +66,19 @@ pub struct CreateKeyRequest {
     /// The scopes of the key, within the caller's own. Default: the caller's scopes.
     #[schema(value_type = Option<Vec<String>>, examples("usage:read"))]
     scopes: Option<ScopeSet>,
-    /// When it expires, no later than the caller's own key. Default: never.
+    /// When it expires, no later than the caller's own key or token. Required if that expires;
+    /// otherwise the default is never.
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expires_at: Option<DateTime<Utc>>,
     /// Its id in another system, at most 128 characters.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     external_id: Option<ExternalId>,
-    /// Rate limits that checks of it count against, in addition to those of the organization.
+    /// Rate limits that checks of it (`/v1/verify`) count against, in addition to those of the
+    /// organization.
     #[schema(value_type = Option<Vec<NamedRateLimit>>, max_items = 10)]
     limits: Option<NamedLimits>,
-    /// Prepaid units that checks of it take. Default: checks need none.
+    /// Prepaid units that checks of it (`/v1/verify`) take. Default: checks need none.
     #[schema(value_type = Option<CreditsBody>)]
     credits: Option<Credits>,
 }

@@ -21,7 +21,7 @@ pub struct Me {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
     /// The organization's live keys, newest first, at most 1,000; without `api-keys:read` only the
-    /// key of the request.
+    /// key of the request, if it has one.
     api_keys: Vec<Key>,
 }
 

@@ -157,7 +157,7 @@ pub struct Tenant {
     org_id: String,
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     user_id: String,
-    /// The session of an access token; null for a key.
+    /// The session of an access token or a cookie; null for a key or a personal access token.
     #[schema(required, examples("sess_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     session_id: Option<String>,
 }

@@ -45,11 +45,11 @@ pub struct Key {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("cus_1042"))]
     external_id: Option<String>,
-    /// The rate limits that checks of it count against, if there are any.
+    /// The rate limits that checks of it (`/v1/verify`) count against, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     limits: Vec<NamedRateLimit>,
-    /// Its credits; absent if checks of it need none.
+    /// Its credits; absent if checks of it (`/v1/verify`) need none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     credits: Option<Credits>,

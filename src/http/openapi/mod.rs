@@ -30,7 +30,10 @@ use crate::model::role;
         (name = "operator", description = "The operator's workers: billing, support."),
         (name = "user", description = "Browsers and personal access tokens."),
         (name = "verification",
-         description = "The operator's own API: checks of its customers' credentials."),
+         description = "The operator's own API and its proxies, the *verifiers*, check customers' \
+                        credentials. A *check* is a request to verify a credential (`/v1/verify`, \
+                        `/v1/verify/token` and the routes for proxies), or one item of \
+                        `/v1/verify/batch`."),
         (name = "oauth",
          description = "The authorization server, for third-party apps (RFC 6749)."),
         (name = "webhooks", description = "Events from other services."),

@@ -66,7 +66,8 @@ pub struct CreateOrganizationRequest {
     /// Rate limits that its credentials share.
     #[schema(value_type = Option<Vec<NamedRateLimit>>, max_items = 10)]
     limits: Option<NamedLimits>,
-    /// Prepaid units that checks of its credentials take. Default: checks need none.
+    /// Prepaid units that checks of its credentials (`/v1/verify`) take. Default: checks need
+    /// none.
     #[schema(value_type = Option<CreditsBody>)]
     credits: Option<Credits>,
     /// What is done with a key that is reported as leaked: `notify`, `disable` (the default) or

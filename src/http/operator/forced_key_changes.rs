@@ -65,9 +65,9 @@ impl ForceRotateResponse {
 
 /// Create a new key of an organization, and revoke all its other keys.
 ///
-/// The open invitations that its keys were the last to send are revoked, too. The response lists
-/// the memberships that were created by accepting invitations of its keys. Only the first response
-/// contains the new key's text. A suspended organization stays suspended.
+/// The open invitations that its keys created or were the last to resend are revoked, too. The
+/// response lists the memberships that were created by accepting invitations of its keys. Only the
+/// first response contains the new key's text. A suspended organization stays suspended.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-rotate", operation_id = "forceRotateKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),
@@ -119,8 +119,8 @@ impl RevokeKeysResponse {
 
 /// Revoke all keys of an organization, effective immediately.
 ///
-/// The open invitations that the keys were the last to send are revoked, too. The response lists
-/// the memberships that were created by accepting invitations of the keys.
+/// The open invitations that the keys created or were the last to resend are revoked, too. The
+/// response lists the memberships that were created by accepting invitations of the keys.
 #[utoipa::path(post, path = "/v1/admin/org/{id}/force-revoke", operation_id = "forceRevokeKeys",
     tag = "operator", request_body = Confirmation,
     params(("id" = String, Path, description = "The organization's id."),

@@ -43,7 +43,7 @@ pub struct RotatedKey {
 
 /// Replace the key of the request by a new one with the same name and settings.
 ///
-/// The old key is revoked by the time the response is sent, so the request cannot be repeated, not
+/// The old key no longer works when the response is sent, so the request cannot be repeated, not
 /// even with an `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/admin/key/rotate", operation_id = "rotateOwnKey",
     tag = "operator", request_body(content = Option<EmptyBody>, description = "Optional."),
@@ -75,7 +75,7 @@ pub(super) async fn rotate(
     }))
 }
 
-/// Revoke the key of the request and the open invitations that it was the last to send.
+/// Revoke the key of the request, and the open invitations that it created or last resent.
 #[utoipa::path(post, path = "/v1/admin/key/revoke", operation_id = "revokeOwnKey",
     tag = "operator", request_body(content = Option<EmptyBody>, description = "Optional."),
     security(("api_key" = []), ("bearer" = [])),

@@ -57,7 +57,7 @@ pub struct Organization {
     metadata: serde_json::Value,
     /// The rate limits that its credentials share.
     limits: Vec<NamedRateLimit>,
-    /// The credits that its credentials share; null if their checks need none.
+    /// The credits that its credentials share; null if checks (`/v1/verify`) need none.
     #[schema(required)]
     credits: Option<Credits>,
     created_at: Timestamp,
@@ -160,7 +160,7 @@ pub struct UpdateSettingsRequest {
     #[schema(value_type = Option<Vec<NamedRateLimit>>, nullable = false, max_items = 10)]
     limits: Option<NamedLimits>,
     /// Sets the credits that its credentials share, or adds to them; null removes them, so that
-    /// checks need none.
+    /// checks of its credentials (`/v1/verify`) need none.
     #[schema(value_type = Option<CreditsUpdate>)]
     credits: Option<CreditChange>,
 }

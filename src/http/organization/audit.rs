@@ -30,7 +30,8 @@ pub struct AuditLogEntry {
     object: &'static str,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// Who caused it: the id of a membership or a key.
+    /// Who caused it: the id of a membership, a key or an account, or a name such as `stripe` or
+    /// `master:ORG_SUSPEND`.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     actor: String,
     /// What it affected: an id.

@@ -11,7 +11,8 @@ use crate::http::organization::wire::short_prefix;
 use crate::http::render::organization::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::model::caller::Credential;
 
-/// The caller's organization and key, or the app that acts for a person.
+/// The caller's organization, and its key or personal access token, or the app that acts for a
+/// person.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::Identity)]
 pub struct IdentityResponse {
@@ -47,7 +48,7 @@ pub struct OwnApp {
     scopes: Vec<String>,
 }
 
-/// The caller's key.
+/// The caller's key or personal access token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = organization::OwnKey)]
 pub struct OwnKey {
@@ -59,7 +60,7 @@ pub struct OwnKey {
     scopes: Vec<String>,
 }
 
-/// Show the caller's organization and key.
+/// Show the caller's organization, and its key or personal access token.
 #[utoipa::path(get, path = "/v1/organization/me", operation_id = "getIdentity",
     tag = "organization", security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, description = "The caller.", body = IdentityResponse), BadRequest,

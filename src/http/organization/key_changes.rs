@@ -67,10 +67,11 @@ pub struct UpdateApiKeyRequest {
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     #[expect(clippy::option_option, reason = "absent, null and an id are three different values")]
     external_id: Option<Option<ExternalId>>,
-    /// Replaces the rate limits that checks of it count against.
+    /// Replaces the rate limits that checks of it (`/v1/verify`) count against.
     #[schema(value_type = Option<Vec<NamedRateLimit>>, nullable = false, max_items = 10)]
     limits: Option<NamedLimits>,
-    /// Sets its credits or adds to them; null removes them, so that checks need none.
+    /// Sets its credits or adds to them; null removes them, so that checks of it (`/v1/verify`)
+    /// need none.
     #[schema(value_type = Option<CreditsUpdate>)]
     credits: Option<CreditChange>,
 }

@@ -73,9 +73,9 @@ pub struct Key {
     /// Its id in another system.
     #[schema(required, examples("cus_1042"))]
     external_id: Option<String>,
-    /// The rate limits that checks of it count against.
+    /// The rate limits that checks of it (`/v1/verify`) count against.
     limits: Vec<NamedRateLimit>,
-    /// Its credits; null if checks of it need none.
+    /// Its credits; null if checks of it (`/v1/verify`) need none.
     #[schema(required)]
     credits: Option<Credits>,
     created_at: Timestamp,

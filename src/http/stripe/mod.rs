@@ -92,8 +92,8 @@ impl StripeEventResponse {
 
 /// Receive an event from Stripe.
 ///
-/// A checkout creates an organization or moves it to a plan, an invoice or the end of a
-/// subscription suspends or reactivates it.
+/// A checkout creates an organization or moves one to a plan. The failed payment of an invoice or
+/// the end of a subscription suspends it (as configured), and a payment reactivates it.
 ///
 /// Each event is applied once, however often it is sent. Events of other types, checkouts without
 /// `metadata.org_id` or in the mode `setup`, and invoices of other subscriptions are acknowledged
@@ -225,7 +225,7 @@ async fn apply_event(
         }
         Err(error) if *error.kind() == ErrorKind::NotFound => {
             count_event("unused");
-            tracing::info!(event = key.as_str(), "Stripe event ignored: no such organization");
+            tracing::info!(event = key.as_str(), "Stripe event ignored: no organization matches");
             Json(StripeEventResponse::IGNORED).into_response()
         }
         Err(error) => {

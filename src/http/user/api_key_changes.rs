@@ -69,10 +69,11 @@ pub struct UpdateOrganizationKeyRequest {
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     #[expect(clippy::option_option, reason = "absent, null and an id are three things")]
     externalId: Option<Option<ExternalId>>,
-    /// Replaces the rate limits that checks of it count against.
+    /// Replaces the rate limits that checks of it (`/v1/verify`) count against.
     #[schema(value_type = Option<Vec<CamelCaseLimit>>, nullable = false, max_items = 10)]
     limits: Option<NamedLimits>,
-    /// Sets its credits or adds to them; null removes them, so that checks need none.
+    /// Sets its credits or adds to them; null removes them, so that checks of it (`/v1/verify`)
+    /// need none.
     #[schema(value_type = Option<CreditsUpdate>)]
     credits: Option<CreditChange>,
 }
@@ -136,7 +137,7 @@ pub(super) async fn update(
     request.update(fingerprint, id, changes, respond).await
 }
 
-/// The memberships that a revoked key has led to.
+/// The memberships that were created by accepting invitations of a revoked key.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::RevokedOrganizationKey)]
 pub struct RevokedKey {
@@ -169,8 +170,8 @@ impl From<KeyInvitedMembership> for JoinedMembership {
 /// Revoke a key, effective immediately.
 ///
 /// Revoking it again changes nothing. Any key may revoke itself. The open invitations that the key
-/// was the last to send are revoked, too. The key stays in the list with `includeRevoked=true`,
-/// with the time of its revocation.
+/// created or was the last to resend are revoked, too. The key stays in the list with
+/// `includeRevoked=true`, with the time of its revocation.
 #[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/api-keys/{id}",
     operation_id = "revokeOrganizationKey", tag = "user",
     params(("organizationId" = String, Path, description = "The organization's id."),

@@ -67,16 +67,16 @@ pub struct OrganizationKey {
     #[schema(required)]
     last_used_at: Option<Timestamp>,
     created_at: Timestamp,
-    /// Whether it may be used until it expires or is revoked.
+    /// Whether it is enabled; a disabled key is rejected.
     enabled: bool,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
     /// Its id in another system.
     #[schema(required, examples("cus_1042"))]
     external_id: Option<String>,
-    /// The rate limits that checks of it count against.
+    /// The rate limits that checks of it (`/v1/verify`) count against.
     limits: Vec<CamelCaseLimit>,
-    /// Its credits; null if checks of it need none.
+    /// Its credits; null if checks of it (`/v1/verify`) need none.
     #[schema(required)]
     credits: Option<Credits>,
 }
@@ -122,7 +122,8 @@ pub struct CreateOrganizationKeyRequest {
     #[schema(value_type = Vec<String>, min_items = 1,
              examples("usage:read", "billing:read"))]
     scopes: ScopeSet,
-    /// When it expires, no later than the caller's own key or token. Default: never.
+    /// When it expires, no later than the caller's own key or token. Required if that expires;
+    /// otherwise the default is never.
     #[schema(value_type = Option<String>, format = DateTime,
              examples("2036-01-01T00:00:00Z"))]
     expiresAt: Option<DateTime<Utc>>,
@@ -136,10 +137,11 @@ pub struct CreateOrganizationKeyRequest {
     /// Its id in another system, at most 128 characters.
     #[schema(value_type = Option<String>, max_length = 128, examples("cus_1042"))]
     externalId: Option<ExternalId>,
-    /// Rate limits that checks of it count against, in addition to those of the organization.
+    /// Rate limits that checks of it (`/v1/verify`) count against, in addition to those of the
+    /// organization.
     #[schema(value_type = Option<Vec<CamelCaseLimit>>, max_items = 10)]
     limits: Option<NamedLimits>,
-    /// Prepaid units that checks of it take. Default: checks need none.
+    /// Prepaid units that checks of it (`/v1/verify`) take. Default: checks need none.
     #[schema(value_type = Option<Credits>)]
     credits: Option<credits::Credits>,
 }

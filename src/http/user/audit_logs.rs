@@ -27,7 +27,8 @@ pub struct AuditLogEntry {
     id: String,
     #[schema(examples("api_key.created"))]
     event_type: String,
-    /// Who caused it: the id of a membership or a key.
+    /// Who caused it: the id of a membership, a key or an account, or a name such as `stripe` or
+    /// `master:ORG_SUSPEND`.
     #[schema(examples("user_4fTq0kXyT1hJc8ZB"))]
     actor: String,
     /// What it affected: an id.

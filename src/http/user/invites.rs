@@ -120,9 +120,9 @@ impl FromFields for CreateInviteRequest {
 
 /// Invite an e-mail address: send it a mail with a link that can be used once, within 7 days.
 ///
-/// It replaces an open invitation of the same address. Only owners may invite owners. The first
-/// account that accepts an invitation as an owner claims the owner's membership that open signup
-/// created, if it has no account yet.
+/// It replaces an open invitation of the same address. Only owners may invite owners. If the
+/// organization was created without an account, the first account that accepts an invitation as an
+/// owner claims the membership that was created with the organization.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/invites",
     operation_id = "createInvite", tag = "user", request_body = CreateInviteRequest,
     params(("organizationId" = String, Path, description = "The organization's id."),

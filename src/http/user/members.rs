@@ -35,7 +35,8 @@ use crate::repo;
 pub struct Member {
     #[schema(examples("user_FuHtj0C14AaKHJq1"))]
     id: String,
-    /// Null for a membership that open signup created, until an account claims it.
+    /// Null for the owner's membership of an organization that was created without an account,
+    /// until an account claims it.
     #[schema(required, examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     account_id: Option<String>,
     #[schema(required, examples("you@example.com"))]

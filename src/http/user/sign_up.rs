@@ -102,9 +102,9 @@ pub struct SignUpResponse {
 
 /// Sign up with e-mail address and password: create an account, its organization and a session.
 ///
-/// An email with a verification link is sent to it. If addresses must be verified before the
-/// first sign-in, the account cannot be used until then, and the response is the same for known and
-/// unknown addresses. A later signup with the same address replaces one that is not verified.
+/// A mail with a link to verify the address is sent to it. If addresses must be verified before the
+/// first sign-in, the account cannot be used until then, the response is the same for known and
+/// unknown addresses, and a later sign-up with the same address replaces one that is not verified.
 #[utoipa::path(post, path = "/api/auth/sign-up/email", operation_id = "signUpEmail", tag = "user",
     params(("X-Signup-Token" = Option<String>, Header,
             description = "The operator's token, required if signup is gated.")),

@@ -68,7 +68,8 @@ impl FromFields for VerifyEmailRequest {
 #[schema(as = user::VerifiedEmail)]
 #[expect(non_snake_case, reason = "the contract's name for such a URL")]
 pub struct VerifiedEmail {
-    /// Where to redirect, if `callbackURL` was sent at sign-up.
+    /// Where to redirect, if `callbackURL` was sent at sign-up, or with the sign-in that had the
+    /// link mailed again.
     #[schema(required, examples("https://app.example.com/welcome"))]
     callbackURL: Option<String>,
 }

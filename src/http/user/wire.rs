@@ -86,7 +86,7 @@ pub struct Organization {
     name: String,
     #[schema(examples("trial"))]
     plan: &'static str,
-    /// `active`, or `suspended` by the operator.
+    /// `active` or `suspended`.
     #[schema(examples("active"))]
     status: &'static str,
     /// The caller's role: `owner`, `admin` or `member`; null for an organization key.

@@ -1,4 +1,5 @@
--- Makes the role behind row-level security and lets us become it, as far as we may.
+-- Creates the role that row-level security applies to, and permits the current role to set it, as
+-- far as the privileges of the current role suffice.
 do $$
 declare
     has_set constant boolean := current_setting('server_version_num')::int >= 160000;

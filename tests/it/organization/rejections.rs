@@ -95,7 +95,7 @@ async fn each_kind_of_rejection_leaves_one_row_with_the_reason_of_its_response()
                 (key.post(&format!("{own}/projects"), json.clone()).await, "allows 0 projects", ""),
                 (session.get(&foreign).await, "not your organization", ""),
                 (key.get(&foreign).await, "not your organization", ""),
-                (key.get("/api/user/me").await, "no user account", "/api/user/me"),
+                (key.get("/api/user/me").await, "requires an account", "/api/user/me"),
                 (key.get("/auth/me").await, "type of credential", "/auth/me"),
                 (app.bearer(&access).get("/v1/admin/audit-log").await, "type of credential", ""),
                 (session.get("/v1/organization/me").await, "type of credential", ""),

@@ -156,9 +156,9 @@ async fn mail_retry_revives_dead_mails_except_those_that_were_replaced_since() {
                 assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
                 String::from_utf8(done.stdout).unwrap()
             };
-            assert_eq!(retry(&["--kind", "claim_key"]), "1 mails queued again\n");
-            assert_eq!(retry(&[]), "2 mails queued again\n");
-            assert_eq!(retry(&[]), "0 mails queued again\n");
+            assert_eq!(retry(&["--kind", "claim_key"]), "1 jobs queued again\n");
+            assert_eq!(retry(&[]), "2 jobs queued again\n");
+            assert_eq!(retry(&[]), "0 jobs queued again\n");
             sink.is_limited.store(false, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(run_due(&app.app).await.unwrap(), 3);
             let mut to: Vec<_> = [sink.next().await, sink.next().await, sink.next().await].into();
