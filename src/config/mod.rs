@@ -14,6 +14,7 @@ pub mod keys;
 pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
+pub mod outbound;
 pub mod ownership;
 pub mod plans;
 pub mod rate_limits;
@@ -37,6 +38,7 @@ use crate::config::http::HttpSettings;
 use crate::config::keys::KeySettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
+use crate::config::outbound::OutboundSettings;
 use crate::config::plans::Plans;
 use crate::config::rate_limits::RateLimitSettings;
 use crate::config::retention::RetentionSettings;
@@ -68,6 +70,8 @@ pub struct Config {
     pub plans: Plans,
     /// Stripe's webhooks.
     pub stripe: StripeSettings,
+    /// What the server may fetch over HTTP.
+    pub outbound: OutboundSettings,
     /// The reports of GitHub's secret scanning.
     pub github: GithubSettings,
     /// The rate limits.
@@ -104,7 +108,8 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
-        let github = GithubSettings::read(env);
+        let outbound = OutboundSettings::read(env);
+        let github = GithubSettings::read(env, &outbound);
         let rate_limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
@@ -120,6 +125,7 @@ impl Config {
             master_keys,
             plans,
             stripe,
+            outbound,
             github,
             rate_limits,
             retention,
