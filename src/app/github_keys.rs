@@ -6,15 +6,12 @@
 //! trusted for long. A fetch sends the last `ETag`.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{ACCEPT, ETAG, IF_NONE_MATCH};
-use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode};
 use tokio::sync::Mutex;
 use url::Url;
 
+use crate::app::http_client::{GetRequest, HttpClient};
 use crate::config::github::{GithubKeySource, GithubSettings};
 use crate::error::{Error, Result};
 use crate::model::github_keys::{GithubKey, GithubKeys};
@@ -23,14 +20,13 @@ use crate::model::github_keys::{GithubKey, GithubKeys};
 const FETCH_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 /// The age after which known keys are fetched again.
 const MAX_AGE: TimeDelta = TimeDelta::hours(1);
-/// How long a fetch may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// The size limit of the list, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// The public keys of GitHub's secret scanning.
 pub struct GithubKeyring {
     source: Option<GithubKeySource>,
+    client: HttpClient,
     fetched: Arc<std::sync::Mutex<FetchedKeys>>,
     /// Locked during a fetch, so that there is one at a time.
     fetching: Arc<Mutex<()>>,
@@ -50,11 +46,11 @@ struct FetchedKeys {
 }
 
 impl GithubKeyring {
-    /// Creates the state for a source of keys.
+    /// Creates the state for a source of keys, which the client fetches.
     #[must_use]
-    pub fn new(settings: &GithubSettings) -> Self {
+    pub fn new(settings: &GithubSettings, client: HttpClient) -> Self {
         let (fetched, fetching) = (Arc::default(), Arc::default());
-        Self { source: settings.keys.clone(), fetched, fetching }
+        Self { source: settings.keys.clone(), client, fetched, fetching }
     }
 
     /// Returns the key with this identifier; `None` if GitHub has no such key, or had none less
@@ -104,10 +100,10 @@ impl GithubKeyring {
             fetched.attempted_at = Some(now);
             fetched.etag.clone()
         });
-        let fetched = Arc::clone(&self.fetched);
+        let (client, fetched) = (self.client.clone(), Arc::clone(&self.fetched));
         // In a task, so that a client that closes its connection does not cancel the fetch.
         let fetch = tokio::spawn(async move {
-            let result = fetch(&url, etag.as_deref()).await;
+            let result = fetch(&client, &url, etag.as_deref()).await;
             fetched.lock().unwrap_or_else(PoisonError::into_inner).store(result, now);
             drop(guard);
         });
@@ -149,46 +145,18 @@ impl FetchedKeys {
 }
 
 /// Returns the published keys and their `ETag`; `None` if they are those of `etag`.
-async fn fetch(url: &Url, etag: Option<&str>) -> Result<FetchedList, String> {
-    let client = Client::builder()
-        .timeout(TIMEOUT)
-        .redirect(Policy::none())
-        .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let mut request = client.map_err(describe)?.get(url.clone()).header(ACCEPT, "application/json");
-    if let Some(etag) = etag {
-        request = request.header(IF_NONE_MATCH, etag);
+async fn fetch(client: &HttpClient, url: &Url, etag: Option<&str>) -> Result<FetchedList, String> {
+    let request = GetRequest { url, accept: "application/json", etag, max_bytes: MAX_BYTES };
+    let response = client.get(&request).await.map_err(|error| error.to_string())?;
+    match response.status {
+        200 => {}
+        304 if etag.is_some() => return Ok(None),
+        status => return Err(format!("GitHub answered with the status {status}")),
     }
-    let mut response = request.send().await.map_err(describe)?;
-    match response.status() {
-        StatusCode::OK => {}
-        StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(None),
-        status => return Err(format!("GitHub answered with the status {}", status.as_u16())),
-    }
-    let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(describe)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_BYTES {
-            return Err(format!("the list of keys is larger than {MAX_BYTES} bytes"));
-        }
-    }
-    let (keys, others) =
-        GithubKeys::parse_published(&body).map_err(|error| format!("the list of keys {error}"))?;
+    let (keys, others) = GithubKeys::parse_published(&response.body)
+        .map_err(|error| format!("the list of keys {error}"))?;
     if others > 0 {
         tracing::warn!(others, "GitHub publishes keys that are not of P-256; they are ignored");
     }
-    Ok(Some((keys, etag)))
-}
-
-/// Returns the error with its causes.
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn describe(error: reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    Ok(Some((keys, response.header("etag"))))
 }

@@ -10,6 +10,7 @@ pub mod credit_leases;
 pub mod database;
 pub mod github_keys;
 pub mod hash_pool;
+pub mod http_client;
 pub mod in_flight;
 pub mod kept_answers;
 pub mod mailer;
@@ -37,6 +38,7 @@ use crate::app::credential_lookup::CredentialLookup;
 use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
 use crate::app::github_keys::GithubKeyring;
+use crate::app::http_client::HttpClient;
 use crate::app::in_flight::InFlight;
 use crate::app::kept_answers::KeptAnswers;
 use crate::app::mailer::Mailer;
@@ -110,6 +112,8 @@ pub struct Parts {
     pub password_hasher: PasswordHasher,
     /// Sends mail.
     pub mailer: Mailer,
+    /// Fetches documents over HTTP.
+    pub http_client: HttpClient,
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
     /// Wakes the worker of queued mails.
@@ -157,6 +161,7 @@ impl App {
             "verifications",
         )?;
         let access_tokens = AccessTokens::new(&config.tokens, &config.http.public_url)?;
+        let http_client = HttpClient::new(&config.outbound);
         Ok(Self(Arc::new(Parts {
             credential_lookup: CredentialLookup::start(
                 &lookups,
@@ -185,7 +190,8 @@ impl App {
             access_tokens,
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
-            github_keys: GithubKeyring::new(&config.github),
+            github_keys: GithubKeyring::new(&config.github, http_client.clone()),
+            http_client,
             mail_waker: Notify::new(),
             leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),

@@ -1,9 +1,10 @@
 //! The settings for the reports of GitHub's secret scanning: the public keys that they are signed
 //! with, or where to fetch these.
 
-use url::{Host, Url};
+use url::Url;
 
 use crate::config::env::Env;
+use crate::config::outbound::OutboundSettings;
 use crate::model::ValidationError;
 use crate::model::github_keys::GithubKeys;
 
@@ -23,8 +24,9 @@ pub enum GithubKeySource {
 }
 
 impl GithubSettings {
-    pub(super) fn read(env: &mut Env<'_>) -> Self {
-        Self { keys: env.optional("GITHUB_SECRET_SCANNING_KEYS", parse_source) }
+    pub(super) fn read(env: &mut Env<'_>, outbound: &OutboundSettings) -> Self {
+        let keys = env.optional("GITHUB_SECRET_SCANNING_KEYS", |text| parse_source(text, outbound));
+        Self { keys }
     }
 
     /// Returns whether reports are accepted.
@@ -34,24 +36,20 @@ impl GithubSettings {
     }
 }
 
-fn parse_source(text: &str) -> Result<GithubKeySource, ValidationError> {
+fn parse_source(
+    text: &str,
+    outbound: &OutboundSettings,
+) -> Result<GithubKeySource, ValidationError> {
     if text.starts_with('{') {
         return GithubKeys::parse(text.as_bytes()).map(GithubKeySource::Pinned);
     }
-    let url = Url::parse(text).ok().filter(is_private_on_the_way);
+    let url = Url::parse(text).ok().filter(Url::has_host);
     let url = url.ok_or("must be an https URL, or the JSON that GitHub publishes there")?;
+    let checked = outbound.allowed_hosts.check(&url);
+    checked.map_err(|ValidationError(why)| {
+        format!("{why}; a host inside the network must be in OUTBOUND_ALLOW")
+    })?;
     Ok(GithubKeySource::Url(url))
-}
-
-/// Returns whether nobody on the way can replace the keys: with https, or on this machine.
-fn is_private_on_the_way(url: &Url) -> bool {
-    match (url.scheme(), url.host()) {
-        ("https", Some(_)) => true,
-        ("http", Some(Host::Domain(name))) => name == "localhost",
-        ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
-        ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -59,21 +57,39 @@ mod tests {
     use super::*;
 
     fn read(value: &str) -> Result<GithubSettings, crate::config::ConfigError> {
-        let mut env = Env::from_source(|name: &str| {
-            (name == "GITHUB_SECRET_SCANNING_KEYS").then(|| value.to_owned())
+        let mut env = Env::from_source(|name: &str| match name {
+            "GITHUB_SECRET_SCANNING_KEYS" => Some(value.to_owned()),
+            "OUTBOUND_ALLOW" => Some("127.0.0.1:1,[::1]:1,10.0.0.1:443".to_owned()),
+            _ => None,
         });
-        let settings = GithubSettings::read(&mut env);
+        let outbound = OutboundSettings::read(&mut env);
+        let settings = GithubSettings::read(&mut env, &outbound);
         env.check_problems().map(|()| settings)
     }
 
     #[test]
-    fn keys_come_from_an_https_url_or_from_this_machine_and_are_off_by_default() {
+    fn keys_come_from_a_url_that_may_be_fetched_and_are_off_by_default() {
         assert!(!read("").expect("nothing").is_enabled());
-        for url in ["https://api.github.com/keys", "http://127.0.0.1:1/", "http://[::1]:1/"] {
+        for url in [
+            "https://api.github.com/keys",
+            "http://127.0.0.1:1/",
+            "http://[::1]:1/",
+            "https://10.0.0.1/",
+        ] {
             let settings = read(url).unwrap_or_else(|error| panic!("{url}: {error}"));
             assert!(matches!(settings.keys, Some(GithubKeySource::Url(_))), "{url}");
         }
-        for text in ["on", "http://api.github.com/keys", "ftp://localhost/", "https://", "{}"] {
+        for text in [
+            "on",
+            "http://api.github.com/keys",
+            "ftp://localhost/",
+            "https://",
+            "{}",
+            "http://127.0.0.1:2/",
+            "http://localhost:1/",
+            "https://10.0.0.2/",
+            "https://user:password@api.github.com/keys",
+        ] {
             assert!(read(text).is_err(), "{text:?}");
         }
     }

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
 pub mod oauth;
+pub mod outbound;
 pub mod ownership;
 pub mod plans;
 pub mod rate_limits;
@@ -39,6 +40,7 @@ use crate::config::keys::KeySettings;
 use crate::config::mail::MailSettings;
 use crate::config::master_keys::MasterKeys;
 use crate::config::oauth::OauthSettings;
+use crate::config::outbound::OutboundSettings;
 use crate::config::plans::Plans;
 use crate::config::rate_limits::RateLimitSettings;
 use crate::config::retention::RetentionSettings;
@@ -70,6 +72,8 @@ pub struct Config {
     pub plans: Plans,
     /// Stripe's webhooks.
     pub stripe: StripeSettings,
+    /// What the server may fetch over HTTP.
+    pub outbound: OutboundSettings,
     /// The reports of GitHub's secret scanning.
     pub github: GithubSettings,
     /// The rate limits.
@@ -108,7 +112,8 @@ impl Config {
         let master_keys = MasterKeys::read(env);
         let plans = Plans::read(env);
         let stripe = StripeSettings::read(env);
-        let github = GithubSettings::read(env);
+        let outbound = OutboundSettings::read(env);
+        let github = GithubSettings::read(env, &outbound);
         let rate_limits = RateLimitSettings::read(env);
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
@@ -125,6 +130,7 @@ impl Config {
             master_keys,
             plans,
             stripe,
+            outbound,
             github,
             rate_limits,
             retention,

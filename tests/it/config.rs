@@ -78,6 +78,7 @@ fn all_problems_are_reported_at_once() {
         ("SIGNUP_TOKEN", "short"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_short"),
         ("STRIPE_SUSPEND_ON", "always"),
+        ("OUTBOUND_ALLOW", "idp.internal"),
         ("LOG_FORMAT", "xml"),
         ("LOG_CLIENT_ADDRESS", "maybe"),
         ("ACCESS_TOKEN_MINUTES", "5"),

@@ -93,7 +93,7 @@ fn imported_modules(code: &str) -> Vec<&str> {
 }
 
 /// Words that are allowed in some files only, or in none: `(word, path prefixes, alternative)`.
-const RESTRICTED_WORDS: [(&str, &str, &str); 16] = [
+const RESTRICTED_WORDS: [(&str, &str, &str); 19] = [
     ("Utc::now", "src/clock.rs", "the injected Clock"),
     ("SystemTime::now", "", "the injected Clock"),
     ("rand::rng", "src/entropy.rs", "the injected Entropy"),
@@ -101,6 +101,10 @@ const RESTRICTED_WORDS: [(&str, &str, &str); 16] = [
     ("sqlx::query", "src/repo/", "a function of repo"),
     // The files of `migrations/` are literals, too, and are sent statement by statement.
     ("AssertSqlSafe", "src/repo/online_migrations.rs", "SQL as a literal"),
+    // Traces go to a collector that the operator chose.
+    ("reqwest", "src/app/http_client/ src/telemetry/", "app::http_client, which guards requests"),
+    ("hyper::client", "", "app::http_client, which guards requests"),
+    ("hyper_util::client", "", "app::http_client, which guards requests"),
     ("axum::", "src/http/ src/server/ src/bin/benchmark/", "plain data; HTTP ends at src/http"),
     ("utoipa", "src/http/", "plain data; HTTP ends at src/http"),
     (".unwrap()", "", "? or a default"),

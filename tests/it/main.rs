@@ -50,6 +50,7 @@ mod openapi;
 mod operator;
 mod organization;
 mod origins;
+mod outbound;
 mod overload;
 mod password_rate_limits;
 mod plan_limits;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::server::{WorkDir, curl};
+use crate::support::tls::create_certificates;
 use crate::support::tools::find_program;
 use crate::support::waiting::wait_until;
 
@@ -129,18 +130,6 @@ fn traces_continue_the_caller_s_and_follow_the_standard_variables() {
     }
 }
 
-/// Creates a certificate authority and a certificate for a collector, with openssl.
-fn certificates(folder: &std::path::Path) {
-    std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 \
-                      -subj /CN=authority &&
-                  openssl req -newkey rsa:2048 -nodes -keyout key.pem -out csr -subj /CN=c &&
-                  openssl x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
-                      -extfile ext -out cert.pem";
-    let done = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// A collector behind TLS: prints its port, and appends what it receives to a file.
 const COLLECTOR: &str = "
 import http.server, ssl
@@ -167,8 +156,8 @@ struct Collector(Child, String);
 impl Collector {
     /// `None` if the test is skipped because a program is missing.
     fn start(folder: &std::path::Path) -> Option<Self> {
-        let (_, python) = (find_program("openssl")?, find_program("python3")?);
-        certificates(folder);
+        let python = find_program("python3")?;
+        create_certificates(folder)?;
         let mut python = Command::new(python);
         python.args(["-c", COLLECTOR]).current_dir(folder).stdout(Stdio::piped());
         let mut child = python.spawn().unwrap();

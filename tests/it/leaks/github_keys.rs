@@ -13,8 +13,11 @@ async fn send(app: &TestApp, key: &SigningKey) -> TestResponse {
     key.send(app, &json!([])).await
 }
 
+/// Runs a test with the keys of a server on loopback.
 async fn run_with(url: &str, test: impl AsyncFnOnce(&TestApp)) {
-    with_settings(&[("GITHUB_SECRET_SCANNING_KEYS", url)]).run(test).await;
+    let host = url.strip_prefix("http://").and_then(|it| it.strip_suffix("/keys")).unwrap();
+    let settings = [("GITHUB_SECRET_SCANNING_KEYS", url), ("OUTBOUND_ALLOW", host)];
+    with_settings(&settings).run(test).await;
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub mod smtp_sink;
 pub mod socket;
 pub mod spec;
 pub mod stripe;
+pub mod tls;
 pub mod tools;
 pub mod waiting;
 
