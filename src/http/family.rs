@@ -6,7 +6,6 @@
 //! [`RouteTable`] finds them again through the route that a request matched.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use axum::http::Method;
 use axum::routing::MethodRouter;
@@ -14,8 +13,8 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::app::App;
-use crate::app::in_flight::Cost;
 use crate::http::query::KnownParameters;
+pub use crate::http::route_kind::RouteKind;
 use crate::model::caller::Credential;
 
 /// A family of routes, each for one audience.
@@ -120,69 +119,6 @@ impl AcceptedCredentials {
     }
 }
 
-/// The cost of a route's requests, and the limits that they count against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteKind {
-    /// The order in which requests are shed under load.
-    pub cost: Cost,
-    /// Whether keys and tokens may call the route after their organization has used up its monthly
-    /// quota. They may show the usage and revoke keys.
-    pub is_quota_exempt: bool,
-    /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
-    /// not, because the changes of a colleague must not delay the revocation of a credential.
-    pub is_change: bool,
-    /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and
-    /// the answer has a status that the proxy understands.
-    pub is_for_proxies: bool,
-    /// How long a request may wait for something to happen, in addition to the deadline of every
-    /// request. It has no permit meanwhile.
-    pub max_wait: Duration,
-}
-
-impl RouteKind {
-    /// Checks a credential and returns its owner.
-    pub const CHECK: Self = Self::new(Cost::Check, false);
-    /// Checks the credential of a proxy's client.
-    pub const PROXY_CHECK: Self = Self { is_for_proxies: true, ..Self::CHECK };
-    /// Reads.
-    pub const READ: Self = Self::new(Cost::Read, false);
-    /// Creates or updates.
-    pub const WRITE: Self = Self::new(Cost::Write, true);
-    /// Deletes, revokes or signs out.
-    pub const DELETE: Self = Self::new(Cost::Write, false);
-    /// Hashes a password or queues a mail.
-    pub const HASH_OR_MAIL: Self = Self::new(Cost::Hashing, true);
-    /// Deletes, after hashing a password.
-    pub const HASH_AND_DELETE: Self = Self::new(Cost::Hashing, false);
-
-    const fn new(cost: Cost, is_change: bool) -> Self {
-        Self {
-            cost,
-            is_quota_exempt: false,
-            is_change,
-            is_for_proxies: false,
-            max_wait: Duration::ZERO,
-        }
-    }
-
-    /// Returns the same kind, without the monthly quota.
-    #[must_use]
-    pub const fn quota_exempt(self) -> Self {
-        Self { is_quota_exempt: true, ..self }
-    }
-
-    /// Returns the same kind, for requests that may wait.
-    #[must_use]
-    pub const fn waiting(self, max_wait: Duration) -> Self {
-        Self { max_wait, ..self }
-    }
-
-    /// Returns the kind of a request that matches no declared route.
-    fn of_method(method: &Method) -> Self {
-        if method.is_safe() { Self::READ } else { Self::WRITE }
-    }
-}
-
 /// The facts of a request's route that middleware needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteFacts {
@@ -216,8 +152,15 @@ impl RouteTable {
         }
         let kind = RouteKind::of_method(get_for_head(method));
         if let Some(other) = self.0.get(route).and_then(|methods| methods.first()) {
-            return RouteFacts { kind, ..other.facts };
+            let is_open_to_all_origins = other.facts.kind.is_open_to_all_origins;
+            return RouteFacts {
+                kind: RouteKind { is_open_to_all_origins, ..kind },
+                ..other.facts
+            };
         }
+        // Documents by which clients find a server.
+        let is_open_to_all_origins = path.starts_with("/.well-known/");
+        let kind = RouteKind { is_open_to_all_origins, ..kind };
         let family = Family::from_path(path);
         let credentials = match family {
             Family::Verification | Family::OAuth => AcceptedCredentials::Verifiers,

@@ -25,6 +25,7 @@ pub mod path;
 pub mod public_document;
 pub mod query;
 pub mod render;
+pub mod route_kind;
 pub mod shown_once;
 pub mod stripe;
 pub mod user;
@@ -65,7 +66,7 @@ pub fn router(app: &App) -> Router {
     let family_routes = family_routes.layer(from_fn_with_state(app.clone(), auth::identify));
     let other_routes =
         jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
-    let other_routes = other_routes.merge(github::routes(app));
+    let other_routes = other_routes.merge(github::routes(app)).merge(oauth::document_routes());
     let other_routes = other_routes.fallback(not_found);
     let other_routes = other_routes.method_not_allowed_fallback(method_not_allowed);
     let other_routes =

@@ -577,3 +577,84 @@ async fn expired_codes_and_tokens_are_deleted_and_used_refresh_tokens_are_kept()
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
+    with_oauth()
+        .run(async |app| {
+            let resource = format!("{ISSUER}/.well-known/oauth-protected-resource");
+            for path in ["/me", "/v1/organization/me", "/api/user/me"] {
+                let rejected = app.anonymous().get(path).await.assert_status(401);
+                let challenge =
+                    format!(r#"Bearer realm="tenantry", resource_metadata="{resource}""#);
+                assert_eq!(rejected.header("www-authenticate"), challenge, "{path}");
+                let rejected = app.bearer("x").get(path).await.assert_status(401);
+                let challenge = format!(r#"{challenge}, error="invalid_token""#);
+                assert_eq!(rejected.header("www-authenticate"), challenge, "{path}");
+            }
+            let resource = app.anonymous().get("/.well-known/oauth-protected-resource").await;
+            let resource = resource.assert_status(200);
+            assert_eq!(resource.header("cache-control"), "public, max-age=300");
+            assert_eq!(resource.body["resource"], ISSUER);
+            assert_eq!(resource.body["authorization_servers"], json!([ISSUER]));
+            let server = app.anonymous().get("/.well-known/oauth-authorization-server").await;
+            let server = server.assert_status(200).body;
+            assert_eq!(server["issuer"], ISSUER);
+            assert_eq!(server["token_endpoint"], format!("{ISSUER}/oauth2/token"));
+            assert_eq!(server["code_challenge_methods_supported"], json!(["S256"]));
+            let scopes = server["scopes_supported"].as_array().unwrap();
+            assert!(scopes.contains(&json!("offline_access")));
+            assert!(!scopes.iter().any(|scope| scope.as_str().unwrap().starts_with("api-keys")));
+            let supported = resource.body["scopes_supported"].as_array().unwrap();
+            assert!(!supported.contains(&json!("offline_access")));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_named_in_the_challenge() {
+    with_oauth()
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = Client::insert(app, "none").await;
+            let granted = grant(app, &client, &ann, "usage:read", true).await;
+            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let api = app.bearer(&token_of(&issued, "access_token"));
+            let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
+            let rejected = api.get(&projects).await.assert_status(403);
+            let challenge = rejected.header("www-authenticate").to_owned();
+            let expected = r#", error="insufficient_scope", scope="projects:read""#;
+            assert!(challenge.ends_with(expected), "{challenge}");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn scripts_of_every_origin_may_exchange_codes_but_send_no_cookie() {
+    with_oauth()
+        .run(async |app| {
+            let paths = [
+                "/oauth2/token",
+                "/oauth2/revoke",
+                "/.well-known/oauth-authorization-server",
+                "/.well-known/oauth-protected-resource",
+                "/.well-known/jwks.json",
+            ];
+            for path in paths {
+                let preflight = app
+                    .anonymous()
+                    .with("origin", "https://app.example.com")
+                    .with("access-control-request-method", "POST")
+                    .with("access-control-request-headers", "authorization,mcp-protocol-version");
+                let preflight = preflight.send("OPTIONS", path, "").await;
+                assert_eq!(preflight.header("access-control-allow-origin"), "*", "{path}");
+                let allowed = preflight.header("access-control-allow-headers");
+                assert_eq!(allowed, "authorization,mcp-protocol-version", "{path}");
+                assert!(!preflight.headers.contains_key("access-control-allow-credentials"));
+            }
+            let response = app.anonymous().with("origin", "https://app.example.com");
+            let response = response.get("/.well-known/oauth-authorization-server").await;
+            assert_eq!(response.header("access-control-allow-origin"), "*");
+        })
+        .await;
+}

@@ -2,6 +2,8 @@
 //! trusted origins may, with credentials. The origins on an organization's list may, without
 //! credentials.
 //!
+//! Routes of OAuth that clients in browsers call are open to every origin, without credentials.
+//!
 //! A preflight contains no key, so the organization is not known yet. The request that follows is
 //! checked against the list of its key's organization.
 
@@ -70,6 +72,9 @@ pub async fn handle<F: Future<Output = Response>>(
         let must_retry = is_retryable(&response);
         (response, must_retry)
     };
+    if context.facts.kind.is_open_to_all_origins {
+        return open_to_all(response, cross_origin);
+    }
     let trusted = &app.config.http.trusted_origins;
     let origin = cross_origin.origin.as_ref();
     let is_trusted = origin
@@ -93,6 +98,19 @@ pub async fn handle<F: Future<Output = Response>>(
     }
     if let Some(origin) = cross_origin.origin.filter(|_| is_allowed) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    response
+}
+
+/// Lets every origin read the response. A browser then sends no cookie.
+fn open_to_all(mut response: Response, cross_origin: CrossOriginRequest) -> Response {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, VARY);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if cross_origin.is_preflight {
+        add_preflight_headers(headers, cross_origin.requested_headers);
+    } else {
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     }
     response
 }

@@ -24,6 +24,7 @@ use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
 use crate::http::family::{AcceptedCredentials, RouteTable};
+use crate::http::oauth::challenge::challenge;
 use crate::http::render::kinds::mapping;
 use crate::http::render::{self, ErrorExtension, render};
 use crate::model::caller::{Credential, Identity};
@@ -105,6 +106,9 @@ pub async fn handle_request(
         let _entered = span.enter();
         log_cause(error);
         response = with_headers_of(&response, render(error, &context));
+        if let Some(challenge) = challenge(app, context.facts.family, error) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
     }
     add_headers(&mut response, &context, app);
     if leaves_body {

@@ -11,6 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::http::family::{AcceptedCredentials, Family, RouteTable, Routes};
+use crate::http::oauth::metadata;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::{account, oauth, onboarding, operator, organization, user};
 use crate::http::{github, health, jwks, routes, stripe};
@@ -39,7 +40,15 @@ use crate::model::role;
         (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),
-    paths(health::live, health::ready, jwks::show, stripe::receive, github::receive),
+    paths(
+        health::live,
+        health::ready,
+        jwks::show,
+        metadata::authorization_server,
+        metadata::protected_resource,
+        stripe::receive,
+        github::receive
+    ),
     components(schemas(
         onboarding::ErrorBody,
         account::ErrorBody,

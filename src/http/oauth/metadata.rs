@@ -1,0 +1,143 @@
+//! The documents by which clients find the authorization server and this API: RFC 8414 and RFC 9728
+//! (OAUTH §1.2). They state only what works.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::config::oauth::OauthSettings;
+use crate::error::{Error, Result};
+use crate::http::oauth::require_on;
+use crate::http::public_document::PublicDocument;
+use crate::http::render::problem::Problem;
+use crate::model::oauth::{ClientAuthMethod, OFFLINE_ACCESS};
+
+/// The metadata of the authorization server (RFC 8414 §2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = oauth::ServerMetadata)]
+pub struct ServerMetadata {
+    /// `PUBLIC_URL` without a trailing slash. `iss` of each redirect is the same.
+    #[schema(examples("https://api.example.com"))]
+    issuer: String,
+    #[schema(examples("https://api.example.com/oauth2/authorize"))]
+    authorization_endpoint: String,
+    #[schema(examples("https://api.example.com/oauth2/token"))]
+    token_endpoint: String,
+    #[schema(examples("https://api.example.com/oauth2/revoke"))]
+    revocation_endpoint: String,
+    #[schema(examples("https://api.example.com/.well-known/jwks.json"))]
+    jwks_uri: String,
+    /// What clients may request, `offline_access` included.
+    #[schema(examples("projects:read"))]
+    scopes_supported: Vec<String>,
+    #[schema(examples("code"))]
+    response_types_supported: [&'static str; 1],
+    #[schema(examples("query"))]
+    response_modes_supported: [&'static str; 2],
+    #[schema(examples("authorization_code"))]
+    grant_types_supported: [&'static str; 2],
+    #[schema(examples("S256"))]
+    code_challenge_methods_supported: [&'static str; 1],
+    #[schema(examples("none"))]
+    token_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[schema(examples("none"))]
+    revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    authorization_response_iss_parameter_supported: bool,
+    /// This API, and the services of `OAUTH_RESOURCES`.
+    #[schema(examples("https://api.example.com"))]
+    protected_resources: Vec<String>,
+    #[schema(examples("https://api.example.com/docs"))]
+    service_documentation: String,
+}
+
+impl From<&OauthSettings> for ServerMetadata {
+    fn from(settings: &OauthSettings) -> Self {
+        let issuer = &settings.issuer;
+        let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
+        let resources = settings.resources.iter().map(|resource| resource.as_str().to_owned());
+        let scopes = settings.scopes.iter().map(ToString::to_string);
+        Self {
+            authorization_endpoint: format!("{issuer}/oauth2/authorize"),
+            token_endpoint: format!("{issuer}/oauth2/token"),
+            revocation_endpoint: format!("{issuer}/oauth2/revoke"),
+            jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+            scopes_supported: scopes.chain([OFFLINE_ACCESS.to_owned()]).collect(),
+            response_types_supported: ["code"],
+            response_modes_supported: ["query", "form_post"],
+            grant_types_supported: ["authorization_code", "refresh_token"],
+            code_challenge_methods_supported: ["S256"],
+            token_endpoint_auth_methods_supported: methods.clone(),
+            revocation_endpoint_auth_methods_supported: methods,
+            authorization_response_iss_parameter_supported: true,
+            protected_resources: [issuer.clone()].into_iter().chain(resources).collect(),
+            service_documentation: format!("{issuer}/docs"),
+            issuer: issuer.clone(),
+        }
+    }
+}
+
+/// The metadata of this API as a protected resource (RFC 9728 §2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = oauth::ResourceMetadata)]
+pub struct ResourceMetadata {
+    #[schema(examples("https://api.example.com"))]
+    resource: String,
+    #[schema(examples("https://api.example.com"))]
+    authorization_servers: [String; 1],
+    #[schema(examples("projects:read"))]
+    scopes_supported: Vec<String>,
+    #[schema(examples("header"))]
+    bearer_methods_supported: [&'static str; 1],
+    #[schema(examples("Tenantry"))]
+    resource_name: &'static str,
+    #[schema(examples("https://api.example.com/docs"))]
+    resource_documentation: String,
+}
+
+impl From<&OauthSettings> for ResourceMetadata {
+    fn from(settings: &OauthSettings) -> Self {
+        let issuer = &settings.issuer;
+        Self {
+            resource: issuer.clone(),
+            authorization_servers: [issuer.clone()],
+            scopes_supported: settings.scopes.iter().map(ToString::to_string).collect(),
+            bearer_methods_supported: ["header"],
+            resource_name: "Tenantry",
+            resource_documentation: format!("{issuer}/docs"),
+        }
+    }
+}
+
+/// Show where the authorization server is and what it supports (RFC 8414).
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server",
+    operation_id = "getAuthorizationServerMetadata", tag = "oauth",
+    responses((status = 200, description = "The metadata.", body = ServerMetadata),
+              (status = 304, description = "It has not changed (`If-None-Match`)."),
+              (status = 404, description = "`OAUTH` is off.", body = Problem,
+               content_type = "application/problem+json")))]
+pub async fn authorization_server(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
+    require_on(&app)?;
+    respond(&ServerMetadata::from(&app.config.oauth), &headers)
+}
+
+/// Show which authorization server gives access to this API (RFC 9728).
+///
+/// `WWW-Authenticate` of a 401 or 403 names this document.
+#[utoipa::path(get, path = "/.well-known/oauth-protected-resource",
+    operation_id = "getProtectedResourceMetadata", tag = "oauth",
+    responses((status = 200, description = "The metadata.", body = ResourceMetadata),
+              (status = 304, description = "It has not changed (`If-None-Match`)."),
+              (status = 404, description = "`OAUTH` is off.", body = Problem,
+               content_type = "application/problem+json")))]
+pub async fn protected_resource(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
+    require_on(&app)?;
+    respond(&ResourceMetadata::from(&app.config.oauth), &headers)
+}
+
+fn respond(document: &impl Serialize, headers: &HeaderMap) -> Result<Response> {
+    let text = serde_json::to_vec(document).map_err(Error::internal)?;
+    Ok(PublicDocument::new("application/json", text).respond(headers))
+}
