@@ -14,6 +14,7 @@ pub mod keys;
 pub mod leaks;
 pub mod links;
 pub mod mail;
+pub mod oauth;
 pub mod organizations;
 pub mod retention;
 pub mod verification;

@@ -12,7 +12,7 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    payments, personal_tokens, rate_limits, rejections, revocations, sessions,
+    oauth_requests, payments, personal_tokens, rate_limits, rejections, revocations, sessions,
     unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
@@ -42,12 +42,13 @@ enum SweepTarget {
     Keys,
     Memberships,
     Accounts,
+    OauthRequests,
     EmailsOfDeleted(OrganizationId),
     RowsOfDeleted(OrganizationId),
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 23] = [
+const SWEEP_ORDER: [SweepTarget; 24] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -71,6 +72,7 @@ const SWEEP_ORDER: [SweepTarget; 23] = [
     SweepTarget::Keys,
     SweepTarget::Memberships,
     SweepTarget::Accounts,
+    SweepTarget::OauthRequests,
 ];
 
 impl SweepTarget {
@@ -99,6 +101,7 @@ impl SweepTarget {
             Self::KeyReferences | Self::Keys => "api_keys",
             Self::Memberships => "users",
             Self::Accounts => "accounts",
+            Self::OauthRequests => "oauth_requests",
             Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
@@ -129,6 +132,7 @@ impl SweepTarget {
             Self::Keys => key_lifecycle::sweep(tx, retention.tombstones).await,
             Self::Memberships => memberships::sweep(tx, retention.tombstones).await,
             Self::Accounts => accounts::sweep(tx, retention.tombstones).await,
+            Self::OauthRequests => oauth_requests::sweep(tx).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }

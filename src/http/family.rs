@@ -300,7 +300,9 @@ impl FamilyRoutes {
         let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
         for (path, item) in &handlers.1.paths {
             for (method, operation) in operations_of(item) {
-                let parameters = KnownParameters::of(operation);
+                // OAuth ignores unknown parameters (RFC 6749 §3.1).
+                let ignores_unknown = self.family == Family::OAuth;
+                let parameters = KnownParameters::of(operation).filter(|_| !ignores_unknown);
                 self.routes.table.insert(path, DeclaredRoute { method, facts, parameters });
             }
         }

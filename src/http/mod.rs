@@ -17,6 +17,7 @@ mod key_endpoints;
 pub mod leaks;
 mod limits_and_credits;
 pub mod metrics;
+pub mod oauth;
 pub mod onboarding;
 pub mod openapi;
 pub mod operator;
@@ -55,6 +56,7 @@ pub fn routes() -> Routes {
         .merge(user::routes())
         .merge(verification::routes())
         .merge(leaks::routes())
+        .merge(oauth::routes())
 }
 
 /// Returns the router of the whole server.

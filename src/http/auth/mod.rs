@@ -4,6 +4,7 @@
 //! names a guard in its signature; the guard counts and admits the request.
 
 mod admission;
+mod cookie_session;
 mod cookies;
 mod credential;
 mod guards;
@@ -21,6 +22,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
+pub use self::cookie_session::CookieSession;
 use self::cookies::identify_cookies;
 pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
 pub use self::credential::PresentedCredential;

@@ -31,6 +31,8 @@ use crate::model::role;
         (name = "user", description = "Browsers and personal access tokens."),
         (name = "verification",
          description = "The operator's own API: checks of its customers' credentials."),
+        (name = "oauth",
+         description = "Third-party apps, on behalf of people who grant them access."),
         (name = "webhooks", description = "Events from other services."),
         (name = "health", description = "Outside the families; failures are RFC 9457 problems.")
     ),

@@ -22,7 +22,7 @@ pub struct ErrorMapping {
     pub operator: &'static str,
     /// The code in the user family.
     pub user: &'static str,
-    /// The code in the OAuth family: one of RFC 6749 §4.1.2.1 and §5.2.
+    /// The code in the OAuth family: one of RFC 6749 §4.1.2.1 and §5.2, or `not_found`.
     pub oauth: &'static str,
     /// The organization family's `suggestion`: what the caller can do about the error.
     pub suggestion: &'static str,
@@ -145,6 +145,7 @@ const NOT_FOUND: ErrorMapping = ErrorMapping {
     account: "NOT_FOUND",
     operator: "NOT_FOUND",
     user: "NOT_FOUND",
+    oauth: "not_found",
     suggestion: "Check the path and the id.",
     ..INVALID
 };

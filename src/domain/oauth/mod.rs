@@ -1,0 +1,7 @@
+//! OAuth 2.1: the authorization server (OAUTH).
+
+pub mod authorization;
+pub mod consent;
+pub mod consent_page;
+pub mod pending_request;
+mod remembered_consent;
