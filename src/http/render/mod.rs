@@ -61,8 +61,8 @@ fn error_headers(error: &Error, family: Family) -> impl Iterator<Item = (HeaderN
 #[derive(Clone)]
 pub struct ErrorExtension(pub Arc<Error>);
 
-/// Marks a response with an [`ErrorExtension`] that has a body of its own, such as an HTML page: the
-/// error is only logged.
+/// Marks a response that has a body beside its [`ErrorExtension`], such as an HTML page: the error
+/// is only logged.
 #[derive(Clone, Copy)]
 pub struct IsRendered;
 

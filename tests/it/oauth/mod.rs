@@ -3,6 +3,7 @@
 mod authorize;
 mod consent;
 mod consent_checks;
+mod pages;
 mod remembered;
 
 use crate::support::TestApp;
