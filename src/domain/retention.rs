@@ -12,8 +12,8 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations, sessions,
-    unfulfilled_checkouts, usage, usage_events, usage_hourly,
+    oauth_requests, oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations,
+    sessions, unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -27,7 +27,7 @@ enum SweepTarget {
     Rejections,
     Revocations,
     CredentialChanges,
-    Oauth,
+    OauthTokens,
     RateLimits,
     Usage,
     HourlyUsage,
@@ -43,12 +43,13 @@ enum SweepTarget {
     Keys,
     Memberships,
     Accounts,
+    OauthRequests,
     EmailsOfDeleted(OrganizationId),
     RowsOfDeleted(OrganizationId),
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 24] = [
+const SWEEP_ORDER: [SweepTarget; 25] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -57,7 +58,7 @@ const SWEEP_ORDER: [SweepTarget; 24] = [
     SweepTarget::Rejections,
     SweepTarget::Revocations,
     SweepTarget::CredentialChanges,
-    SweepTarget::Oauth,
+    SweepTarget::OauthTokens,
     SweepTarget::RateLimits,
     SweepTarget::Usage,
     SweepTarget::HourlyUsage,
@@ -73,6 +74,7 @@ const SWEEP_ORDER: [SweepTarget; 24] = [
     SweepTarget::Keys,
     SweepTarget::Memberships,
     SweepTarget::Accounts,
+    SweepTarget::OauthRequests,
 ];
 
 impl SweepTarget {
@@ -87,7 +89,7 @@ impl SweepTarget {
             Self::Rejections => "denials",
             Self::Revocations => "revocations",
             Self::CredentialChanges => "credential_changes",
-            Self::Oauth => "oauth",
+            Self::OauthTokens => "oauth_tokens",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::HourlyUsage => "usage_hourly",
@@ -102,6 +104,7 @@ impl SweepTarget {
             Self::KeyReferences | Self::Keys => "api_keys",
             Self::Memberships => "users",
             Self::Accounts => "accounts",
+            Self::OauthRequests => "oauth_requests",
             Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
@@ -117,7 +120,7 @@ impl SweepTarget {
             Self::Rejections => rejections::sweep(tx, retention.rejections).await,
             Self::Revocations => revocations::sweep(tx).await,
             Self::CredentialChanges => credential_changes::sweep(tx).await,
-            Self::Oauth => oauth_tokens::sweep(tx).await,
+            Self::OauthTokens => oauth_tokens::sweep(tx).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
             Self::HourlyUsage => usage_hourly::sweep(tx, retention.usage).await,
@@ -133,6 +136,7 @@ impl SweepTarget {
             Self::Keys => key_lifecycle::sweep(tx, retention.tombstones).await,
             Self::Memberships => memberships::sweep(tx, retention.tombstones).await,
             Self::Accounts => accounts::sweep(tx, retention.tombstones).await,
+            Self::OauthRequests => oauth_requests::sweep(tx).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }

@@ -243,7 +243,9 @@ impl FamilyRoutes {
         let facts = RouteFacts { family: self.family, credentials: self.credentials, kind };
         for (path, item) in &handlers.1.paths {
             for (method, operation) in operations_of(item) {
-                let parameters = KnownParameters::of(operation);
+                // OAuth ignores unknown parameters (RFC 6749 §3.1).
+                let ignores_unknown = self.family == Family::OAuth;
+                let parameters = KnownParameters::of(operation).filter(|_| !ignores_unknown);
                 self.routes.table.insert(path, DeclaredRoute { method, facts, parameters });
             }
         }
@@ -302,6 +304,7 @@ fn operations_of(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::in_flight::Cost;
 
     #[test]
     fn every_route_of_the_families_declares_facts_that_fit_its_path_and_method() {

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod family;
 pub mod github;
 pub mod health;
+pub mod html_page;
 pub mod jwks;
 mod key_endpoints;
 pub mod leaks;

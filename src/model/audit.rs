@@ -155,6 +155,10 @@ event_types! {
     SessionRevoked = "session.revoked",
     /// An account revoked several of its sessions.
     SessionsRevoked = "sessions.revoked",
+    /// An account granted an OAuth client access.
+    AppGrantCreated = "app_grant.created",
+    /// An account granted an OAuth client more access than before.
+    AppGrantWidened = "app_grant.widened",
     /// A refresh token was reused, and its session was revoked.
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }

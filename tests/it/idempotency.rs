@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use tenantry::http::family::Family;
+
 use crate::support::client::{TestClient, TestResponse};
 use crate::support::requests::Fixtures;
 use crate::support::spec::operations;
@@ -50,6 +52,8 @@ async fn every_changing_route_replays_its_first_response_without_secrets() {
                 && it.requires_credential()
                 && !it.requires_verifier()
                 && it.id() != "receiveGithubSecrets"
+                // Idempotency-Key is ignored there: an answer is given once, whatever is sent.
+                && Family::from_path(&it.path) != Family::OAuth
                 && !REVOKES_ITS_CREDENTIAL.contains(&it.id())
         });
         let mut changing: Vec<_> = changing.collect();

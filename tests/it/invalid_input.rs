@@ -144,10 +144,14 @@ async fn at_most_50_invalid_fields_are_reported_with_the_number_of_the_others() 
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
             let response = actor.send(&method, &path, body).await.assert_error(status, code);
             assert!(response.text.len() < 12_000, "{path}: {}", response.text.len());
+            assert!(response.text.contains("more issues"), "{path}");
+            // The RFC's errors name the fields in their text.
+            if path.starts_with("/oauth2/") {
+                continue;
+            }
             let fields = response.invalid_fields();
             assert_eq!(fields.len(), 51, "{path}");
             assert_eq!(fields[50], "", "{path}");
-            assert!(response.text.contains("more issues"), "{path}");
         }
         let anon = app.anonymous().with("content-type", "application/json");
         let members: Vec<String> = (0..51).map(|number| format!("\"a{number}\":1")).collect();
@@ -222,6 +226,11 @@ async fn an_unknown_field_is_rejected_by_name() {
             let actor = actor.with("content-type", "application/json");
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
             let response = actor.send(&method, &path, body).await.assert_error(status, code);
+            if path.starts_with("/oauth2/") {
+                let issue = "`emailVerified` is not a field of this request";
+                assert!(response.text.contains(issue), "{}", response.text);
+                continue;
+            }
             let fields = response.invalid_fields();
             assert!(fields.contains(&"emailVerified") && fields.contains(&"organizationId"));
         }

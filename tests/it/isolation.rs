@@ -70,6 +70,8 @@ const ACCOUNT_OPERATIONS: [&str; 5] =
     ["createToken", "deleteToken", "getToken", "revokeSession", "updateToken"];
 /// Operations that name an object by a secret: `user::invites` tests them.
 const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
+/// Operations about an organization that a person chooses for an app: `oauth::consent` tests them.
+const CONSENT_OPERATIONS: [&str; 2] = ["answerConsent", "authorize"];
 /// Operations whose id is chosen by the caller for a new object.
 const CHOSEN_ID_OPERATIONS: [&str; 2] = ["createOrganization", "signUp"];
 
@@ -108,7 +110,8 @@ fn every_operation_that_takes_an_id_is_in_the_matrix() {
     let in_path = operations.iter().filter(|it| it.path.contains('{'));
     let in_path: BTreeSet<_> = in_path.map(Operation::id).collect();
     assert_eq!(in_path, rows);
-    let rows: BTreeSet<_> = ACCOUNT_OPERATIONS.into_iter().chain(CHOSEN_ID_OPERATIONS).collect();
+    let rows = ACCOUNT_OPERATIONS.into_iter().chain(CHOSEN_ID_OPERATIONS);
+    let rows: BTreeSet<_> = rows.chain(CONSENT_OPERATIONS).collect();
     // Operations with a master key, a verifier or a signature accept no credential of a tenant.
     let is_for_tenants =
         |it: &&Operation| !it.requires_master_key() && !it.requires_verifier() && !it.is_signed();

@@ -44,7 +44,7 @@ mod load_shedding;
 mod mail_rate_limits;
 mod middleware;
 mod null_fields;
-mod oauth_tokens;
+mod oauth;
 mod onboarding;
 mod openapi;
 mod operator;

@@ -1,5 +1,10 @@
-//! OAuth 2.1: what clients may do for people.
+//! OAuth 2.1: the authorization server (OAUTH).
 
+pub mod authorization;
 pub mod client_authentication;
+pub mod consent;
+pub mod consent_page;
+pub mod pending_request;
+mod remembered_consent;
 pub mod revocation;
 pub mod tokens;

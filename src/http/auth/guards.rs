@@ -202,6 +202,12 @@ fn session_required() -> Error {
 }
 
 impl InSession {
+    /// Returns the account and the session.
+    #[must_use]
+    pub fn caller_ids(&self) -> (&Person, SessionId) {
+        (&self.person, self.session)
+    }
+
     pub(super) fn from_identity(identity: Identity) -> Result<Self> {
         let person = identity.person.ok_or_else(session_required)?;
         let Credential::Session(_, session) = person.credential else {

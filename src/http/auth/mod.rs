@@ -5,6 +5,7 @@
 
 mod admission;
 mod basic;
+mod cookie_session;
 mod cookies;
 mod credential;
 mod guards;
@@ -23,6 +24,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 pub use self::basic::{authorization, basic_credentials, single_header_value};
+pub use self::cookie_session::CookieSession;
 use self::cookies::identify_cookies;
 pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
 pub use self::credential::PresentedCredential;

@@ -24,7 +24,12 @@ fn cookie_name(app: &App) -> &'static str {
 /// Names are compared as bytes, as browsers do, after removing only the white space of RFC 6265
 /// §5.2: the protection of the `__Host-` prefix applies to the exact name only.
 pub fn values<'a>(headers: &'a HeaderMap, app: &App) -> impl Iterator<Item = &'a str> {
-    let name = cookie_name(app).as_bytes();
+    values_of(headers, cookie_name(app))
+}
+
+/// Does the same as [`values`] for the cookie with this name.
+pub fn values_of<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let name = name.as_bytes();
     let lines = headers.get_all(header::COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.filter_map(move |pair| {

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 
 use super::{MAX_BODY_BYTES, read_body, require_media_type};
@@ -74,12 +75,28 @@ impl FromRequest<App> for Form {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
-        if axum::body::HttpBody::is_end_stream(request.body()) {
-            return Self::parse(b"");
-        }
-        require_media_type(request.headers(), &mime::APPLICATION_WWW_FORM_URLENCODED)?;
-        Self::parse(&read_body(app, request, MAX_BODY_BYTES).await?)
+        Self::parse(&read_form(request, app).await?)
     }
+}
+
+/// The parameters of a form body as they were sent, for a route that reports repeated ones itself.
+pub struct FormPairs(pub Vec<(String, String)>);
+
+impl FromRequest<App> for FormPairs {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
+        let body = read_form(request, app).await?;
+        Ok(Self(url::form_urlencoded::parse(&body).into_owned().collect()))
+    }
+}
+
+async fn read_form(request: Request, app: &App) -> Result<Bytes> {
+    if axum::body::HttpBody::is_end_stream(request.body()) {
+        return Ok(Bytes::new());
+    }
+    require_media_type(request.headers(), &mime::APPLICATION_WWW_FORM_URLENCODED)?;
+    read_body(app, request, MAX_BODY_BYTES).await
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::fields::{FieldContext, Fields, FromFields};
-pub use self::form::Form;
+pub use self::form::{Form, FormPairs};
 use self::nesting::NestingCounter;
 pub use self::node::JsonNode;
 pub use self::parsers::{

@@ -26,7 +26,7 @@ use crate::http::edge::trace_context;
 use crate::http::family::{AcceptedCredentials, RouteTable};
 use crate::http::oauth::challenge::challenge;
 use crate::http::render::kinds::mapping;
-use crate::http::render::{self, ErrorExtension, render};
+use crate::http::render::{self, ErrorExtension, IsRendered, render};
 use crate::model::caller::{Credential, Identity};
 
 /// The status that the access log records for a request whose client closed the connection, as
@@ -105,7 +105,9 @@ pub async fn handle_request(
     if let Some(error) = &error {
         let _entered = span.enter();
         log_cause(error);
-        response = with_headers_of(&response, render(error, &context));
+        if response.extensions().get::<IsRendered>().is_none() {
+            response = with_headers_of(&response, render(error, &context));
+        }
         if let Some(challenge) = challenge(app, context.facts.family, error) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }

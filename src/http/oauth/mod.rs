@@ -1,10 +1,17 @@
-//! The `oauth` family: the authorization server (RFC 6749, OAUTH §3.1). It speaks the dialect of
-//! those standards: forms, unknown parameters are ignored, errors have a code and a description.
+//! The `oauth` family (OAUTH §3.1): the authorization server. It speaks the dialect of the RFCs:
+//! forms, unknown parameters are ignored, errors have a code and a description. While OAuth is off,
+//! none of the routes exists.
 
+mod authorize;
+mod browser_cookie;
 pub mod challenge;
 mod client_authentication;
+mod consent;
+mod guard;
 pub mod metadata;
+mod responses;
 mod revocation;
+mod sign_in_page;
 mod token;
 
 use axum::Router;
@@ -14,14 +21,35 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
+use crate::model::ValidationError;
+
+/// The path of the page for signing in.
+const SIGN_IN_PATH: &str = "/oauth2/sign-in";
+/// Its parameter with which it is shown to a person who is signed in already.
+const SWITCH_PARAMETER: &str = "switch";
+/// The path of the page that asks for consent.
+const CONSENT_PATH: &str = "/oauth2/consent";
+
+/// Parses any text of a query.
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a parser")]
+fn parse_text(text: &str) -> Result<String, ValidationError> {
+    Ok(text.to_owned())
+}
 
 /// The family's routes.
 #[must_use]
 pub fn routes() -> Routes {
-    FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
+    let pages = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
+        .route(RouteKind::READ, routes!(authorize::authorize))
+        .route(RouteKind::WRITE, routes!(authorize::authorize_by_post))
+        .route(RouteKind::READ, routes!(sign_in_page::show_page))
+        .route(RouteKind::READ, routes!(consent::show_page));
+    let in_session = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::Sessions)
+        .route(RouteKind::WRITE, routes!(consent::answer));
+    let for_clients = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
         .route(RouteKind::WRITE.open_to_all_origins(), routes!(token::issue))
-        .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke))
-        .into()
+        .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke));
+    Routes::from(pages).merge(in_session).merge(for_clients)
 }
 
 /// The documents that clients read first.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::client_authentication::authenticate;
-use crate::http::oauth::require_on;
+use crate::http::oauth::guard::OauthIsOn;
 use crate::http::render::oauth::{
     ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
 };
@@ -43,11 +43,11 @@ pub struct RevocationRequest {
               ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
+    _: OauthIsOn,
     context: RequestContext,
     headers: HeaderMap,
     form: Form,
 ) -> Result<StatusCode> {
-    require_on(&app)?;
     let client = authenticate(&app, &context, &headers, &form).await?;
     let token = Secret::new(form.require("token")?.to_owned());
     revocation::revoke(&app, &client, &token, &context.audit_context()).await?;

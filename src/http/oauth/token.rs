@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Issue, OauthFailure, Result};
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::client_authentication::authenticate;
-use crate::http::oauth::require_on;
+use crate::http::oauth::guard::OauthIsOn;
 use crate::http::render::oauth::{
     ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
 };
@@ -99,11 +99,11 @@ impl From<IssuedTokens> for TokenResponse {
               ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn issue(
     State(app): State<App>,
+    _: OauthIsOn,
     context: RequestContext,
     headers: HeaderMap,
     form: Form,
 ) -> Result<JsonWithSecrets<TokenResponse>> {
-    require_on(&app)?;
     let client = authenticate(&app, &context, &headers, &form).await?;
     let audit = context.audit_context();
     let issued = match form.require("grant_type")? {

@@ -22,7 +22,7 @@ pub struct ErrorMapping {
     pub operator: &'static str,
     /// The code in the user family.
     pub user: &'static str,
-    /// The code in the OAuth family: one of RFC 6749 §4.1.2.1 and §5.2.
+    /// The code in the OAuth family: one of RFC 6749 §4.1.2.1 and §5.2, or `not_found`.
     pub oauth: &'static str,
     /// The organization family's `suggestion`: what the caller can do about the error.
     pub suggestion: &'static str,

@@ -61,6 +61,11 @@ fn error_headers(error: &Error, family: Family) -> impl Iterator<Item = (HeaderN
 #[derive(Clone)]
 pub struct ErrorExtension(pub Arc<Error>);
 
+/// Marks a response that has a body beside its [`ErrorExtension`], such as an HTML page: the error
+/// is only logged.
+#[derive(Clone, Copy)]
+pub struct IsRendered;
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();

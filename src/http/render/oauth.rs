@@ -56,6 +56,14 @@ error_responses! { ErrorBody,
     Unauthorized = 401, "`invalid_client`: the verifier is missing or wrong.";
     /// For routes for verifiers.
     NotFound = 404, "The server has no verifiers.";
+    /// For routes in a session.
+    InvalidSession = 401, "`invalid_client`: the session has ended, or is older than required.";
+    /// For routes in a session.
+    Forbidden = 403, "`access_denied`: another browser, or the organization does not permit it.";
+    /// For routes about an authorization request.
+    UnknownRequest = 404, "`not_found`: answered already, or expired; or OAuth is off.";
+    /// For routes about an authorization request.
+    Conflict = 409, "`invalid_request`: the app was changed meanwhile.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.

@@ -6,14 +6,11 @@ use std::sync::LazyLock;
 use askama::Template;
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::http::html_page::{STYLE, security_policy};
 use crate::model::account::AccountAccess;
 
-const STYLE: &str = include_str!("../../web/pages/page.css");
 const SCRIPT: &str = include_str!("../../web/pages/page.js");
 
 /// A page. It contains no text that a caller entered, because a stranger may have created the
@@ -75,17 +72,8 @@ impl Revocation {
     }
 }
 
-/// The content security policy of these pages: they may run their script, apply their style, and
-/// send requests to this server.
-static PAGE_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
-    format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash(SCRIPT),
-        hash(STYLE),
-    )
-});
+/// The content security policy of these pages.
+static PAGE_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| security_policy(SCRIPT, None));
 
 impl IntoResponse for HtmlPage {
     fn into_response(self) -> Response {

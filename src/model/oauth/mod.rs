@@ -1,8 +1,12 @@
 //! OAuth 2.1: clients, what people grant to them, and which of it an organization permits.
 
+pub mod authorization_request;
+pub mod authorization_response;
 pub mod client;
+pub mod grant;
 pub mod redirect_uri;
 pub mod resource;
+pub mod scope_sentence;
 pub mod tokens;
 
 use crate::model::scope::{BuiltInScope, Scope};

@@ -299,6 +299,22 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     ],
     // Credits, which a server takes from the balances of all organizations.
     &["credit_balances::give_back", "credit_balances::lock", "credit_balances::withdraw"],
+    // Authorization requests, which come before an organization is chosen, and what an account
+    // grants in any of its organizations, to clients of any.
+    &[
+        "app_policies::filter_permitting",
+        "oauth_clients::find",
+        "oauth_clients::lock_unchanged",
+        "oauth_codes::insert",
+        "oauth_grants::insert",
+        "oauth_grants::list_candidates",
+        "oauth_grants::lock_live",
+        "oauth_grants::revoke_of_earlier_memberships",
+        "oauth_grants::set_access",
+        "oauth_requests::consume",
+        "oauth_requests::find",
+        "oauth_requests::insert",
+    ],
     // Expired rows of all organizations.
     &[
         "accounts::sweep",
@@ -326,6 +342,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage_hourly::sweep",
         "usage_hourly::sweep_resources",
         "memberships::sweep",
+        "oauth_requests::sweep",
     ],
     // The connection itself, and the tenant role with its privileges.
     &[

@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 18] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -40,6 +40,7 @@ const SETTINGS: [(&str, &str); 17] = [
                      j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
     ),
     ("SCOPES", "trademarks:read"),
+    ("OAUTH", "on"),
     // All requests come from one address. Tests of rate limits set another profile.
     ("LIMITS_PROFILE", "off"),
     ("MASTER_ADMIN_KEY_ORG_CREATE", "master-of-ORG_CREATE-0123456789abcdef0123456789"),

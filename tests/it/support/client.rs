@@ -116,9 +116,10 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
             | "validation_error"
             | "entity_too_large"
             | "unsupported_media_type"
-            | "not_found"
+            | "conflict"
             | "method_not_allowed",
         ) => &["invalid_request"],
+        (Family::OAuth, "forbidden" | "organization_suspended") => &["access_denied"],
         (Family::OAuth, "unauthorized") => &["invalid_client"],
         (Family::OAuth, "rate_limited" | "service_unavailable") => &["temporarily_unavailable"],
         (

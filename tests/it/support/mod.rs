@@ -23,6 +23,7 @@ pub mod github;
 pub mod leaks;
 pub mod locks;
 pub mod nginx;
+pub mod oauth;
 pub mod pgbouncer;
 pub mod rate_limits;
 pub mod relay;

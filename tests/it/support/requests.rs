@@ -7,6 +7,7 @@ use tenantry::model::key_format::KeyFormat;
 use super::accounts::{PASSWORD, TestAccount};
 use super::app::{CreatedKey, text};
 use super::client::TestClient;
+use super::oauth::{Browser, OauthClientSpec, handle_in};
 use super::spec::Operation;
 use super::{TestApp, app};
 
@@ -45,6 +46,12 @@ pub struct Fixtures {
     spare_invite_id: String,
     /// The token of an open invitation of ann to another organization.
     invite_token: String,
+    /// The query of an authorization request.
+    authorization: String,
+    /// The handle of one that ann has not answered.
+    oauth_request: String,
+    /// The cookie of the browser that it was made in.
+    browser: String,
     next_number: std::sync::atomic::AtomicU32,
 }
 
@@ -84,7 +91,14 @@ impl Fixtures {
         purchase["data"]["object"]["metadata"]["mode"] = json!("existing");
         app.send_stripe_event(&purchase).await.assert_status(200);
         let spare_project_id = app.create_project(&ann, "another").await;
+        let oauth_client = OauthClientSpec::default().insert(app, &ann.org_id).await;
+        let authorization = oauth_client.query(&[]);
+        let mut browser = Browser::signed_in(app, &ann.cookie);
+        let started = browser.get(&format!("/oauth2/authorize?{authorization}")).await;
         Self {
+            authorization,
+            oauth_request: handle_in(app, &started.assert_status(303)),
+            browser: browser.id().to_owned(),
             acme,
             operator_target,
             ann,
@@ -132,6 +146,10 @@ impl Fixtures {
             // A proxy presents the key of a client.
             _ if operation.requires_verifier() => {
                 app.verifier().with("x-api-key", &self.acme.api_key)
+            }
+            _ if family == Family::OAuth => {
+                let browser = format!("tenantry_browser={}", self.browser);
+                app.session(&self.ann.cookie).with("cookie", &browser)
             }
             _ if !operation.accepts_credential() => app.anonymous(),
             Family::Account | Family::User => app.session(&self.ann.cookie),
@@ -184,6 +202,10 @@ impl Fixtures {
         match operation.id() {
             "getToken" => format!("{path}?id={}", self.token_id),
             "findOrganizations" => format!("{path}?external_id=cus_1"),
+            "authorize" => format!("{path}?{}", self.authorization),
+            "showOauthSignInPage" | "showConsentPage" => {
+                format!("{path}?request={}", self.oauth_request)
+            }
             _ => path,
         }
     }
@@ -201,6 +223,10 @@ impl Fixtures {
         });
         let body: Value = match operation.id() {
             "introspect" => return format!("token={}", self.acme.api_key),
+            "authorizeByPost" => return self.authorization.clone(),
+            "answerConsent" => json!({
+                "request": self.oauth_request, "accept": true, "organizationId": self.ann.org_id,
+            }),
             "provisionOrganization" => json!({
                 "org_id": format!("provisioned-{number}"), "name": "Acme Corp", "domain": "general",
                 "tier": "starter", "allowed_origins": "https://acme.example.com",

@@ -1,0 +1,128 @@
+//! What the consent page shows.
+
+use crate::app::App;
+use crate::domain::accounts;
+use crate::domain::oauth::consent;
+use crate::domain::oauth::pending_request::PendingRequest;
+use crate::error::Result;
+use crate::model::ids::AccountId;
+use crate::model::oauth::ClientVisibility;
+use crate::model::oauth::grant::{GrantCandidate, GrantObstacle, permitted_scopes};
+use crate::model::oauth::redirect_uri::RedirectUri;
+use crate::model::oauth::scope_sentence::scope_sentence;
+
+/// A requested scope.
+pub struct RequestedScope {
+    /// The scope.
+    pub scope: String,
+    /// What it allows; `None` for a scope of the operator's own product.
+    pub sentence: Option<&'static str>,
+}
+
+/// An organization that the person can choose.
+pub struct OrganizationChoice {
+    /// Its public id.
+    pub handle: String,
+    /// Its name.
+    pub name: String,
+    /// Why it cannot be chosen.
+    pub obstacle: Option<&'static str>,
+    /// The requested scopes that the person's role there does not permit.
+    pub lacking: Vec<String>,
+    /// Whether it is chosen at first.
+    pub is_selected: bool,
+}
+
+/// What the consent page shows.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts that the page shows")]
+pub struct ConsentView {
+    /// The name that the client gives itself.
+    pub client_name: String,
+    /// The organization that registered it.
+    pub owner: String,
+    /// Whether the operator has published it.
+    pub is_verified: bool,
+    /// Where the person is sent afterwards.
+    pub redirect_host: String,
+    /// Whether any program on the device could receive the response.
+    pub is_local: bool,
+    /// The address of the account that is signed in.
+    pub email: String,
+    /// Whether that address is verified.
+    pub is_email_verified: bool,
+    /// The requested scopes, without `offline_access`.
+    pub scopes: Vec<RequestedScope>,
+    /// Whether access while the person is away is requested.
+    pub is_offline: bool,
+    /// Whether an organization must be chosen.
+    pub needs_organization: bool,
+    /// The organizations of the account.
+    pub organizations: Vec<OrganizationChoice>,
+    /// Why access cannot be granted at all.
+    pub obstacle: Option<&'static str>,
+}
+
+/// Returns what the consent page shows to an account.
+///
+/// # Errors
+/// Not found if the account was deleted; the errors of the database.
+pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<ConsentView> {
+    let read = async |db: &mut _| {
+        let account = accounts::find(db, id).await?;
+        Ok((account, consent::list_candidates(db, pending, id).await?))
+    };
+    let (account, candidates) = app.db.run(read).await?;
+    let PendingRequest { client, request, .. } = pending;
+    let redirect_uri = RedirectUri::from_stored(request.target.redirect_uri.clone());
+    let needs_organization = request.needs_organization();
+    let is_private = client.visibility == ClientVisibility::Private;
+    let is_member =
+        candidates.iter().any(|(candidate, _)| candidate.organization == client.organization);
+    let obstacle = if needs_organization {
+        let has_choice = candidates.iter().any(|(_, obstacle)| obstacle.is_none());
+        (!has_choice).then_some("None of your organizations can grant this access.")
+    } else {
+        (is_private && !is_member).then_some(GrantObstacle::PrivateClient.message())
+    };
+    let scopes = request
+        .scopes
+        .iter()
+        .map(|scope| RequestedScope { scope: scope.to_string(), sentence: scope_sentence(scope) });
+    Ok(ConsentView {
+        client_name: client.name.clone(),
+        owner: client.organization_name.clone(),
+        is_verified: client.is_verified(),
+        redirect_host: redirect_uri.display_host(),
+        is_local: redirect_uri.is_local(),
+        is_email_verified: account.verified_at.is_some(),
+        email: account.email,
+        scopes: scopes.collect(),
+        is_offline: request.is_offline,
+        needs_organization,
+        organizations: choices(pending, candidates),
+        obstacle,
+    })
+}
+
+/// Returns the choices. The one that the request names is selected, or the only one.
+fn choices(
+    pending: &PendingRequest,
+    candidates: Vec<(GrantCandidate, Option<GrantObstacle>)>,
+) -> Vec<OrganizationChoice> {
+    let request = &pending.request;
+    let requested = request.scope_texts();
+    let is_only = candidates.iter().filter(|(_, obstacle)| obstacle.is_none()).count() == 1;
+    let choice = |(candidate, obstacle): (GrantCandidate, Option<GrantObstacle>)| {
+        let permitted = permitted_scopes(&requested, Some(candidate.role));
+        let named = request.organization.as_ref();
+        let is_named = named.is_some_and(|it| it.as_str().eq_ignore_ascii_case(&candidate.handle));
+        OrganizationChoice {
+            lacking: requested.iter().filter(|it| !permitted.contains(it)).cloned().collect(),
+            is_selected: obstacle.is_none() && (is_only || is_named),
+            obstacle: obstacle.map(GrantObstacle::message),
+            handle: candidate.handle,
+            name: candidate.name,
+        }
+    };
+    candidates.into_iter().map(choice).collect()
+}

@@ -1,0 +1,137 @@
+//! An authorization request that waits for the person's answer. It is stored, and the pages get
+//! only its handle: nothing that the client asked for can be changed meanwhile. It belongs to the
+//! browser that it came from, can be answered once, and expires.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::caller::Person;
+use crate::model::ids::SessionId;
+use crate::model::key_format::KeyFormat;
+use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt};
+use crate::model::oauth::authorization_response::{AuthorizationError, AuthorizationResponse};
+use crate::model::oauth::client::OauthClient;
+use crate::model::secret::{Digest, Secret};
+use crate::repo::oauth_requests::NewRequest;
+use crate::repo::{oauth_clients, oauth_requests, sessions};
+
+/// For how long a request can be answered.
+const LIFETIME: TimeDelta = TimeDelta::minutes(10);
+
+/// An authorization request that was not answered yet.
+pub struct PendingRequest {
+    /// The client that made it.
+    pub client: OauthClient,
+    /// Its parameters.
+    pub request: AuthorizationRequest,
+    /// When it was made.
+    pub received_at: DateTime<Utc>,
+    /// The digest of its handle; `None` if it is not stored, because no page is needed.
+    pub digest: Option<Digest>,
+}
+
+impl PendingRequest {
+    /// Returns the response to it with a code or an error.
+    #[must_use]
+    pub fn respond(
+        &self,
+        app: &App,
+        outcome: Result<Secret, AuthorizationError>,
+    ) -> AuthorizationResponse {
+        AuthorizationResponse::new(&self.request.target, &app.config.oauth.issuer, outcome)
+    }
+
+    /// Returns whether the person must sign in before answering: the session has ended, or is older
+    /// than the request allows.
+    ///
+    /// # Errors
+    /// The errors of the database.
+    pub async fn requires_sign_in(
+        &self,
+        db: &mut PgConnection,
+        (person, session): (&Person, SessionId),
+    ) -> Result<bool> {
+        let Some(session) = sessions::find(db, person.account, session).await? else {
+            return Ok(true);
+        };
+        let max_age = self.request.max_age.map(|seconds| TimeDelta::seconds(seconds.into()));
+        let is_too_old = max_age.is_some_and(|age| self.received_at - session.created_at > age);
+        let is_earlier = session.created_at < self.received_at;
+        Ok(is_too_old || is_earlier && self.request.has_prompt(Prompt::Login))
+    }
+}
+
+/// Stores a request for the browser with this cookie, and returns its handle.
+///
+/// # Errors
+/// The errors of the database.
+pub async fn store(app: &App, pending: &PendingRequest, browser: Digest) -> Result<Secret> {
+    let handle = KeyFormat::oauth_request().generate(&*app.entropy);
+    let new = NewRequest {
+        digest: app.peppers.digest(handle.expose()).0,
+        client: &pending.client,
+        request: &pending.request,
+        browser,
+        created_at: pending.received_at,
+        expires_at: pending.received_at + LIFETIME,
+    };
+    app.db.run(async |db| oauth_requests::insert(db, &new).await).await?;
+    Ok(handle)
+}
+
+/// Returns the path of a page about the request with this handle.
+#[must_use]
+pub fn page_path(page: &str, handle: &Secret) -> Secret {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("request", handle.expose());
+    let separator = if page.contains('?') { '&' } else { '?' };
+    Secret::new(format!("{page}{separator}{}", query.finish()))
+}
+
+/// Returns the request with this handle, for a browser with a cookie that has one of these digests.
+///
+/// # Errors
+/// Not found if the handle is unknown, or the request was answered or has expired, or its client
+/// was disabled; forbidden in another browser.
+pub async fn find(app: &App, handle: &Secret, browsers: &[Digest]) -> Result<PendingRequest> {
+    if !KeyFormat::oauth_request().matches(handle.expose()) {
+        return Err(no_such_request());
+    }
+    let digests = app.peppers.candidates(handle.expose());
+    let found = app.db.run(async |db| {
+        let Some(stored) = oauth_requests::find(db, &digests).await? else { return Ok(None) };
+        let client = oauth_clients::find(db, &stored.client_id).await?;
+        Ok(client.map(|client| (stored, client)))
+    });
+    let (stored, client) = found.await?.ok_or_else(no_such_request)?;
+    if !browsers.contains(&stored.browser) {
+        return Err(Error::forbidden("This request was made in another browser"));
+    }
+    Ok(PendingRequest {
+        client,
+        request: stored.request,
+        received_at: stored.created_at,
+        digest: Some(stored.digest),
+    })
+}
+
+/// Records that a request is answered; one that is not stored needs no record.
+///
+/// # Errors
+/// Not found if it was answered or has expired.
+pub async fn consume(
+    tx: &mut PgConnection,
+    pending: &PendingRequest,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    match pending.digest {
+        Some(digest) if !oauth_requests::consume(tx, digest, at).await? => Err(no_such_request()),
+        _ => Ok(()),
+    }
+}
+
+fn no_such_request() -> Error {
+    Error::not_found("This request was answered already, or has expired")
+}

@@ -1,0 +1,74 @@
+//! `GET /oauth2/sign-in`: the page on which a person signs in before answering a request.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+use crate::domain::oauth::pending_request::{self, page_path};
+use crate::error::Result;
+use crate::http::auth::{CookieSession, InSession};
+use crate::http::html_page::HtmlPage;
+use crate::http::oauth::browser_cookie::BrowserCookies;
+use crate::http::oauth::guard::OauthIsOn;
+use crate::http::oauth::responses::{handle_error, see_other};
+use crate::http::oauth::{CONSENT_PATH, SWITCH_PARAMETER, parse_text};
+use crate::http::query::Query;
+use crate::http::render::oauth::{ErrorBody, Unavailable};
+use crate::model::secret::Secret;
+
+const SIGN_IN_SCRIPT: &str = include_str!("../../web/pages/oauth_sign_in.js");
+
+#[derive(Template)]
+#[template(path = "pages/oauth_sign_in.html", config = "src/web/askama.toml")]
+struct SignInPage {
+    client_name: String,
+    login_hint: String,
+}
+
+/// Show the HTML page on which the person signs in, before the page that asks for consent.
+///
+/// A person who is signed in already is redirected to that page, unless the app requires that they
+/// sign in again, or `switch` is sent.
+#[utoipa::path(get, path = "/oauth2/sign-in", operation_id = "showOauthSignInPage", tag = "oauth",
+    params(("request" = String, Query, description = "The handle of the request.",
+            example = "tnt_oauth_request_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"),
+           ("switch" = Option<String>, Query, example = "1",
+            description = "Any text: show the page to a person who is signed in, too.")),
+    security((), ("session" = [])),
+    responses((status = 200, description = "The HTML page.", body = String,
+               content_type = "text/html; charset=utf-8"),
+              (status = 303, description = "To the page that asks for consent."),
+              (status = 403, description = "An HTML page: the request was made in another browser.",
+               body = String, content_type = "text/html; charset=utf-8"),
+              (status = 404, description = "An HTML page: the request was answered or has expired. \
+               An error as of the other routes: OAuth is off.",
+               content((String = "text/html; charset=utf-8"), (ErrorBody = "application/json"))),
+              Unavailable))]
+pub(super) async fn show_page(
+    State(app): State<App>,
+    _: OauthIsOn,
+    CookieSession(session): CookieSession,
+    browser: BrowserCookies,
+    mut query: Query,
+) -> Result<Response> {
+    let handle = Secret::new(query.optional("request", parse_text).unwrap_or_default());
+    let is_switch = query.optional(SWITCH_PARAMETER, parse_text).is_some();
+    let pending = match pending_request::find(&app, &handle, &browser.digests(&app)).await {
+        Ok(pending) => pending,
+        Err(error) => return Ok(handle_error(error)),
+    };
+    if let Some(caller) = session.as_ref().map(InSession::caller_ids).filter(|_| !is_switch) {
+        let must_sign_in = async |db: &mut _| pending.requires_sign_in(db, caller).await;
+        if !app.db.run(must_sign_in).await? {
+            return Ok(see_other(page_path(CONSENT_PATH, &handle)));
+        }
+    }
+    let template = SignInPage {
+        client_name: pending.client.name,
+        login_hint: pending.request.login_hint.unwrap_or_default(),
+    };
+    let (status, script) = (StatusCode::OK, SIGN_IN_SCRIPT);
+    Ok(HtmlPage { status, template, script, form_action: None }.into_response())
+}

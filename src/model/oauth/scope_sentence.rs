@@ -1,0 +1,30 @@
+//! What scopes allow, in the words of the consent page.
+
+use crate::model::scope::{BuiltInScope, Scope};
+
+/// Returns what the scope allows an app to do; `None` for a scope of the operator's own product,
+/// whose meaning is not known here.
+#[must_use]
+pub fn scope_sentence(scope: &Scope) -> Option<&'static str> {
+    let scope = BuiltInScope::ALL.iter().find(|it| it.as_str() == scope.as_str())?;
+    Some(match scope {
+        BuiltInScope::UserRead => "Read your name and e-mail address",
+        BuiltInScope::UserWrite => "Change your name and handle",
+        BuiltInScope::ApiKeysRead => "List the organization's API keys, without their secrets",
+        BuiltInScope::ApiKeysWrite => "Create, change and revoke the organization's API keys",
+        BuiltInScope::ApiKeysManage => {
+            "List, create, change and revoke the organization's API keys"
+        }
+        BuiltInScope::OrganizationRead => "Read the organization's name and settings",
+        BuiltInScope::OrganizationWrite => "Change the organization's name and settings",
+        BuiltInScope::MembersRead => "List the organization's members and their e-mail addresses",
+        BuiltInScope::MembersWrite => "Invite and remove members, and change their roles",
+        BuiltInScope::ProjectsRead => "Read the organization's projects",
+        BuiltInScope::ProjectsWrite => "Create, change and delete the organization's projects",
+        BuiltInScope::BillingRead => "Read the organization's payments",
+        BuiltInScope::SubscriptionRead => "Read the organization's subscription",
+        BuiltInScope::SubscriptionWrite => "Change the organization's subscription",
+        BuiltInScope::UsageRead => "Read how much the organization uses the API",
+        BuiltInScope::AuditRead => "Read the organization's audit log",
+    })
+}

@@ -1,0 +1,32 @@
+//! OAuth authorization codes.
+
+use sqlx::PgConnection;
+
+use crate::error::Result;
+use crate::model::oauth::grant::NewCode;
+
+/// Inserts a code.
+pub async fn insert(db: &mut PgConnection, new: &NewCode<'_>) -> Result<()> {
+    let resources: Vec<String> = new.resources.iter().map(|it| it.as_str().to_owned()).collect();
+    sqlx::query!(
+        "insert into oauth_codes (digest, account_id, grant_id, session_id, redirect_uri,
+                                  challenge, nonce, scopes, resources, is_offline, created_at,
+                                  expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        new.digest.bytes().as_slice(),
+        new.account.uuid(),
+        new.grant.uuid(),
+        new.session.uuid(),
+        new.redirect_uri,
+        new.challenge,
+        new.nonce,
+        new.scopes,
+        &resources,
+        new.is_offline,
+        new.created_at,
+        new.expires_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Authorization requests that wait for a person's answer.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+
+use crate::error::Result;
+use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt};
+use crate::model::oauth::authorization_response::{ResponseMode, ResponseTarget};
+use crate::model::oauth::client::OauthClient;
+use crate::model::oauth::resource::Resource;
+use crate::model::organization_handle::OrganizationHandle;
+use crate::model::scope::Scope;
+use crate::model::secret::Digest;
+
+/// A request, as the column `parameters` contains it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Parameters {
+    redirect_uri: String,
+    response_mode: String,
+    state: Option<String>,
+    scopes: Vec<String>,
+    is_offline: bool,
+    resources: Vec<String>,
+    challenge: String,
+    nonce: Option<String>,
+    prompts: Vec<String>,
+    max_age: Option<u32>,
+    login_hint: Option<String>,
+    organization: Option<String>,
+}
+
+impl From<&AuthorizationRequest> for Parameters {
+    fn from(request: &AuthorizationRequest) -> Self {
+        Self {
+            redirect_uri: request.target.redirect_uri.clone(),
+            response_mode: request.target.mode.as_str().to_owned(),
+            state: request.target.state.clone(),
+            scopes: request.scopes.iter().map(ToString::to_string).collect(),
+            is_offline: request.is_offline,
+            resources: request.resources.iter().map(|it| it.as_str().to_owned()).collect(),
+            challenge: request.challenge.clone(),
+            nonce: request.nonce.clone(),
+            prompts: request.prompts.iter().map(|it| it.as_str().to_owned()).collect(),
+            max_age: request.max_age,
+            login_hint: request.login_hint.clone(),
+            organization: request.organization.as_ref().map(|it| it.as_str().to_owned()),
+        }
+    }
+}
+
+impl Parameters {
+    /// Returns the request; `None` only for a row that this version did not write.
+    fn into_request(self) -> Option<AuthorizationRequest> {
+        let scopes = self.scopes.iter().map(|text| Scope::parse(text).ok());
+        let resources = self.resources.iter().map(|text| Resource::parse(text).ok());
+        let prompts = self.prompts.iter().map(|word| Prompt::parse(word));
+        Some(AuthorizationRequest {
+            target: ResponseTarget {
+                redirect_uri: self.redirect_uri,
+                mode: ResponseMode::parse(&self.response_mode)?,
+                state: self.state,
+            },
+            scopes: scopes.collect::<Option<_>>()?,
+            is_offline: self.is_offline,
+            resources: resources.collect::<Option<_>>()?,
+            challenge: self.challenge,
+            nonce: self.nonce,
+            prompts: prompts.collect::<Option<_>>()?,
+            max_age: self.max_age,
+            login_hint: self.login_hint,
+            organization: self.organization.and_then(|it| OrganizationHandle::parse(&it).ok()),
+        })
+    }
+}
+
+/// A request to insert.
+pub struct NewRequest<'a> {
+    /// The digest of its handle.
+    pub digest: Digest,
+    /// The client that made it.
+    pub client: &'a OauthClient,
+    /// Its parameters.
+    pub request: &'a AuthorizationRequest,
+    /// The digest of the cookie of the browser that it came from.
+    pub browser: Digest,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Inserts a request.
+pub async fn insert(db: &mut PgConnection, new: &NewRequest<'_>) -> Result<()> {
+    sqlx::query!(
+        "insert into oauth_requests (digest, client_id, organization_id, parameters,
+                                     browser_digest, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        new.digest.bytes().as_slice(),
+        new.client.id,
+        new.client.organization.0,
+        Json(Parameters::from(new.request)) as _,
+        new.browser.bytes().as_slice(),
+        new.created_at,
+        new.expires_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A request that was not answered yet.
+pub struct StoredRequest {
+    /// The digest of its handle.
+    pub digest: Digest,
+    /// The public id of the client that made it.
+    pub client_id: String,
+    /// Its parameters.
+    pub request: AuthorizationRequest,
+    /// The digest of the cookie of the browser that it came from.
+    pub browser: Digest,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Returns the request whose handle has one of these digests, if it was neither answered nor has
+/// expired.
+pub async fn find(db: &mut PgConnection, digests: &[Digest]) -> Result<Option<StoredRequest>> {
+    let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
+    let row = sqlx::query!(
+        r#"select r.digest, c.client_id, r.parameters as "parameters: Json<Parameters>",
+                  r.browser_digest, r.created_at
+           from oauth_requests r join oauth_clients c on c.id = r.client_id
+           where r.digest = any($1) and r.used_at is null and r.expires_at > now()"#,
+        &digests,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(|row| {
+        Some(StoredRequest {
+            digest: Digest::new(row.digest.try_into().ok()?),
+            client_id: row.client_id,
+            request: row.parameters.0.into_request()?,
+            browser: Digest::new(row.browser_digest.try_into().ok()?),
+            created_at: row.created_at,
+        })
+    }))
+}
+
+/// Records that a request was answered. Returns false if it was answered already or has expired: of
+/// several concurrent answers, one succeeds.
+pub async fn consume(db: &mut PgConnection, digest: Digest, at: DateTime<Utc>) -> Result<bool> {
+    let result = sqlx::query!(
+        "update oauth_requests set used_at = $2
+         where digest = $1 and used_at is null and expires_at > now()",
+        digest.bytes().as_slice(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Removes up to 1,000 expired requests; returns how many. Applies to all organizations.
+pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
+    let result = sqlx::query!(
+        "delete from oauth_requests
+         where digest = any(array(
+             select digest from oauth_requests where expires_at < now() - interval '1 hour'
+             limit 1000 for update skip locked))",
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}

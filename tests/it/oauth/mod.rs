@@ -1,0 +1,29 @@
+//! The `oauth` family: `/oauth2/…`.
+
+mod authorize;
+mod consent;
+mod consent_checks;
+mod pages;
+mod remembered;
+mod tokens;
+
+use crate::support::TestApp;
+use crate::support::accounts::TestAccount;
+use crate::support::oauth::{OauthClient, OauthClientSpec};
+
+/// Counts codes.
+const CODES: &str = "select count(*) from oauth_codes";
+/// Counts live grants.
+const LIVE_GRANTS: &str = "select count(*) from oauth_grants where revoked_at is null";
+
+/// An account, and a public app of another organization.
+async fn account_and_client(app: &TestApp) -> (TestAccount, OauthClient) {
+    let ann = app.verified_account("ann@example.com").await;
+    let vendor = app.sign_up().await;
+    (ann, OauthClientSpec::default().insert(app, &vendor.org_id).await)
+}
+
+/// Runs a query that returns one list of texts.
+async fn texts(app: &TestApp, sql: &'static str) -> Vec<String> {
+    sqlx::query_scalar(sql).fetch_one(&mut app.sql().await).await.unwrap()
+}
