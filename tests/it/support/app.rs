@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 19] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -51,6 +51,8 @@ const SETTINGS: [(&str, &str); 17] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_OAUTH_APPS", "master-of-OAUTH_APPS-0123456789abcdef0123456789"),
+    ("OAUTH", "on"),
     ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),
