@@ -272,14 +272,16 @@ begin
 end
 $$;
 create policy oauth_clients_tenant on oauth_clients to tenantry_tenant
-    using ((organization_id = (select tenant_organization())) is true
-           or exists (select from oauth_grants g
-                      where g.client_id = oauth_clients.id
-                        and g.organization_id = tenant_organization())
+    using ((organization_id = (select tenant_organization())) is true)
+    with check (organization_id = tenant_organization());
+-- For reading only: a statement must not be able to delete or take over the client of another.
+create policy oauth_clients_tenant_used on oauth_clients for select to tenantry_tenant
+    using (exists (select from oauth_grants g
+                   where g.client_id = oauth_clients.id
+                     and g.organization_id = tenant_organization())
            or exists (select from organization_app_rules r
                       where r.client_id = oauth_clients.id
-                        and r.organization_id = tenant_organization()))
-    with check (organization_id = tenant_organization());
+                        and r.organization_id = tenant_organization()));
 grant select, insert, update, delete on oauth_clients, oauth_client_secrets,
     organization_app_policies, organization_app_rules to tenantry_tenant;
 grant select, update on oauth_grants to tenantry_tenant;

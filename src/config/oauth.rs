@@ -61,7 +61,7 @@ impl OauthSettings {
 }
 
 /// Scopes that no app may have: with them it could give itself more than it was granted.
-const NEVER_REQUESTABLE: [&str; 1] = ["api-keys"];
+const NEVER_REQUESTABLE: [&str; 2] = ["api-keys", "apps"];
 
 fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     let scopes: Result<Vec<_>, _> = text.split(',').map(|word| Scope::parse(word.trim())).collect();
@@ -71,7 +71,8 @@ fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     }
     let subject = |scope: &Scope| scope.as_str().split(':').next().unwrap_or_default().to_owned();
     if let Some(scope) = scopes.iter().find(|it| NEVER_REQUESTABLE.contains(&&*subject(it))) {
-        return Err(format!("must not have {scope}, with which an app could create keys").into());
+        let why = "with which an app could give itself more than it was granted";
+        return Err(format!("must not have {scope}, {why}").into());
     }
     Ok(RequestableScopes::new(scopes))
 }

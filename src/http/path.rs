@@ -34,6 +34,23 @@ impl FromRequestParts<App> for PathOrganization {
     }
 }
 
+/// Extracts the last two parameters of the path, unparsed: an object's id, and that of an object
+/// within it.
+pub struct PathIdPair(pub String, pub String);
+
+impl FromRequestParts<App> for PathIdPair {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let params = path_parameters(parts, app).await?;
+        let ids: Vec<&str> = params.iter().map(|(_, id)| id).collect();
+        match ids.as_slice() {
+            [.., outer, inner] => Ok(Self((*outer).to_owned(), (*inner).to_owned())),
+            _ => Err(Error::internal("the route has fewer than two parameters in its path")),
+        }
+    }
+}
+
 async fn path_parameters(parts: &mut Parts, app: &App) -> Result<RawPathParams> {
     let params = RawPathParams::from_request_parts(parts, app).await;
     params.map_err(|_| Error::not_found("No route matches this path"))

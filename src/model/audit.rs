@@ -123,7 +123,7 @@ event_types! {
     PersonalTokenUpdated = "personal_token.updated",
     /// A personal access token was revoked.
     PersonalTokenRevoked = "personal_token.revoked",
-    /// What a person granted to an app was revoked.
+    /// What a person granted to an app was revoked, or what several people did.
     AppGrantRevoked = "app_grant.revoked",
     /// An app's authorization code was used twice.
     AppCodeReused = "app_grant.code_reused",
@@ -133,6 +133,24 @@ event_types! {
     ProjectUpdated = "project.updated",
     /// A project was deleted.
     ProjectDeleted = "project.deleted",
+    /// An app was registered.
+    AppCreated = "app.created",
+    /// An app was updated.
+    AppUpdated = "app.updated",
+    /// An app was deleted.
+    AppDeleted = "app.deleted",
+    /// A secret of an app was created.
+    AppSecretCreated = "app.secret_created",
+    /// A secret of an app was deleted.
+    AppSecretDeleted = "app.secret_deleted",
+    /// The operator published an app: everybody may grant access to it.
+    AppPublished = "app.published",
+    /// The operator disabled an app.
+    AppDisabled = "app.disabled",
+    /// The operator enabled an app again.
+    AppEnabled = "app.enabled",
+    /// An organization changed which apps its members may grant access to.
+    AppPolicyUpdated = "app_policy.updated",
     /// A key was created.
     KeyCreated = "api_key.created",
     /// A key was revoked.

@@ -37,6 +37,7 @@ impl Decider {
                 MasterScope::BillingSuspend => "master:BILLING_SUSPEND",
                 MasterScope::BillingRotate => "master:BILLING_ROTATE",
                 MasterScope::BillingPlan => "master:BILLING_PLAN",
+                MasterScope::OauthApps => "master:OAUTH_APPS",
             },
         }
     }

@@ -21,11 +21,13 @@ pub enum MasterScope {
     BillingRotate,
     /// Changing an organization's plan.
     BillingPlan,
+    /// Listing, publishing, disabling and enabling apps.
+    OauthApps,
 }
 
 impl MasterScope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OrgCreate,
         Self::OrgForceRotate,
         Self::OrgForceRevoke,
@@ -35,6 +37,7 @@ impl MasterScope {
         Self::BillingSuspend,
         Self::BillingRotate,
         Self::BillingPlan,
+        Self::OauthApps,
     ];
 
     /// Returns the scope's name in the audit log and in the names of variables.
@@ -50,6 +53,7 @@ impl MasterScope {
             Self::BillingSuspend => "BILLING_SUSPEND",
             Self::BillingRotate => "BILLING_ROTATE",
             Self::BillingPlan => "BILLING_PLAN",
+            Self::OauthApps => "OAUTH_APPS",
         }
     }
 
@@ -66,6 +70,7 @@ impl MasterScope {
             Self::BillingSuspend => "MASTER_ADMIN_KEY_BILLING_SUSPEND",
             Self::BillingRotate => "MASTER_ADMIN_KEY_BILLING_ROTATE",
             Self::BillingPlan => "MASTER_ADMIN_KEY_BILLING_PLAN",
+            Self::OauthApps => "MASTER_ADMIN_KEY_OAUTH_APPS",
         }
     }
 }

@@ -82,6 +82,22 @@ impl Permission {
         "adding, changing and removing owners",
         Role::Owner,
     );
+    /// Reading which apps the members may grant access to.
+    pub const READ_APP_POLICY: Self = Self::new(
+        &[BuiltInScope::OrganizationRead],
+        "reading which apps members may use",
+        Role::Admin,
+    );
+    /// Permitting the members to grant access to every app. Scopes alone are not sufficient for a
+    /// key.
+    pub const PERMIT_ALL_APPS: Self = Self::new(
+        &[BuiltInScope::OrganizationWrite],
+        "letting members use all apps again",
+        Role::Owner,
+    );
+    /// Listing what the members granted to apps.
+    pub const READ_APP_GRANTS: Self =
+        Self::new(&[BuiltInScope::MembersRead], "the apps that members use", Role::Admin);
     /// Ending one's own membership.
     pub const LEAVE: Self = Self::new(&[BuiltInScope::MembersWrite], "leaving", Role::Member);
 
@@ -98,7 +114,7 @@ impl Permission {
 
 /// The permissions in an organization (contract §6, the tenant routes). The first row with a scope
 /// applies, unless an operation names another one.
-pub const PERMISSIONS: [Permission; 14] = [
+pub const PERMISSIONS: [Permission; 18] = [
     Permission::new(
         &[BuiltInScope::OrganizationRead],
         "reading the organization and one's own membership",
@@ -106,18 +122,30 @@ pub const PERMISSIONS: [Permission; 14] = [
     ),
     Permission::new(
         &[BuiltInScope::OrganizationWrite],
-        "changing its name, allowed origins and leak policy",
+        "changing its name, allowed origins, leak policy, and which apps members may use",
         Role::Admin,
     ),
+    Permission::READ_APP_POLICY,
+    Permission::PERMIT_ALL_APPS,
     Permission::DELETE_ORGANIZATION,
     Permission::new(&[BuiltInScope::MembersRead], "members", Role::Member),
     Permission::READ_INVITES,
-    Permission::new(&[BuiltInScope::MembersWrite], "roles, removal, invitations", Role::Admin),
+    Permission::READ_APP_GRANTS,
+    Permission::new(
+        &[BuiltInScope::MembersWrite],
+        "roles, removal, invitations, revoking what apps may do",
+        Role::Admin,
+    ),
     Permission::CHANGE_OWNERS,
     Permission::LEAVE,
     Permission::new(
         &[BuiltInScope::ApiKeysRead, BuiltInScope::ApiKeysWrite],
         "the organization's keys",
+        Role::Admin,
+    ),
+    Permission::new(
+        &[BuiltInScope::AppsRead, BuiltInScope::AppsWrite],
+        "the organization's apps (OAuth clients)",
         Role::Admin,
     ),
     Permission::new(&[BuiltInScope::AuditRead], "the audit log", Role::Admin),

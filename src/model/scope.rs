@@ -49,6 +49,8 @@ built_in_scopes! {
     SubscriptionWrite = "subscription:write";
     UsageRead = "usage:read";
     AuditRead = "audit:read";
+    AppsRead = "apps:read";
+    AppsWrite = "apps:write";
 }
 
 impl fmt::Display for BuiltInScope {

@@ -8,6 +8,7 @@
 pub mod account_access;
 pub mod account_callers;
 pub mod accounts;
+pub mod app_grants;
 pub mod app_policies;
 pub mod audit_chain;
 pub mod audit_events;
@@ -37,6 +38,8 @@ pub mod mails;
 pub mod members;
 pub mod memberships;
 pub mod migrations;
+pub mod oauth_app_secrets;
+pub mod oauth_apps;
 pub mod oauth_callers;
 pub mod oauth_clients;
 pub mod oauth_codes;

@@ -68,3 +68,25 @@ pub async fn lock_unchanged(db: &mut PgConnection, client_id: &str) -> Result<()
         .await?;
     Ok(())
 }
+
+/// Returns the internal ids of those of the clients that the organization may know, with their
+/// public ids: its own, those that everybody may grant access to, and those that its policy names.
+/// Applies to all organizations.
+pub async fn find_known(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    client_ids: &[String],
+) -> Result<Vec<(String, Uuid)>> {
+    let rows = sqlx::query!(
+        "select c.client_id, c.id from oauth_clients c
+         where c.client_id = any($2)
+           and (c.organization_id = $1 or c.visibility = 'public'
+                or exists (select from organization_app_rules r
+                           where r.client_id = c.id and r.organization_id = $1))",
+        organization.0,
+        client_ids,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.client_id, row.id)).collect())
+}

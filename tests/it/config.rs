@@ -155,6 +155,15 @@ fn access_token_minutes_must_be_between_15_and_1440() {
 }
 
 #[test]
+fn a_scope_with_which_an_app_could_give_itself_more_cannot_be_requestable() {
+    for scope in ["apps:read", "apps:write", "api-keys:write", "apps:*", "*"] {
+        let settings = [("OAUTH_SCOPES", &*format!("projects:read,{scope}"))];
+        assert!(problems(&settings).contains(&"OAUTH_SCOPES"), "{scope}");
+    }
+    assert!(!problems(&[("OAUTH_SCOPES", "projects:read")]).contains(&"OAUTH_SCOPES"));
+}
+
+#[test]
 fn gated_signup_requires_signup_token() {
     let settings = [("KEY_PEPPERS", PEPPER), ("JWT_SECRETS", PEPPER), ("SIGNUP_MODE", "gated")];
     assert_eq!(problems(&settings), ["SIGNUP_TOKEN"]);

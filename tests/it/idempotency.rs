@@ -32,7 +32,8 @@ fn assert_replays(first: &TestResponse, second: &TestResponse) {
 
 fn remove_secrets(body: &mut Value) {
     let Some(members) = body.as_object_mut() else { return };
-    let is_secret = |name: &str| ["api_key", "new_api_key", "key", "token"].contains(&name);
+    let secrets = ["api_key", "new_api_key", "key", "token", "clientSecret"];
+    let is_secret = |name: &str| secrets.contains(&name);
     members.retain(|name, value| !(is_secret(name) && value.is_string()));
     members.values_mut().for_each(remove_secrets);
 }

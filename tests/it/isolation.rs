@@ -12,6 +12,7 @@ use sqlx::AssertSqlSafe;
 use tenantry::http::family::Family;
 
 use crate::support::accounts::{PASSWORD, TestAccount};
+use crate::support::app::text;
 use crate::support::client::{TestClient, TestResponse};
 use crate::support::requests::Fixtures;
 use crate::support::spec::{Operation, operations};
@@ -31,8 +32,20 @@ const MEMBER_OPERATIONS: [&str; 10] = [
     "updateProject",
 ];
 /// Operations that require the admin role.
-const ADMIN_OPERATIONS: [&str; 13] = [
+const ADMIN_OPERATIONS: [&str; 25] = [
     "changeMemberRole",
+    "createApp",
+    "createAppSecret",
+    "deleteApp",
+    "deleteAppSecret",
+    "getApp",
+    "getAppPolicy",
+    "listAppGrants",
+    "listApps",
+    "revokeAppGrant",
+    "revokeAppGrantsOfClient",
+    "updateApp",
+    "updateAppPolicy",
     "createInvite",
     "createOrganizationKey",
     "listAuditLogs",
@@ -52,7 +65,10 @@ const OWNER_OPERATIONS: [&str; 1] = ["deleteOrganization"];
 const KEY_OPERATIONS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
 /// Operations of the operator, which reject every credential of a tenant.
-const OPERATOR_OPERATIONS: [&str; 10] = [
+const OPERATOR_OPERATIONS: [&str; 13] = [
+    "disableOauthApp",
+    "enableOauthApp",
+    "publishOauthApp",
     "changePlan",
     "forceRevokeKeys",
     "forceRotateKeys",
@@ -72,6 +88,11 @@ const ACCOUNT_OPERATIONS: [&str; 5] =
 const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
 /// Operations about an organization that a person chooses for an app: `oauth::consent` tests them.
 const CONSENT_OPERATIONS: [&str; 2] = ["answerConsent", "authorize"];
+/// Operations that name an object of the caller's account in the path: `user::app_grants` tests
+/// them.
+const OWN_OPERATIONS: [&str; 1] = ["revokeAuthorizedApp"];
+/// Operations that select objects of the organization in their path by another id in the query.
+const SELECTING_OPERATIONS: [&str; 2] = ["listAppGrants", "revokeAppGrantsOfClient"];
 /// Operations whose id is chosen by the caller for a new object.
 const CHOSEN_ID_OPERATIONS: [&str; 2] = ["createOrganization", "signUp"];
 
@@ -83,6 +104,9 @@ const UNKNOWN_IDS: PathIds<'static> = PathIds {
     project: "prj_0000000000000000000000",
     invite: "inv_0000000000000000000000",
     membership: "user_0000000000000000",
+    app: "app_0000000000000000000000",
+    secret: "secret_0000000000000000000000",
+    grant: "grant_0000000000000000000000",
 };
 const UNKNOWN_SESSION: &str = "sess_0000000000000000000000";
 
@@ -93,6 +117,9 @@ struct PathIds<'a> {
     project: &'a str,
     invite: &'a str,
     membership: &'a str,
+    app: &'a str,
+    secret: &'a str,
+    grant: &'a str,
 }
 
 #[test]
@@ -104,14 +131,19 @@ fn every_operation_that_takes_an_id_is_in_the_matrix() {
         &KEY_OPERATIONS,
         &OPERATOR_OPERATIONS,
         &SECRET_OPERATIONS,
+        &OWN_OPERATIONS,
     ];
     let rows: BTreeSet<_> = rows.into_iter().flatten().copied().collect();
     let operations = operations();
     let in_path = operations.iter().filter(|it| it.path.contains('{'));
     let in_path: BTreeSet<_> = in_path.map(Operation::id).collect();
     assert_eq!(in_path, rows);
-    let rows = ACCOUNT_OPERATIONS.into_iter().chain(CHOSEN_ID_OPERATIONS);
-    let rows: BTreeSet<_> = rows.chain(CONSENT_OPERATIONS).collect();
+    let rows: BTreeSet<_> = ACCOUNT_OPERATIONS
+        .into_iter()
+        .chain(CHOSEN_ID_OPERATIONS)
+        .chain(CONSENT_OPERATIONS)
+        .chain(SELECTING_OPERATIONS)
+        .collect();
     // Operations with a master key, a verifier or a signature accept no credential of a tenant.
     let is_for_tenants =
         |it: &&Operation| !it.requires_master_key() && !it.requires_verifier() && !it.is_signed();
@@ -131,6 +163,9 @@ struct TenantFixture {
     project_id: String,
     invite_id: String,
     membership_id: String,
+    app_id: String,
+    secret_id: String,
+    grant_id: String,
 }
 
 impl TenantFixture {
@@ -146,7 +181,21 @@ impl TenantFixture {
         let invite_id = created.body["data"]["id"].as_str().unwrap().to_owned();
         app.mails().await;
         let (key, key_id) = (key.api_key, key.key_id);
-        Self { account, key, key_id, project_id, invite_id, membership_id }
+        let app_id = text(&app.create_app(&account, "theirs").await["id"]);
+        let secret_id = app.first_secret(&account, &app_id).await;
+        let of_account = (&account, Some(account.org_id.as_str()));
+        let grant_id = app.insert_grant(of_account, &app_id, &["projects:read"]).await;
+        Self {
+            account,
+            key,
+            key_id,
+            project_id,
+            invite_id,
+            membership_id,
+            app_id,
+            secret_id,
+            grant_id,
+        }
     }
 
     fn ids(&self) -> PathIds<'_> {
@@ -155,6 +204,9 @@ impl TenantFixture {
             project: &self.project_id,
             invite: &self.invite_id,
             membership: &self.membership_id,
+            app: &self.app_id,
+            secret: &self.secret_id,
+            grant: &self.grant_id,
         }
     }
 }
@@ -270,11 +322,13 @@ async fn ended_credentials(
 /// The path of an operation in an organization, with these ids.
 fn path(operation: &Operation, organization: &str, ids: PathIds<'_>) -> String {
     let path = operation.path.replace("{organizationId}", organization);
-    let path = path.replace("{userId}", ids.membership);
+    let path = path.replace("{userId}", ids.membership).replace("{secretId}", ids.secret);
     let id = match path.as_str() {
         path if path.contains("/projects/{id}") => ids.project,
         path if path.contains("/invites/{id}") => ids.invite,
         path if path.contains("/api-keys/{id}") => ids.key,
+        path if path.contains("/apps/{id}") => ids.app,
+        path if path.contains("/app-grants/{id}") => ids.grant,
         path if path.contains('{') => panic!("no kind of id is known for {path}"),
         _ => return path,
     };
@@ -372,8 +426,15 @@ async fn no_caller_can_use_another_organization_or_exceed_its_permissions() {
         let (fixtures, other) = (Fixtures::new(app).await, TenantFixture::new(app).await);
         let callers = callers(app, &fixtures, &other).await;
         let (ann, dora) = (fixtures.ann.org_id.as_str(), other.account.org_id.as_str());
-        let malformed =
-            PathIds { key: "acc_1", project: "acc_1", invite: "acc_1", membership: "acc_1" };
+        let malformed = PathIds {
+            key: "acc_1",
+            project: "acc_1",
+            invite: "acc_1",
+            membership: "acc_1",
+            app: "acc_1",
+            secret: "acc_1",
+            grant: "acc_1",
+        };
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| it.path.contains("{organizationId}")) {
             let body = fixtures.body(operation);
@@ -506,6 +567,7 @@ async fn operator_routes_reject_every_tenant_credential() {
                 let known =
                     send_operation(&actor, operation, &fixtures.path(operation), &body).await;
                 let unknown = operation.path.replace("{id}", UNKNOWN_ORGANIZATION);
+                let unknown = unknown.replace("{clientId}", UNKNOWN_IDS.app);
                 let unknown = send_operation(&actor, operation, &unknown, &body).await;
                 let known = known.assert_error(401, "UNAUTHORIZED");
                 assert_eq!(unknown.body_without_request(), known.body_without_request());

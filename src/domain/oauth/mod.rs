@@ -1,10 +1,17 @@
-//! OAuth 2.1: the authorization server (OAUTH).
+//! OAuth 2.1: the authorization server, apps of organizations, what people grant to them, and the
+//! tokens of these grants (OAUTH).
 
+pub mod apps;
 pub mod authorization;
 pub mod client_authentication;
 pub mod consent;
 pub mod consent_page;
+pub mod grants;
+pub mod locks;
 pub mod pending_request;
+pub mod policy;
+pub mod publication;
 mod remembered_consent;
 pub mod revocation;
+pub mod secrets;
 pub mod tokens;

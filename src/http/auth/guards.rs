@@ -297,6 +297,22 @@ impl RequiredScope for InvitesRead {
     const PERMISSION: Option<Permission> = Some(Permission::READ_INVITES);
 }
 
+/// `organization:read`, for the app policy.
+pub struct AppPolicyRead;
+
+impl RequiredScope for AppPolicyRead {
+    const SCOPE: BuiltInScope = BuiltInScope::OrganizationRead;
+    const PERMISSION: Option<Permission> = Some(Permission::READ_APP_POLICY);
+}
+
+/// `members:read`, for the list of what members granted to apps.
+pub struct AppGrantsRead;
+
+impl RequiredScope for AppGrantsRead {
+    const SCOPE: BuiltInScope = BuiltInScope::MembersRead;
+    const PERMISSION: Option<Permission> = Some(Permission::READ_APP_GRANTS);
+}
+
 /// `members:write`, for operations of members on their own membership.
 pub struct OwnMembership;
 
@@ -319,6 +335,8 @@ macro_rules! scopes {
 scopes! {
     ApiKeysRead,
     ApiKeysWrite,
+    AppsRead,
+    AppsWrite,
     AuditRead,
     BillingRead,
     MembersRead,

@@ -74,4 +74,5 @@ master_scopes! {
     BillingSuspend;
     BillingRotate;
     BillingPlan;
+    OauthApps;
 }

@@ -30,17 +30,17 @@ pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
 pub use self::credential::PresentedCredential;
 use self::credential::SEND_KEY_MESSAGE;
 pub use self::guards::{
-    ApiKeysRead, ApiKeysWrite, AuditRead, Authenticated, AuthenticatedPerson, BillingRead,
-    CountedRequest, InOrganization, InSession, InvitesRead, MaybeInSession, MembersRead,
-    MembersWrite, OrganizationRead, OrganizationScoped, OrganizationWrite, OwnMembership,
-    OwnerInSession, PersonScoped, ProjectsRead, ProjectsWrite, RequiredScope, Scoped, UsageRead,
-    UserRead, UserWrite,
+    ApiKeysRead, ApiKeysWrite, AppGrantsRead, AppPolicyRead, AppsRead, AppsWrite, AuditRead,
+    Authenticated, AuthenticatedPerson, BillingRead, CountedRequest, InOrganization, InSession,
+    InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead, OrganizationScoped,
+    OrganizationWrite, OwnMembership, OwnerInSession, PersonScoped, ProjectsRead, ProjectsWrite,
+    RequiredScope, Scoped, UsageRead, UserRead, UserWrite,
 };
 use self::identity::identify_bearer;
 pub use self::identity::identify_key;
 pub use self::master_key::{
-    BillingPlan, BillingRotate, BillingSuspend, MasterKeyGuard, OrgCreate, OrgForceRevoke,
-    OrgForceRotate, OrgSettings, OrgSuspend, OrgUsage, RequiredMasterScope,
+    BillingPlan, BillingRotate, BillingSuspend, MasterKeyGuard, OauthApps, OrgCreate,
+    OrgForceRevoke, OrgForceRotate, OrgSettings, OrgSuspend, OrgUsage, RequiredMasterScope,
 };
 pub use self::quota::count_presented;
 use self::rejected_caller::RejectedCaller;

@@ -237,12 +237,55 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn objects<T: FromFields>(
+    /// Parses the required field `name`, a list whose items `parse` parses one by one; `length` is
+    /// the allowed number of items. The issue of an item names its index.
+    pub fn required_items<T>(
+        &mut self,
+        name: &'static str,
+        length: RangeInclusive<usize>,
+        parse: impl Fn(JsonNode) -> Result<T, ValidationError>,
+    ) -> Option<Vec<T>> {
+        let items = self.required(name, Ok)?;
+        self.items(name, items, length, parse)
+    }
+
+    /// Like [`Self::required_items`], for the field of an update. Null is invalid.
+    pub fn non_null_items<T>(
+        &mut self,
+        name: &'static str,
+        length: RangeInclusive<usize>,
+        parse: impl Fn(JsonNode) -> Result<T, ValidationError>,
+    ) -> Option<Vec<T>> {
+        let items = self.take(name)?;
+        self.items(name, items, length, parse)
+    }
+
+    fn items<T>(
         &mut self,
         name: &'static str,
         items: JsonNode,
         length: RangeInclusive<usize>,
+        parse: impl Fn(JsonNode) -> Result<T, ValidationError>,
     ) -> Option<Vec<T>> {
+        let items = self.list(name, items, length)?;
+        let item = |(index, node): (usize, JsonNode)| {
+            let issue = |ValidationError(why)| {
+                let path = vec![name.to_owned(), index.to_string()];
+                self.issues.push(Issue { path, ..Issue::body(why) });
+            };
+            parse(node).map_err(issue).ok()
+        };
+        let items: Vec<Option<T>> = items.into_iter().enumerate().map(item).collect();
+        items.into_iter().collect()
+    }
+
+    /// Returns the items of a list, whose number must be within `length`.
+    fn list(
+        &mut self,
+        name: &'static str,
+        items: JsonNode,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<JsonNode>> {
         let JsonNode::Array(items) = items else {
             self.add_issue(name, "must be a list".into());
             return None;
@@ -252,6 +295,16 @@ impl<'a> Fields<'a> {
             self.add_issue(name, message.into());
             return None;
         }
+        Some(items)
+    }
+
+    fn objects<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        items: JsonNode,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<T>> {
+        let items = self.list(name, items, length)?;
         let item = |(index, node): (usize, JsonNode)| {
             self.object(&[name.to_owned(), index.to_string()], node)
         };

@@ -2,6 +2,7 @@
 //! with a separate master key for each kind of change; and an organization key manages itself.
 //! Responses are bare objects with `request_id` and `timestamp`.
 
+mod apps;
 mod audit_log;
 mod billing;
 mod create_organization;
@@ -38,6 +39,10 @@ fn master_key_routes() -> FamilyRoutes {
         .route(RouteKind::WRITE, routes!(billing::suspend))
         .route(RouteKind::WRITE, routes!(billing::rotate))
         .route(RouteKind::WRITE, routes!(billing::change_plan))
+        .route(RouteKind::READ, routes!(apps::list))
+        .route(RouteKind::WRITE, routes!(apps::publish))
+        .route(RouteKind::WRITE, routes!(apps::disable))
+        .route(RouteKind::WRITE, routes!(apps::enable))
 }
 
 /// Routes that an organization's own key calls.

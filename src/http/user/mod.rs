@@ -4,7 +4,12 @@
 mod account;
 mod api_key_changes;
 mod api_keys;
+mod app_grants;
+mod app_policy;
+mod app_secrets;
+mod apps;
 mod audit_logs;
+mod authorized_apps;
 mod claim_key;
 mod html_pages;
 mod invites;
@@ -84,4 +89,18 @@ pub fn routes() -> FamilyRoutes {
         .route(RouteKind::READ, routes!(projects::show))
         .route(RouteKind::WRITE, routes!(projects::update))
         .route(RouteKind::DELETE, routes!(projects::delete))
+        .route(RouteKind::READ, routes!(apps::list))
+        .route(RouteKind::WRITE, routes!(apps::create))
+        .route(RouteKind::READ, routes!(apps::show))
+        .route(RouteKind::WRITE, routes!(apps::update))
+        .route(RouteKind::DELETE, routes!(apps::delete))
+        .route(RouteKind::WRITE, routes!(app_secrets::create))
+        .route(RouteKind::DELETE, routes!(app_secrets::delete))
+        .route(RouteKind::READ, routes!(app_policy::show))
+        .route(RouteKind::WRITE, routes!(app_policy::update))
+        .route(RouteKind::READ, routes!(app_grants::list))
+        .route(RouteKind::DELETE, routes!(app_grants::revoke))
+        .route(RouteKind::DELETE, routes!(app_grants::revoke_of_client))
+        .route(RouteKind::READ, routes!(authorized_apps::list))
+        .route(RouteKind::DELETE, routes!(authorized_apps::revoke))
 }

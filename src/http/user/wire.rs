@@ -7,6 +7,7 @@ use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model;
 use crate::model::ids::{AccountId, SessionId};
+use crate::model::key_format::KeyFormat;
 use crate::model::role::Role;
 use crate::model::secret::Secret;
 
@@ -183,6 +184,37 @@ impl SignInResponse {
     /// Describes a session that was just started.
     pub fn new(account: model::account::Account, token: Secret) -> Self {
         Self { user: account.into(), redirect: false, token: token.into() }
+    }
+}
+
+/// A secret of an app, without its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::AppSecret)]
+#[serde(rename_all = "camelCase")]
+pub struct AppSecret {
+    #[schema(examples("secret_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// The start of its text: the prefix and 4 characters.
+    #[schema(examples("tnt_oauth_secret_LfbR"))]
+    start: String,
+    created_at: Timestamp,
+    /// When the app last authenticated with it.
+    #[schema(required)]
+    last_used_at: Option<Timestamp>,
+    /// Null if it never expires.
+    #[schema(required)]
+    expires_at: Option<Timestamp>,
+}
+
+impl From<model::oauth::app::AppSecret> for AppSecret {
+    fn from(secret: model::oauth::app::AppSecret) -> Self {
+        Self {
+            id: secret.id.to_string(),
+            start: key_start(KeyFormat::oauth_secret().prefix(), &secret.display_id),
+            created_at: Timestamp(secret.created_at),
+            last_used_at: secret.last_used_at.map(Timestamp),
+            expires_at: secret.expires_at.map(Timestamp),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! OAuth 2.1: clients, what people grant to them, and which of it an organization permits.
 
+pub mod app;
+pub mod app_grant;
+pub mod app_policy;
 pub mod authorization_request;
 pub mod authorization_response;
 pub mod client;

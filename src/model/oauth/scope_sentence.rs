@@ -26,5 +26,7 @@ pub fn scope_sentence(scope: &Scope) -> Option<&'static str> {
         BuiltInScope::SubscriptionWrite => "Change the organization's subscription",
         BuiltInScope::UsageRead => "Read how much the organization uses the API",
         BuiltInScope::AuditRead => "Read the organization's audit log",
+        BuiltInScope::AppsRead => "See the organization's apps, and what people granted to apps",
+        BuiltInScope::AppsWrite => "Register and change the organization's apps",
     })
 }

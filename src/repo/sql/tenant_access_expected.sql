@@ -143,7 +143,9 @@ create policy oauth_client_secrets_tenant on oauth_client_secrets as permissive 
 drop policy if exists oauth_clients_system on oauth_clients;
 create policy oauth_clients_system on oauth_clients as permissive for all to current_user using (true) with check (true);
 drop policy if exists oauth_clients_tenant on oauth_clients;
-create policy oauth_clients_tenant on oauth_clients as permissive for all to tenantry_tenant using ((((organization_id = ( SELECT tenant_organization() AS tenant_organization)) IS TRUE) OR (EXISTS ( SELECT FROM oauth_grants g WHERE ((g.client_id = oauth_clients.id) AND (g.organization_id = tenant_organization())))) OR (EXISTS ( SELECT FROM organization_app_rules r WHERE ((r.client_id = oauth_clients.id) AND (r.organization_id = tenant_organization())))))) with check ((organization_id = tenant_organization()));
+create policy oauth_clients_tenant on oauth_clients as permissive for all to tenantry_tenant using (((organization_id = ( SELECT tenant_organization() AS tenant_organization)) IS TRUE)) with check ((organization_id = tenant_organization()));
+drop policy if exists oauth_clients_tenant_used on oauth_clients;
+create policy oauth_clients_tenant_used on oauth_clients as permissive for select to tenantry_tenant using (((EXISTS ( SELECT FROM oauth_grants g WHERE ((g.client_id = oauth_clients.id) AND (g.organization_id = tenant_organization())))) OR (EXISTS ( SELECT FROM organization_app_rules r WHERE ((r.client_id = oauth_clients.id) AND (r.organization_id = tenant_organization()))))));
 drop policy if exists oauth_codes_system on oauth_codes;
 create policy oauth_codes_system on oauth_codes as permissive for all to current_user using (true) with check (true);
 drop policy if exists oauth_grants_system on oauth_grants;

@@ -1,5 +1,6 @@
 //! The operator family: provisioning with master keys, suspensions and forced key changes.
 
+mod apps;
 mod audit_log;
 mod billing;
 mod commands;

@@ -1,6 +1,7 @@
 //! Row-level security, the second isolation layer: with a tenant set, a statement finds no rows of
 //! other organizations, whatever its conditions are; without one, it finds no rows at all.
 
+mod oauth;
 mod rows_read;
 mod statements;
 
@@ -11,7 +12,8 @@ use tenantry::model::api_key::ApiKey;
 use tenantry::model::email::Email;
 use tenantry::model::idempotency::{IdempotencyKey, IdempotentRequest};
 use tenantry::model::ids::{
-    AccountId, InviteId, KeyId, MembershipId, OrganizationId, ProjectId, SessionId,
+    AccountId, AppId, AppSecretId, GrantId, InviteId, KeyId, MembershipId, OrganizationId,
+    ProjectId, SessionId,
 };
 use tenantry::model::organization_handle::OrganizationHandle;
 use tenantry::model::secret::Digest;
@@ -19,7 +21,7 @@ use tenantry::repo::{keys, rls};
 use uuid::Uuid;
 
 use self::statements::{STATEMENTS, affects};
-use crate::support::accounts::PASSWORD;
+use crate::support::accounts::{PASSWORD, TestAccount};
 use crate::support::{TestApp, run, with_settings};
 
 /// An organization and an object of each kind in it.
@@ -39,6 +41,9 @@ struct Tenant {
     email: Email,
     account_session: SessionId,
     token: KeyId,
+    app: AppId,
+    app_secret: AppSecretId,
+    grant: GrantId,
     attempt: IdempotentRequest,
     /// The recipient of a queued mail of the invitation.
     queued_address: String,
@@ -63,6 +68,29 @@ async fn pay(app: &TestApp) {
                 select id, 'buyer@example.com', sha256(convert_to(handle, 'UTF8')), now(),
                        now() + interval '7 days' from o";
     app.execute(paid).await;
+}
+
+/// Registers an app, which the member grants access to, and sets a policy for every organization
+/// without one.
+async fn grant_access(
+    app: &TestApp,
+    owner: &TestAccount,
+    member: &TestAccount,
+) -> (AppId, AppSecretId, GrantId) {
+    let registered = app.create_app(owner, "reports").await["id"].as_str().unwrap().to_owned();
+    let secret = app.first_secret(owner, &registered).await;
+    let of_member = (member, Some(owner.org_id.as_str()));
+    let grant = app.insert_grant(of_member, &registered, &["projects:read"]).await;
+    let forbids = "insert into organization_app_policies (organization_id, mode, updated_at)
+                   select id, 'none', now() from organizations on conflict do nothing";
+    app.execute(forbids).await;
+    let rule = "insert into organization_app_rules (organization_id, client_id, rule, created_by,
+                                                    created_at)
+                select organization_id, id, 'allowed', created_by, now() from oauth_clients
+                on conflict do nothing";
+    app.execute(rule).await;
+    let ids = (AppId::parse(&registered), AppSecretId::parse(&secret), GrantId::parse(&grant));
+    (ids.0.unwrap(), ids.1.unwrap(), ids.2.unwrap())
 }
 
 /// Creates an organization with an object of each kind.
@@ -130,6 +158,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
                        select 'evt_' || gen_random_uuid(), id, 'x', 'deleted', now(), now()
                        from organizations where handle = 'system'";
     app.execute(unfulfilled).await;
+    let (registered, app_secret, grant) = grant_access(app, &owner, &member).await;
     let of_owner = id(
         "select u.id from users u join organizations o on o.id = u.organization_id
          where o.handle = $1 and u.role = 'owner' and u.account_id is not null",
@@ -154,6 +183,9 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
         email: Email::parse(&member.email).unwrap(),
         account_session: SessionId::from_uuid(account_session),
         token: KeyId::parse(&token).unwrap(),
+        app: registered,
+        app_secret,
+        grant,
         attempt: IdempotentRequest {
             lifetime: tenantry::model::idempotency::RESPONSE_LIFETIME,
             organization: of,
@@ -244,10 +276,11 @@ async fn every_statement_affects_its_own_organization_and_no_other() {
 
 /// Tables that tenants may not read at all, not even their own rows: they protect the audit log, or
 /// are for verifiers or the servers themselves.
-const UNREADABLE: [&str; 7] = [
+const UNREADABLE: [&str; 8] = [
     "audit_heads",
     "audit_signing",
     "credential_changes",
+    "oauth_requests",
     "revocations",
     "usage_events",
     "usage_hourly",
@@ -479,7 +512,7 @@ async fn operations_that_begin_with_a_secret_or_an_account_write_under_row_level
 }
 
 /// Uses of the database without a tenant: how many in each file, and why. The list may only shrink.
-const WITHOUT_TENANT: [(&str, usize, &str); 56] = [
+const WITHOUT_TENANT: [(&str, usize, &str); 61] = [
     ("src/app/batch_lookup.rs", 2, "credentials and origins are looked up"),
     ("src/app/credit_leases/mod.rs", 2, "credits of all organizations are taken and returned"),
     ("src/app/meter.rs", 2, "usage of all organizations is written and read together"),
@@ -509,10 +542,13 @@ const WITHOUT_TENANT: [(&str, usize, &str); 56] = [
     ("src/domain/links.rs", 1, "a mailed link is looked up"),
     ("src/domain/mail/mod.rs", 1, "mail is sent to any address"),
     ("src/domain/oauth/authorization.rs", 2, "the client, and the session of an account"),
+    ("src/domain/oauth/client_authentication.rs", 1, "clients of all organizations"),
     ("src/domain/oauth/consent.rs", 2, "what an account grants, in any of its organizations"),
     ("src/domain/oauth/consent_page.rs", 1, "all organizations of an account"),
     ("src/domain/oauth/pending_request.rs", 2, "a request, before an organization is chosen"),
     ("src/domain/oauth/remembered_consent.rs", 2, "what an account granted before"),
+    ("src/domain/oauth/revocation.rs", 1, "tokens of an account"),
+    ("src/domain/oauth/tokens.rs", 2, "codes and tokens of an account"),
     ("src/domain/organizations/signup.rs", 1, "creates an organization"),
     ("src/domain/retention.rs", 3, "expired rows of all organizations"),
     ("src/domain/verification/usage_events.rs", 1, "usage of all organizations is reported"),
@@ -521,12 +557,14 @@ const WITHOUT_TENANT: [(&str, usize, &str); 56] = [
     ("src/http/auth/guards.rs", 1, "the credential is looked up"),
     ("src/http/edge/rate_limits.rs", 1, "earlier sign-ins of an account"),
     ("src/http/oauth/sign_in_page.rs", 1, "the session of an account"),
+    ("src/http/operator/apps.rs", 2, "apps of all organizations, for the operator"),
     ("src/http/operator/create_organization.rs", 1, "the operator creates an organization"),
     ("src/http/operator/organization_change.rs", 1, "the operator, who is in no organization"),
     ("src/http/operator/settings.rs", 2, "the operator, who is in no organization"),
     ("src/http/operator/usage.rs", 1, "the operator, who is in no organization"),
     ("src/http/stripe/mod.rs", 1, "payments for any organization, and new organizations"),
     ("src/http/user/account.rs", 2, "an account"),
+    ("src/http/user/authorized_apps.rs", 2, "what an account granted to apps"),
     ("src/http/user/invites.rs", 1, "the link names the organization, which is then set"),
     ("src/http/user/organizations.rs", 2, "all organizations of an account; creates another one"),
     ("src/http/user/passwords.rs", 1, "an account's password"),

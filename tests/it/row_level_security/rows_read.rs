@@ -24,7 +24,9 @@ const MAX_ROWS: i64 = 500;
 
 /// Statements for all rows of an organization (they list, count, search or revoke them). They may
 /// read each row a few times, but not a quadratic number.
-const READ_ALL_ROWS: [&str; 22] = [
+const READ_ALL_ROWS: [&str; 25] = [
+    "app_grants::list",
+    "app_grants::revoke_forbidden",
     "audit_events::list_page",
     "invites::list",
     "invites::revoke_all",
@@ -39,6 +41,7 @@ const READ_ALL_ROWS: [&str; 22] = [
     "members::claim",
     "members::list",
     "members::count_other_owners",
+    "oauth_apps::list",
     "payments::list",
     "projects::count",
     "projects::has_slug",

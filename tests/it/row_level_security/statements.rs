@@ -36,9 +36,29 @@ use tenantry::repo::{
 use uuid::Uuid;
 
 use super::Tenant;
+use super::oauth::{affects_apps, affects_grants};
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 81] = [
+pub const STATEMENTS: [&str; 100] = [
+    "app_grants::exists",
+    "app_grants::list",
+    "app_grants::revoke",
+    "app_grants::revoke_forbidden",
+    "app_grants::revoke_of_client",
+    "app_policies::find",
+    "app_policies::replace_rules",
+    "app_policies::set_mode",
+    "oauth_app_secrets::count",
+    "oauth_app_secrets::delete",
+    "oauth_app_secrets::delete_all",
+    "oauth_app_secrets::insert",
+    "oauth_app_secrets::list",
+    "oauth_apps::delete",
+    "oauth_apps::find",
+    "oauth_apps::insert",
+    "oauth_apps::list",
+    "oauth_apps::lock",
+    "oauth_apps::update",
     "accounts::lock_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -150,6 +170,25 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "organization_statuses::set_suspended",
         "memberships::lock_all",
     ],
+    // OAuth's codes and tokens, which belong to accounts, and clients of all organizations.
+    &[
+        "account_callers::lock_membership",
+        "oauth_callers::find_by_tokens",
+        "oauth_callers::lock_grant",
+        "oauth_callers::record_use",
+        "oauth_tokens::find_owner",
+        "oauth_tokens::insert_access_token",
+        "oauth_tokens::insert_refresh_token",
+        "oauth_tokens::lock_grant",
+        "oauth_tokens::lock_refresh_token",
+        "oauth_tokens::mark_refresh_token_used",
+        "oauth_tokens::redeem_code",
+        "oauth_tokens::revoke_access_token",
+        "oauth_tokens::revoke_grant",
+        "oauth_tokens::revoke_tokens_of_used_code",
+        "oauth_tokens::sweep",
+        "oauth_tokens::use_client_secret",
+    ],
     // Entries about all organizations, for verifiers.
     &["revocations::read"],
     // What changed in all organizations, for the answers that a server keeps.
@@ -217,8 +256,24 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     ],
     // A new organization, which is no tenant before it exists.
     &["organizations::insert"],
+    // OAuth clients of all organizations, for the authorization server and the operator, and how
+    // many people everywhere granted access to them.
+    &[
+        "app_grants::count_live",
+        "app_grants::end_all_of_client",
+        "app_policies::filter_permitting",
+        "oauth_apps::list_of_all",
+        "oauth_apps::lock_of_all",
+        "oauth_apps::publish",
+        "oauth_apps::set_disabled",
+        "oauth_clients::find",
+        "oauth_clients::find_known",
+    ],
     // Objects of an account, whatever its memberships are.
     &[
+        "app_grants::exists_of_account",
+        "app_grants::list_of_account",
+        "app_grants::revoke_of_account",
         "account_access::count",
         "accounts::delete",
         "accounts::find",
@@ -506,6 +561,8 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
     let (organization, now) = (it.organization, Utc::now());
     let digest = Digest::new([7; 32]);
     match statement {
+        name if name.starts_with("app_") => return affects_grants(tx, name, it).await,
+        name if name.starts_with("oauth_") => return affects_apps(tx, name, it).await,
         "invites::accept" => return invites::accept(tx, organization, it.invite, now).await,
         "invites::insert" => {
             let new = NewInvite {

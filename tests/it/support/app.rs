@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 18] = [
+const SETTINGS: [(&str, &str); 19] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -40,7 +40,6 @@ const SETTINGS: [(&str, &str); 18] = [
                      j1:emVyb3plcm96ZXJvemVyb3plcm96ZXJvemVyb3plcm8=",
     ),
     ("SCOPES", "trademarks:read"),
-    ("OAUTH", "on"),
     // All requests come from one address. Tests of rate limits set another profile.
     ("LIMITS_PROFILE", "off"),
     ("MASTER_ADMIN_KEY_ORG_CREATE", "master-of-ORG_CREATE-0123456789abcdef0123456789"),
@@ -52,6 +51,8 @@ const SETTINGS: [(&str, &str); 18] = [
     ("MASTER_ADMIN_KEY_BILLING_SUSPEND", "master-of-BILLING_SUSPEND-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_ROTATE", "master-of-BILLING_ROTATE-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
+    ("MASTER_ADMIN_KEY_OAUTH_APPS", "master-of-OAUTH_APPS-0123456789abcdef0123456789"),
+    ("OAUTH", "on"),
     ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),

@@ -16,6 +16,7 @@
 
 pub mod accounts;
 pub mod app;
+pub mod apps;
 pub mod client;
 pub mod database;
 pub mod dedicated_postgres;

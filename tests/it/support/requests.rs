@@ -52,6 +52,16 @@ pub struct Fixtures {
     oauth_request: String,
     /// The cookie of the browser that it was made in.
     browser: String,
+    /// The id of an app of ann's organization.
+    app_id: String,
+    /// The id of another one, which may be deleted.
+    spare_app_id: String,
+    /// The id of a third one, which the operator may disable.
+    operated_app_id: String,
+    /// The id of a secret of the app.
+    secret_id: String,
+    /// The id of a grant of ann to the app, in her organization.
+    grant_id: String,
     next_number: std::sync::atomic::AtomicU32,
 }
 
@@ -95,10 +105,21 @@ impl Fixtures {
         let authorization = oauth_client.query(&[]);
         let mut browser = Browser::signed_in(app, &ann.cookie);
         let started = browser.get(&format!("/oauth2/authorize?{authorization}")).await;
+        let app_id = text(&app.create_app(&ann, "one").await["id"]);
+        let spare_app_id = text(&app.create_app(&ann, "another").await["id"]);
+        let operated_app_id = text(&app.create_app(&ann, "a third").await["id"]);
+        let secret_id = app.first_secret(&ann, &app_id).await;
+        let of_ann = (&ann, Some(ann.org_id.as_str()));
+        let grant_id = app.insert_grant(of_ann, &app_id, &["projects:read"]).await;
         Self {
             authorization,
             oauth_request: handle_in(app, &started.assert_status(303)),
             browser: browser.id().to_owned(),
+            app_id,
+            spare_app_id,
+            operated_app_id,
+            secret_id,
+            grant_id,
             acme,
             operator_target,
             ann,
@@ -192,6 +213,9 @@ impl Fixtures {
             "revokeInvite" => &self.spare_invite_id,
             "resendInvite" => &self.invite_id,
             "deleteProject" => &self.spare_project_id,
+            "deleteApp" => &self.spare_app_id,
+            _ if operation.path.contains("/apps/{id}") => &self.app_id,
+            _ if operation.path.contains("/app-grants/{id}") => &self.grant_id,
             _ if operation.requires_master_key() => &self.operator_target.org_id,
             _ if operation.path.contains("/projects/") => &self.project_id,
             _ => key,
@@ -199,7 +223,11 @@ impl Fixtures {
         let path = operation.path.replace("{organizationId}", &self.ann.org_id);
         let path = path.replace("{id}", id).replace("{userId}", &self.membership_id);
         let path = path.replace("{token}", &self.invite_token);
+        let path = path.replace("{secretId}", &self.secret_id);
+        let path = path.replace("{grantId}", &self.grant_id);
+        let path = path.replace("{clientId}", &self.operated_app_id);
         match operation.id() {
+            "revokeAppGrantsOfClient" => format!("{path}?clientId={}", self.spare_app_id),
             "getToken" => format!("{path}?id={}", self.token_id),
             "findOrganizations" => format!("{path}?external_id=cus_1"),
             "authorize" => format!("{path}?{}", self.authorization),
@@ -244,7 +272,10 @@ impl Fixtures {
             | "suspendOrganizationForBilling"
             | "rotateKeysForBilling"
             | "rotateOwnKey"
-            | "revokeOwnKey" => json!({}),
+            | "revokeOwnKey"
+            | "publishOauthApp"
+            | "disableOauthApp"
+            | "enableOauthApp" => json!({}),
             "exchangeKey" => json!({ "api_key": self.acme.api_key }),
             "refreshTokens" => json!({ "refresh_token": self.refresh_token }),
             "createApiKey" | "createOrganizationKey" => {
@@ -284,6 +315,10 @@ impl Fixtures {
             "updateUser" => json!({ "fullName": "Ann Other" }),
             "createProject" => json!({ "name": format!("project {number}") }),
             "updateProject" => json!({ "description": "Renewed" }),
+            "createApp" => super::apps::app_request(&format!("app {number}")),
+            "updateApp" => json!({ "clientUri": "https://reports.example.com" }),
+            "createAppSecret" => json!({ "expiresIn": 3600 }),
+            "updateAppPolicy" => json!({ "mode": "open", "allowed": [], "blocked": [] }),
             "deleteUser" => json!({ "password": PASSWORD }),
             other => panic!("no request is known for {other}"),
         };
@@ -305,6 +340,7 @@ fn master_scope_of(operation: &Operation) -> &'static str {
         "suspendOrganizationForBilling" => "BILLING_SUSPEND",
         "rotateKeysForBilling" => "BILLING_ROTATE",
         "changePlan" => "BILLING_PLAN",
+        "listOauthApps" | "publishOauthApp" | "disableOauthApp" | "enableOauthApp" => "OAUTH_APPS",
         other => panic!("no scope is known for {other}"),
     }
 }

@@ -2,6 +2,10 @@
 
 mod account;
 mod api_keys;
+mod app_grants;
+mod app_policy;
+mod app_secrets;
+mod apps;
 mod audit_logs;
 mod email_proofs;
 mod html_pages;

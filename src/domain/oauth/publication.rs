@@ -1,0 +1,127 @@
+//! What the operator decides about apps: publish, disable, enable.
+
+use serde_json::json;
+use sqlx::PgConnection;
+
+use crate::domain::oauth::apps::set_grant_counts;
+use crate::domain::oauth::grants::record_app_end;
+use crate::domain::oauth::locks::no_such_app;
+use crate::error::Result;
+use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
+use crate::model::decider::Decider;
+use crate::model::ids::{AppId, OrganizationId};
+use crate::model::oauth::app::OauthApp;
+use crate::model::oauth::app_grant::GrantEnd;
+use crate::repo::{app_grants, audit_events, oauth_apps};
+
+/// Returns at most `limit` apps, newest first, with the numbers of their grants: those before the
+/// app `after`, or the newest.
+pub async fn list(
+    db: &mut PgConnection,
+    organization_handle: Option<&str>,
+    after: Option<AppId>,
+    limit: i64,
+) -> Result<Vec<OauthApp>> {
+    let mut apps = oauth_apps::list_of_all(db, organization_handle, after, limit).await?;
+    set_grant_counts(db, &mut apps).await?;
+    Ok(apps)
+}
+
+/// Publishes an app: people of all organizations may grant access to it. Publishing a public app is
+/// no error.
+///
+/// # Errors
+/// Not found if there is no such app.
+pub async fn publish(
+    tx: &mut PgConnection,
+    id: AppId,
+    actor: Decider,
+    audit: &AuditContext,
+) -> Result<OauthApp> {
+    let organization = lock(tx, id).await?;
+    if oauth_apps::publish(tx, id, audit.at).await? {
+        let app = find(tx, organization, id).await?;
+        let target = id.to_string();
+        let event_type = AuditEventType::AppPublished;
+        let event = event(organization, event_type, &target, (actor, &app.name), audit);
+        audit_events::insert(tx, &event).await?;
+    }
+    find(tx, organization, id).await
+}
+
+/// Disables an app: it can neither authenticate nor request anything, and all its grants end.
+/// Disabling a disabled app is no error. Returns the app and the number of grants that ended.
+///
+/// # Errors
+/// Not found if there is no such app.
+pub async fn disable(
+    tx: &mut PgConnection,
+    id: AppId,
+    actor: Decider,
+    audit: &AuditContext,
+) -> Result<(OauthApp, i64)> {
+    let organization = lock(tx, id).await?;
+    if !oauth_apps::set_disabled(tx, id, true, audit.at).await? {
+        return Ok((find(tx, organization, id).await?, 0));
+    }
+    let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDisabled, audit.at).await?;
+    let app = find(tx, organization, id).await?;
+    let target = id.to_string();
+    let event_type = AuditEventType::AppDisabled;
+    let event = event(organization, event_type, &target, (actor, &app.name), audit);
+    record_app_end(tx, event, GrantEnd::AppDisabled, &app.name, &ended).await?;
+    Ok((app, ended.iter().map(|it| it.count).sum()))
+}
+
+/// Enables an app that is disabled. The grants that ended do not come back. Enabling an active app
+/// is no error.
+///
+/// # Errors
+/// Not found if there is no such app.
+pub async fn enable(
+    tx: &mut PgConnection,
+    id: AppId,
+    actor: Decider,
+    audit: &AuditContext,
+) -> Result<OauthApp> {
+    let organization = lock(tx, id).await?;
+    let is_changed = oauth_apps::set_disabled(tx, id, false, audit.at).await?;
+    let app = find(tx, organization, id).await?;
+    if is_changed {
+        let target = id.to_string();
+        let event_type = AuditEventType::AppEnabled;
+        let event = event(organization, event_type, &target, (actor, &app.name), audit);
+        audit_events::insert(tx, &event).await?;
+    }
+    Ok(app)
+}
+
+async fn lock(tx: &mut PgConnection, id: AppId) -> Result<OrganizationId> {
+    oauth_apps::lock_of_all(tx, id).await?.ok_or_else(no_such_app)
+}
+
+/// Returns an app with the number of its grants.
+async fn find(tx: &mut PgConnection, organization: OrganizationId, id: AppId) -> Result<OauthApp> {
+    let mut app = [oauth_apps::find(tx, organization, id).await?.ok_or_else(no_such_app)?];
+    set_grant_counts(tx, &mut app).await?;
+    let [app] = app;
+    Ok(app)
+}
+
+fn event<'a>(
+    organization: OrganizationId,
+    event_type: AuditEventType,
+    target: &'a str,
+    (actor, name): (Decider, &str),
+    audit: &'a AuditContext,
+) -> NewAuditEvent<'a> {
+    NewAuditEvent {
+        organization,
+        event_type,
+        actor: actor.as_str(),
+        target,
+        key_display_id: None,
+        detail: json!({ "name": name }),
+        audit,
+    }
+}

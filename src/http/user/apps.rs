@@ -1,0 +1,398 @@
+//! `/api/user/organizations/{organizationId}/apps`
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::domain::oauth::apps::{self, CreatedApp};
+use crate::domain::oauth::locks::no_such_app;
+use crate::error::Result;
+use crate::http::auth::{AppsRead, AppsWrite, OrganizationScoped};
+use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, text};
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
+use crate::http::oauth_switch::OauthIsOn;
+use crate::http::path::PathId;
+use crate::http::render::user::{
+    BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
+    Unavailable, UnsupportedMediaType,
+};
+use crate::http::shown_once::ShownOnce;
+use crate::http::user::offset_page::OffsetPage;
+use crate::http::user::responses::{DONE, Done, OffsetList, Success};
+use crate::http::user::wire::AppSecret;
+use crate::http::wire::Timestamp;
+use crate::model::ids::AppId;
+use crate::model::names::AppName;
+use crate::model::oauth::app::{AppChanges, AppScope, AppSpec, ClientUri, OauthApp, are_distinct};
+use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
+use crate::model::oauth::{ApplicationType, ClientAuthMethod};
+
+/// The maximum number of scopes of an app.
+const MAX_SCOPES: usize = 100;
+
+/// An app of an organization: an OAuth client.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::App)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredApp {
+    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    id: String,
+    /// The `client_id` that it sends: its id.
+    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    client_id: String,
+    #[schema(examples("Acme Reports"))]
+    name: String,
+    /// Its home page.
+    #[schema(required, examples("https://reports.example.com"))]
+    client_uri: Option<String>,
+    #[schema(examples("https://reports.example.com/callback"))]
+    redirect_uris: Vec<String>,
+    /// Where it runs: `web` or `native`.
+    #[schema(examples("web"))]
+    application_type: &'static str,
+    /// How it authenticates: `none`, `client_secret_basic` or `client_secret_post`.
+    #[schema(examples("client_secret_basic"))]
+    token_endpoint_auth_method: &'static str,
+    /// The scopes that it may request.
+    #[schema(examples("projects:read", "offline_access"))]
+    scopes: Vec<String>,
+    /// Who may grant access to it: `private`, the organization's own members; `public`, everybody.
+    #[schema(examples("private"))]
+    visibility: &'static str,
+    /// `active`, or `disabled` by the operator.
+    #[schema(examples("active"))]
+    status: &'static str,
+    /// Its valid secrets, oldest first.
+    secrets: Vec<AppSecret>,
+    /// The number of its live grants.
+    #[schema(examples(3))]
+    grants: i64,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<OauthApp> for RegisteredApp {
+    fn from(app: OauthApp) -> Self {
+        Self {
+            id: app.id.to_string(),
+            client_id: app.id.to_string(),
+            status: app.status(),
+            name: app.name,
+            client_uri: app.client_uri,
+            redirect_uris: app.redirect_uris.iter().map(|it| it.as_str().to_owned()).collect(),
+            application_type: app.application_type.as_str(),
+            token_endpoint_auth_method: app.auth_method.as_str(),
+            scopes: app.scopes,
+            visibility: app.visibility.as_str(),
+            secrets: app.secrets.into_iter().map(AppSecret::from).collect(),
+            grants: app.grants,
+            created_at: Timestamp(app.created_at),
+            updated_at: Timestamp(app.updated_at),
+        }
+    }
+}
+
+/// A new app, with its secret.
+#[derive(Serialize, ToSchema)]
+#[schema(as = user::CreatedApp)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredAppWithSecret {
+    #[serde(flatten)]
+    app: RegisteredApp,
+    /// The text of its secret; null for a public client. Only the response that creates the app
+    /// contains it; a replay does not.
+    #[serde(skip_serializing_if = "is_hidden")]
+    #[schema(value_type = Option<String>,
+             examples("tnt_oauth_secret_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
+    client_secret: Option<ShownOnce>,
+}
+
+impl From<CreatedApp> for RegisteredAppWithSecret {
+    fn from(CreatedApp { secret, app }: CreatedApp) -> Self {
+        Self { app: app.into(), client_secret: secret.map(ShownOnce::from) }
+    }
+}
+
+/// Returns whether there is a secret that is not shown. That there is none is shown.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn is_hidden(secret: &Option<ShownOnce>) -> bool {
+    secret.as_ref().is_some_and(ShownOnce::is_hidden)
+}
+
+/// Parses the id in a path.
+///
+/// # Errors
+/// Not found if the text is not the id of an app.
+pub(super) fn parse_id(text: &str) -> Result<AppId> {
+    AppId::parse(text).ok_or_else(no_such_app)
+}
+
+/// List the organization's apps, newest first.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/apps",
+    operation_id = "listApps", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("offset" = Option<i64>, Query, description = "How many items to skip. Default: 0."),
+           ("limit" = Option<i64>, Query, description = "Page size, 1 to 100. Default: 20."),
+           ("q" = Option<String>, Query, description = "Text that the name must contain.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The apps.", body = OffsetList<RegisteredApp>),
+              BadRequest, Unauthorized, Forbidden, NotFound, Unavailable))]
+pub(super) async fn list(
+    _: OauthIsOn,
+    State(app): State<App>,
+    OrganizationScoped(caller, _): OrganizationScoped<AppsRead>,
+    page: OffsetPage,
+) -> Result<Json<OffsetList<RegisteredApp>>> {
+    let organization = caller.organization;
+    let render = ("Apps fetched", RegisteredApp::from);
+    page.respond(&app, organization, render, async |db, search, window| {
+        apps::list(db, organization, search, window).await
+    })
+    .await
+}
+
+/// Show an app of the organization.
+#[utoipa::path(get, path = "/api/user/organizations/{organizationId}/apps/{id}",
+    operation_id = "getApp", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The app's id.")),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "The app.", body = Success<RegisteredApp>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Unavailable))]
+pub(super) async fn show(
+    _: OauthIsOn,
+    State(app): State<App>,
+    OrganizationScoped(caller, _): OrganizationScoped<AppsRead>,
+    PathId(id): PathId,
+) -> Result<Json<Success<RegisteredApp>>> {
+    let id = parse_id(&id)?;
+    let organization = caller.organization;
+    let find = async |db: &mut _| apps::find(db, organization, id).await;
+    let found = app.db.tenant_transaction(organization, find).await?;
+    Ok(Json(Success::ok("App fetched", found.into())))
+}
+
+/// The attributes of an app to register.
+#[derive(ToSchema)]
+#[schema(as = user::CreateAppRequest)]
+#[expect(non_snake_case, dead_code, reason = "the contract's names; for the API description")]
+pub struct CreateAppRequest {
+    /// Its name, unique in the organization. People see it when they are asked to grant access.
+    #[schema(min_length = 1, max_length = 64, examples("Acme Reports"))]
+    name: String,
+    /// Where the answers to its requests may be sent: `https` URIs, `http` ones on localhost, and
+    /// for native applications a scheme of their own with a dot.
+    #[schema(min_items = 1, max_items = 10, examples("https://reports.example.com/callback"))]
+    redirectUris: Vec<String>,
+    /// Where it runs: `web` or `native`. Default: `web`.
+    #[schema(examples("web"))]
+    applicationType: Option<String>,
+    /// How it authenticates: `none` (a public client), `client_secret_basic` or
+    /// `client_secret_post`. Default: `client_secret_basic`, for a native application `none`.
+    #[schema(examples("client_secret_basic"))]
+    tokenEndpointAuthMethod: Option<String>,
+    /// The scopes that it may request; `offline_access` for refresh tokens.
+    #[schema(min_items = 1, max_items = 100, examples("projects:read", "offline_access"))]
+    scopes: Vec<String>,
+    /// Its home page, an `https` URI.
+    #[schema(max_length = 2048, examples("https://reports.example.com"))]
+    clientUri: Option<String>,
+}
+
+/// A parsed [`CreateAppRequest`].
+pub struct CreateApp(AppSpec);
+
+impl FromFields for CreateApp {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let requestable = &fields.context.config.oauth.scopes;
+        let name = fields.required("name", text(AppName::parse));
+        let types = choices(ApplicationType::ALL, ApplicationType::as_str);
+        let application_type = fields.optional_choice("applicationType", &types);
+        let application_type = application_type.unwrap_or(ApplicationType::Web);
+        let redirect_uris = fields.required_items("redirectUris", 1..=MAX_REDIRECT_URIS, |node| {
+            RedirectUri::parse(&node.into_string()?, application_type)
+        });
+        let methods = choices(ClientAuthMethod::ALL, ClientAuthMethod::as_str);
+        let auth_method = fields.optional_choice("tokenEndpointAuthMethod", &methods);
+        let scopes = fields.required_items("scopes", 1..=MAX_SCOPES, |node| {
+            AppScope::parse(&node.into_string()?, requestable)
+        });
+        let client_uri = fields.optional("clientUri", text(ClientUri::parse));
+        check_distinct(fields, redirect_uris.as_deref(), scopes.as_deref());
+        let default_method = match application_type {
+            ApplicationType::Web => ClientAuthMethod::SecretBasic,
+            ApplicationType::Native => ClientAuthMethod::None,
+        };
+        Some(Self(AppSpec {
+            name: name?,
+            client_uri,
+            redirect_uris: redirect_uris?,
+            application_type,
+            auth_method: auth_method.unwrap_or(default_method),
+            scopes: scopes?,
+        }))
+    }
+}
+
+/// Returns the values with their words.
+fn choices<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<(T, &'static str)> {
+    all.iter().map(|value| (*value, word(*value))).collect()
+}
+
+fn check_distinct(
+    fields: &mut Fields<'_>,
+    uris: Option<&[RedirectUri]>,
+    scopes: Option<&[AppScope]>,
+) {
+    if !are_distinct(uris.into_iter().flatten().map(RedirectUri::as_str)) {
+        fields.add_issue("redirectUris", "must not have an item twice".into());
+    }
+    if !are_distinct(scopes.into_iter().flatten().map(AppScope::as_str)) {
+        fields.add_issue("scopes", "must not have an item twice".into());
+    }
+}
+
+/// Register an app. Only this response contains the text of its secret.
+#[utoipa::path(post, path = "/api/user/organizations/{organizationId}/apps",
+    operation_id = "createApp", tag = "user", request_body = CreateAppRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 201, description = "Registered.", body = Success<RegisteredAppWithSecret>),
+              BadRequest, Unauthorized, Forbidden, NotFound, Conflict, TooLarge,
+              UnsupportedMediaType, IdempotencyReused, Unavailable))]
+pub(super) async fn create(
+    _: OauthIsOn,
+    State(app): State<App>,
+    OrganizationScoped(caller, _): OrganizationScoped<AppsWrite>,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: CreateApp(spec), fingerprint }: JsonBody<CreateApp>,
+) -> Result<Response> {
+    let audit = context.audit_context_for(StatusCode::CREATED);
+    idempotency
+        .run(&app, &caller, fingerprint, async |tx| {
+            let created = apps::create(&app, tx, &caller, spec, &audit).await?;
+            let body = Success::created("App created", RegisteredAppWithSecret::from(created));
+            Ok(ChangeResponse::created(body))
+        })
+        .await
+}
+
+/// The attributes to change, at least one. Omitted attributes keep their values.
+#[derive(ToSchema)]
+#[schema(as = user::UpdateAppRequest)]
+#[expect(non_snake_case, dead_code, reason = "the contract's names; for the API description")]
+pub struct UpdateAppRequest {
+    /// Its name, unique in the organization.
+    #[schema(nullable = false, min_length = 1, max_length = 64, examples("Acme Reports"))]
+    name: Option<String>,
+    /// Replaces its redirect URIs. All must fit the application type.
+    #[schema(
+        nullable = false,
+        min_items = 1,
+        max_items = 10,
+        examples("https://reports.example.com/callback")
+    )]
+    redirectUris: Option<Vec<String>>,
+    /// Where it runs: `web` or `native`.
+    #[schema(nullable = false, examples("web"))]
+    applicationType: Option<String>,
+    /// How it authenticates. `none` deletes its secrets.
+    #[schema(nullable = false, examples("client_secret_basic"))]
+    tokenEndpointAuthMethod: Option<String>,
+    /// Replaces the scopes that it may request. Existing grants are not widened.
+    #[schema(nullable = false, min_items = 1, max_items = 100, examples("projects:read"))]
+    scopes: Option<Vec<String>>,
+    /// Null removes it.
+    #[schema(max_length = 2048, examples("https://reports.example.com"))]
+    clientUri: Option<String>,
+}
+
+/// A parsed [`UpdateAppRequest`].
+pub struct UpdateApp(AppChanges);
+
+impl FromFields for UpdateApp {
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        if fields.is_empty() {
+            fields.add_body_issue("At least one setting is required");
+        }
+        let requestable = &fields.context.config.oauth.scopes;
+        let types = choices(ApplicationType::ALL, ApplicationType::as_str);
+        let methods = choices(ClientAuthMethod::ALL, ClientAuthMethod::as_str);
+        let application_type = fields.non_null_choice("applicationType", &types);
+        // A native application may have every URI that another may. If the type is not changed, the
+        // URIs are checked again when it is known.
+        let widest = application_type.unwrap_or(ApplicationType::Native);
+        let parse_uri = |node: JsonNode| RedirectUri::parse(&node.into_string()?, widest);
+        let parse_scope = |node: JsonNode| AppScope::parse(&node.into_string()?, requestable);
+        let changes = AppChanges {
+            name: fields.non_null("name", text(AppName::parse)),
+            client_uri: fields.nullable("clientUri", text(ClientUri::parse)),
+            redirect_uris: fields.non_null_items("redirectUris", 1..=MAX_REDIRECT_URIS, parse_uri),
+            application_type,
+            auth_method: fields.non_null_choice("tokenEndpointAuthMethod", &methods),
+            scopes: fields.non_null_items("scopes", 1..=MAX_SCOPES, parse_scope),
+        };
+        check_distinct(fields, changes.redirect_uris.as_deref(), changes.scopes.as_deref());
+        Some(Self(changes))
+    }
+}
+
+/// Change an app.
+#[utoipa::path(put, path = "/api/user/organizations/{organizationId}/apps/{id}",
+    operation_id = "updateApp", tag = "user", request_body = UpdateAppRequest,
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The app's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Changed.", body = Success<RegisteredApp>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, TooLarge, UnsupportedMediaType,
+              IdempotencyReused, Unavailable))]
+pub(super) async fn update(
+    _: OauthIsOn,
+    State(app): State<App>,
+    OrganizationScoped(caller, _): OrganizationScoped<AppsWrite>,
+    PathId(id): PathId,
+    context: RequestContext,
+    idempotency: Idempotency,
+    JsonBody { value: UpdateApp(changes), fingerprint }: JsonBody<UpdateApp>,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    idempotency
+        .run(&app, &caller, fingerprint, async |tx| {
+            let updated = apps::update(tx, &caller, id, &changes, &context.audit_context()).await?;
+            let body = Success::ok("App updated", RegisteredApp::from(updated));
+            Ok(ChangeResponse::ok(body))
+        })
+        .await
+}
+
+/// Delete an app. All grants of it end, effective immediately.
+#[utoipa::path(delete, path = "/api/user/organizations/{organizationId}/apps/{id}",
+    operation_id = "deleteApp", tag = "user",
+    params(("organizationId" = String, Path, description = "The organization's id."),
+           ("id" = String, Path, description = "The app's id."), IdempotencyHeader),
+    security(("session" = []), ("api_key" = []), ("bearer" = [])),
+    responses((status = 200, description = "Deleted.", body = Success<Done>), BadRequest,
+              Unauthorized, Forbidden, NotFound, Conflict, IdempotencyReused, Unavailable))]
+pub(super) async fn delete(
+    _: OauthIsOn,
+    State(app): State<App>,
+    OrganizationScoped(caller, _): OrganizationScoped<AppsWrite>,
+    PathId(id): PathId,
+    context: RequestContext,
+    idempotency: Idempotency,
+) -> Result<Response> {
+    let id = parse_id(&id)?;
+    idempotency
+        .run(&app, &caller, RequestFingerprint::NOTHING, async |tx| {
+            apps::delete(tx, &caller, id, &context.audit_context()).await?;
+            Ok(ChangeResponse::ok(Success::ok("App deleted", DONE)))
+        })
+        .await
+}

@@ -1,0 +1,293 @@
+//! Apps: the OAuth clients that organizations register.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::model::ids::{AppId, OrganizationId};
+use crate::model::names::AppName;
+use crate::model::oauth::app::{AppChanges, ClientUri, NewApp, OauthApp, scopes_to_stored};
+use crate::model::oauth::redirect_uri::RedirectUri;
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientVisibility};
+use crate::repo::MapConstraintViolations;
+
+const NAME_TAKEN: (&str, &str) =
+    ("oauth_clients_organization_id_name_key", "Another app of the organization has this name");
+
+struct Row {
+    id: Uuid,
+    organization_handle: String,
+    name: String,
+    client_uri: Option<String>,
+    redirect_uris: Vec<String>,
+    application_type: String,
+    auth_method: String,
+    scopes: Vec<String>,
+    visibility: String,
+    published_at: Option<DateTime<Utc>>,
+    disabled_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl Row {
+    /// Returns the app, without its secrets and grants; `None` only for a word that a constraint of
+    /// the table excludes.
+    fn into_app(self) -> Option<OauthApp> {
+        Some(OauthApp {
+            id: AppId::from_uuid(self.id),
+            organization_handle: self.organization_handle,
+            name: self.name,
+            client_uri: self.client_uri,
+            redirect_uris: self.redirect_uris.into_iter().map(RedirectUri::from_stored).collect(),
+            application_type: ApplicationType::parse(&self.application_type)?,
+            auth_method: ClientAuthMethod::parse(&self.auth_method)?,
+            scopes: self.scopes,
+            visibility: ClientVisibility::parse(&self.visibility)?,
+            published_at: self.published_at,
+            disabled_at: self.disabled_at,
+            secrets: Vec::new(),
+            grants: 0,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+fn to_stored(uris: &[RedirectUri]) -> Vec<String> {
+    uris.iter().map(|uri| uri.as_str().to_owned()).collect()
+}
+
+/// Inserts an app.
+///
+/// # Errors
+/// Conflict if another app of the organization has the name.
+pub async fn insert(db: &mut PgConnection, app: &NewApp<'_>) -> Result<()> {
+    let spec = app.spec;
+    sqlx::query!(
+        "insert into oauth_clients (id, client_id, organization_id, kind, name, client_uri,
+                                    redirect_uris, application_type, auth_method, scopes,
+                                    visibility, created_by, created_at, updated_at)
+         values ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, 'private', $10, $11, $11)",
+        app.id.uuid(),
+        app.id.to_string(),
+        app.organization.0,
+        spec.name.as_str(),
+        spec.client_uri.as_ref().map(ClientUri::as_str),
+        &to_stored(&spec.redirect_uris),
+        spec.application_type.as_str(),
+        spec.auth_method.as_str(),
+        &scopes_to_stored(&spec.scopes),
+        app.created_by.0,
+        app.created_at,
+    )
+    .execute(db)
+    .await
+    .map_constraint_violations(&[NAME_TAKEN])?;
+    Ok(())
+}
+
+/// Returns a page of the organization's apps whose names contain `search`, newest first, and their
+/// total count. Secrets and grants are not read.
+pub async fn list(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    search: Option<&str>,
+    (offset, limit): (i64, i64),
+) -> Result<(Vec<OauthApp>, i64)> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
+                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+                c.disabled_at, c.created_at, c.updated_at
+         from oauth_clients c
+         join organizations o on o.id = c.organization_id
+         where (c.organization_id = $1) is true and c.kind = 'registered'
+           and ($2::text is null or strpos(lower(c.name), lower($2)) > 0)
+         order by c.id desc offset $3 limit $4",
+        organization.0,
+        search,
+        offset,
+        limit,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let total = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from oauth_clients
+           where (organization_id = $1) is true and kind = 'registered'
+             and ($2::text is null or strpos(lower(name), lower($2)) > 0)"#,
+        organization.0,
+        search,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((rows.into_iter().filter_map(Row::into_app).collect(), total))
+}
+
+/// Returns an app of the organization, if it exists. Secrets and grants are not read.
+pub async fn find(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: AppId,
+) -> Result<Option<OauthApp>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
+                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+                c.disabled_at, c.created_at, c.updated_at
+         from oauth_clients c
+         join organizations o on o.id = c.organization_id
+         where c.id = $2 and (c.organization_id = $1) is true and c.kind = 'registered'",
+        organization.0,
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.and_then(Row::into_app))
+}
+
+/// Locks an app of the organization until the transaction ends; nothing happens if it does not
+/// exist.
+pub async fn lock(db: &mut PgConnection, organization: OrganizationId, id: AppId) -> Result<()> {
+    sqlx::query!(
+        "select from oauth_clients
+         where id = $2 and (organization_id = $1) is true and kind = 'registered' for update",
+        organization.0,
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}
+
+/// Updates the given fields of an app; returns whether it exists.
+///
+/// # Errors
+/// Conflict if another app of the organization has the name.
+pub async fn update(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: AppId,
+    changes: &AppChanges,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let uri = changes.client_uri.as_ref();
+    let redirect_uris = changes.redirect_uris.as_deref().map(to_stored);
+    let scopes = changes.scopes.as_deref().map(scopes_to_stored);
+    let result = sqlx::query!(
+        "update oauth_clients
+         set name = coalesce($3, name),
+             client_uri = case when $4 then $5 else client_uri end,
+             redirect_uris = coalesce($6, redirect_uris),
+             application_type = coalesce($7, application_type),
+             auth_method = coalesce($8, auth_method),
+             scopes = coalesce($9, scopes),
+             updated_at = $10
+         where id = $2 and (organization_id = $1) is true and kind = 'registered'",
+        organization.0,
+        id.uuid(),
+        changes.name.as_ref().map(AppName::as_str),
+        uri.is_some(),
+        uri.and_then(|it| it.as_ref()).map(ClientUri::as_str),
+        redirect_uris.as_deref(),
+        changes.application_type.map(ApplicationType::as_str),
+        changes.auth_method.map(ClientAuthMethod::as_str),
+        scopes.as_deref(),
+        at,
+    )
+    .execute(db)
+    .await
+    .map_constraint_violations(&[NAME_TAKEN])?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Deletes an app with its secrets, its grants and their tokens; returns whether it existed.
+pub async fn delete(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    id: AppId,
+) -> Result<bool> {
+    let result = sqlx::query!(
+        "delete from oauth_clients
+         where id = $2 and (organization_id = $1) is true and kind = 'registered'",
+        organization.0,
+        id.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Returns at most `limit` apps of all organizations or of one, newest first: those before the app
+/// `after`, or the newest. Secrets and grants are not read.
+pub async fn list_of_all(
+    db: &mut PgConnection,
+    organization_handle: Option<&str>,
+    after: Option<AppId>,
+    limit: i64,
+) -> Result<Vec<OauthApp>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
+                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+                c.disabled_at, c.created_at, c.updated_at
+         from oauth_clients c
+         join organizations o on o.id = c.organization_id
+         where c.kind = 'registered'
+           and ($1::text is null or lower(o.handle) = lower($1))
+           and ($2::uuid is null or c.id < $2)
+         order by c.id desc limit $3",
+        organization_handle,
+        after.map(AppId::uuid),
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().filter_map(Row::into_app).collect())
+}
+
+/// Locks an app of any organization until the transaction ends, and returns its organization.
+pub async fn lock_of_all(db: &mut PgConnection, id: AppId) -> Result<Option<OrganizationId>> {
+    let organization = sqlx::query_scalar!(
+        "select organization_id from oauth_clients
+         where id = $1 and kind = 'registered' for update",
+        id.uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(organization.map(OrganizationId))
+}
+
+/// Makes an app public; returns whether it was private.
+pub async fn publish(db: &mut PgConnection, id: AppId, at: DateTime<Utc>) -> Result<bool> {
+    let result = sqlx::query!(
+        "update oauth_clients set visibility = 'public', published_at = $2, updated_at = $2
+         where id = $1 and kind = 'registered' and visibility = 'private'",
+        id.uuid(),
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Disables or enables an app; returns whether that changed anything.
+pub async fn set_disabled(
+    db: &mut PgConnection,
+    id: AppId,
+    is_disabled: bool,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let result = sqlx::query!(
+        "update oauth_clients
+         set disabled_at = case when $2 then $3::timestamptz end, updated_at = $3
+         where id = $1 and kind = 'registered' and (disabled_at is not null) <> $2",
+        id.uuid(),
+        is_disabled,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
