@@ -57,13 +57,13 @@ async fn the_page_shows_who_asks_for_what_and_where_the_person_is_sent() {
 
 #[tokio::test]
 async fn the_page_disables_organizations_that_cannot_be_chosen_and_states_why() {
-    with_settings(&[("OAUTH_SCOPES", "projects:read,api-keys:read")])
+    with_settings(&[("OAUTH_SCOPES", "projects:read,billing:read")])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             let ben = app.verified_account("ben@example.com").await;
             app.invite_and_accept(&ben, &ann, "member").await;
             let spec = OauthClientSpec {
-                scopes: &["projects:read", "api-keys:read"],
+                scopes: &["projects:read", "billing:read"],
                 ..OauthClientSpec::default()
             };
             let client = spec.insert(app, &ben.org_id).await;
@@ -79,7 +79,7 @@ async fn the_page_disables_organizations_that_cannot_be_chosen_and_states_why() 
             };
             let (own, other, page) = inputs(&mut browser).await;
             assert!(own.contains("data-lacking=\"\"") && !own.contains("disabled"), "{own}");
-            assert!(other.contains("data-lacking=\"api-keys:read\""), "{other}");
+            assert!(other.contains("data-lacking=\"billing:read\""), "{other}");
             assert!(!own.contains("checked") && !other.contains("checked"));
             assert!(page.contains("value=\"allow\""));
             app.execute(
@@ -239,19 +239,19 @@ async fn scopes_about_the_own_account_need_no_organization_and_get_none() {
 
 #[tokio::test]
 async fn scopes_that_the_role_does_not_permit_are_left_out() {
-    with_settings(&[("OAUTH_SCOPES", "projects:read,api-keys:read")])
+    with_settings(&[("OAUTH_SCOPES", "projects:read,billing:read")])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             let ben = app.verified_account("ben@example.com").await;
             app.invite_and_accept(&ann, &ben, "member").await;
             let spec = OauthClientSpec {
-                scopes: &["projects:read", "api-keys:read", "offline_access"],
+                scopes: &["projects:read", "billing:read", "offline_access"],
                 ..OauthClientSpec::default()
             };
             let client = spec.insert(app, &ann.org_id).await;
             let mut browser = Browser::signed_in(app, &ben.cookie);
             let organization = ("organization_id", &*ann.org_id);
-            let both = client.path(&[("scope", "projects:read api-keys:read"), organization]);
+            let both = client.path(&[("scope", "projects:read billing:read"), organization]);
             assert!(browser.grant(&both, &ann.org_id).await.contains_key("code"));
             for sql in ["select scopes from oauth_grants", "select scopes from oauth_codes"] {
                 assert_eq!(texts(app, sql).await, ["projects:read"]);
@@ -259,7 +259,7 @@ async fn scopes_that_the_role_does_not_permit_are_left_out() {
             // What the role lacks is not asked for again.
             let again = browser.get(&both).await.assert_status(303);
             assert!(again.header("location").contains("?code="));
-            let lacking = client.path(&[("scope", "api-keys:read offline_access"), organization]);
+            let lacking = client.path(&[("scope", "billing:read offline_access"), organization]);
             let sent = browser.grant(&lacking, &ann.org_id).await;
             assert_eq!(sent["error"], "access_denied");
             // A role that is lowered between the page and the answer counts.
@@ -267,7 +267,7 @@ async fn scopes_that_the_role_does_not_permit_are_left_out() {
             let handle = browser.begin(&both).await;
             app.execute("update users set role = 'member'").await;
             browser.allow(&handle, &ann.org_id).await.assert_status(200);
-            let wider = "select count(*) from oauth_grants where 'api-keys:read' = any(scopes)";
+            let wider = "select count(*) from oauth_grants where 'billing:read' = any(scopes)";
             assert_eq!(app.count(wider).await, 0);
         })
         .await;
