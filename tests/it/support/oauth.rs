@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use axum::http::header::SET_COOKIE;
 use serde_json::{Value, json};
+use tenantry::model::key_format::KeyFormat;
 use uuid::Uuid;
 
 use super::TestApp;
@@ -106,6 +107,39 @@ impl OauthClient {
     pub fn path(&self, changes: &[(&str, &str)]) -> String {
         format!("/oauth2/authorize?{}", self.query(changes))
     }
+}
+
+/// Inserts what a person granted to a client in an organization, and a refresh token of it; returns
+/// the token.
+pub async fn insert_refresh_token(app: &TestApp, client: &OauthClient, org_id: &str) -> String {
+    let token = KeyFormat::oauth_refresh_token().generate(&*app.app.entropy).expose().to_owned();
+    let (digest, pepper_id) = app.app.peppers.digest(&token);
+    let sql = "with granted as (
+                   insert into oauth_grants (id, account_id, client_id, organization_id, user_id,
+                       scopes, resources, created_at, updated_at)
+                   select gen_random_uuid(), u.account_id, c.id, o.id, u.id, '{projects:read}',
+                          array[$1], now(), now()
+                   from organizations o
+                   join users u on u.organization_id = o.id and u.role = 'owner'
+                   join oauth_clients c on c.client_id = $2
+                   where o.handle = $3 returning id, account_id, resources
+               )
+               insert into oauth_refresh_tokens (id, digest, account_id, grant_id, code, generation,
+                   salt, pepper_id, scopes, resources, created_at, expires_at, absolute_at)
+               select gen_random_uuid(), $4, account_id, id, $4, 0, $4, $5, '{projects:read}',
+                      resources, now(), now() + interval '1 day', now() + interval '1 day'
+               from granted";
+    let inserted = sqlx::query(sql)
+        .bind(ISSUER)
+        .bind(&client.client_id)
+        .bind(org_id)
+        .bind(digest.bytes().as_slice())
+        .bind(pepper_id)
+        .execute(&mut app.sql().await)
+        .await;
+    assert_eq!(inserted.expect("a token").rows_affected(), 1);
+    app.seen_secrets.lock().expect("no panic").push(token.clone());
+    token
 }
 
 /// A form with these parameters.

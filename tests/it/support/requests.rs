@@ -7,7 +7,7 @@ use tenantry::model::key_format::KeyFormat;
 use super::accounts::{PASSWORD, TestAccount};
 use super::app::{CreatedKey, text};
 use super::client::TestClient;
-use super::oauth::{Browser, OauthClientSpec, handle_in};
+use super::oauth::{Browser, OauthClientSpec, form, handle_in, insert_refresh_token};
 use super::spec::Operation;
 use super::{TestApp, app};
 
@@ -48,6 +48,8 @@ pub struct Fixtures {
     invite_token: String,
     /// The query of an authorization request.
     authorization: String,
+    /// The form of a client that refreshes its token, or revokes another one.
+    client_form: String,
     /// The handle of one that ann has not answered.
     oauth_request: String,
     /// The cookie of the browser that it was made in.
@@ -103,6 +105,15 @@ impl Fixtures {
         let spare_project_id = app.create_project(&ann, "another").await;
         let oauth_client = OauthClientSpec::default().insert(app, &ann.org_id).await;
         let authorization = oauth_client.query(&[]);
+        let public = OauthClientSpec { auth_method: "none", name: "Public", ..Default::default() };
+        let public = public.insert(app, &ann.org_id).await;
+        let app_refresh_token = insert_refresh_token(app, &public, &ann.org_id).await;
+        let client_form = form(&[
+            ("client_id", &public.client_id),
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &app_refresh_token),
+            ("token", "tnt_oauth_unknown"),
+        ]);
         let mut browser = Browser::signed_in(app, &ann.cookie);
         let started = browser.get(&format!("/oauth2/authorize?{authorization}")).await;
         let app_id = text(&app.create_app(&ann, "one").await["id"]);
@@ -113,6 +124,7 @@ impl Fixtures {
         let grant_id = app.insert_grant(of_ann, &app_id, &["projects:read"]).await;
         Self {
             authorization,
+            client_form,
             oauth_request: handle_in(app, &started.assert_status(303)),
             browser: browser.id().to_owned(),
             app_id,
@@ -252,6 +264,7 @@ impl Fixtures {
         let body: Value = match operation.id() {
             "introspect" => return format!("token={}", self.acme.api_key),
             "authorizeByPost" => return self.authorization.clone(),
+            "issueToken" | "revokeToken" => return self.client_form.clone(),
             "answerConsent" => json!({
                 "request": self.oauth_request, "accept": true, "organizationId": self.ann.org_id,
             }),
