@@ -1,5 +1,7 @@
 //! Authorization requests that wait for a person's answer.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -87,8 +89,8 @@ pub struct NewRequest<'a> {
     pub browser: Digest,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
+    /// For how long it can be answered, by the database's clock.
+    pub lifetime: Duration,
 }
 
 /// Inserts a request.
@@ -96,14 +98,14 @@ pub async fn insert(db: &mut PgConnection, new: &NewRequest<'_>) -> Result<()> {
     sqlx::query!(
         "insert into oauth_requests (digest, client_id, organization_id, parameters,
                                      browser_digest, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+         values ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7))",
         new.digest.bytes().as_slice(),
         new.client.id,
         new.client.organization.0,
         Json(Parameters::from(new.request)) as _,
         new.browser.bytes().as_slice(),
         new.created_at,
-        new.expires_at,
+        new.lifetime.as_secs_f64(),
     )
     .execute(db)
     .await?;

@@ -300,9 +300,9 @@ pub async fn use_client_secret(
     Ok(found.is_some())
 }
 
-/// Removes up to 1,000 access tokens and as many codes that expired more than a day ago, and as many
-/// refresh tokens that have expired; returns how many. A used refresh token is kept until it would
-/// have expired, so that its reuse is found out. Applies to all organizations.
+/// Removes up to 1,000 access tokens and as many codes that expired more than a day ago, and as
+/// many refresh tokens that have expired; returns how many. A used refresh token is kept until it
+/// would have expired, so that its reuse is found out. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let tokens = sqlx::query!(
         "delete from oauth_access_tokens where id = any(array(

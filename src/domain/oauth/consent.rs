@@ -2,8 +2,8 @@
 //! the transaction that issues the code.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::TimeDelta;
 use serde_json::json;
 use sqlx::PgConnection;
 
@@ -30,7 +30,7 @@ use crate::repo::{
 };
 
 /// For how long a code can be exchanged.
-const CODE_LIFETIME: TimeDelta = TimeDelta::seconds(60);
+const CODE_LIFETIME: Duration = Duration::from_mins(1);
 
 /// What a person grants.
 pub struct Approval {
@@ -116,7 +116,7 @@ pub async fn approve(
         }
         let grant =
             record_grant(app, tx, (pending, caller.0), (membership, &scopes), audit).await?;
-        issue_code(app, tx, pending, (caller, grant), (&scopes, audit)).await.map(Some)
+        issue_code(app, tx, pending, (caller, grant), &scopes).await.map(Some)
     });
     Ok(match outcome.await? {
         Some(code) => pending.respond(app, Ok(code)),
@@ -332,7 +332,7 @@ async fn issue_code(
     tx: &mut PgConnection,
     pending: &PendingRequest,
     ((person, session), grant): ((&Person, SessionId), GrantId),
-    (scopes, audit): (&[String], &AuditContext),
+    scopes: &[String],
 ) -> Result<Secret> {
     let request = &pending.request;
     let code = KeyFormat::oauth_code().generate(&*app.entropy);
@@ -349,8 +349,7 @@ async fn issue_code(
         is_offline: of_credentials.len() < scopes.len(),
         scopes: &of_credentials,
         resources: &request.resources,
-        created_at: audit.at,
-        expires_at: audit.at + CODE_LIFETIME,
+        lifetime: CODE_LIFETIME,
     };
     oauth_codes::insert(tx, &new).await?;
     Ok(code)

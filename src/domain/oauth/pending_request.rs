@@ -2,6 +2,8 @@
 //! only its handle: nothing that the client asked for can be changed meanwhile. It belongs to the
 //! browser that it came from, can be answered once, and expires.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
@@ -18,7 +20,7 @@ use crate::repo::oauth_requests::NewRequest;
 use crate::repo::{oauth_clients, oauth_requests, sessions};
 
 /// For how long a request can be answered.
-const LIFETIME: TimeDelta = TimeDelta::minutes(10);
+const LIFETIME: Duration = Duration::from_mins(10);
 
 /// An authorization request that was not answered yet.
 pub struct PendingRequest {
@@ -75,7 +77,7 @@ pub async fn store(app: &App, pending: &PendingRequest, browser: Digest) -> Resu
         request: &pending.request,
         browser,
         created_at: pending.received_at,
-        expires_at: pending.received_at + LIFETIME,
+        lifetime: LIFETIME,
     };
     app.db.run(async |db| oauth_requests::insert(db, &new).await).await?;
     Ok(handle)

@@ -1,5 +1,7 @@
 //! What people granted to clients, and the organizations in which they can.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -151,8 +153,6 @@ pub struct NewCode<'a> {
     pub resources: &'a [Resource],
     /// Whether tokens outlive the session.
     pub is_offline: bool,
-    /// When it was issued.
-    pub created_at: DateTime<Utc>,
-    /// When it expires.
-    pub expires_at: DateTime<Utc>,
+    /// For how long it can be redeemed.
+    pub lifetime: Duration,
 }

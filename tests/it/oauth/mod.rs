@@ -3,6 +3,7 @@
 mod authorize;
 mod consent;
 mod consent_checks;
+mod flow;
 mod pages;
 mod remembered;
 mod tokens;

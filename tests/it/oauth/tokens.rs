@@ -539,7 +539,7 @@ async fn another_client_can_revoke_nothing() {
 
 #[tokio::test]
 async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
-    with_settings(&[])
+    with_settings(&[("OAUTH", "off")])
         .run(async |app| {
             for path in ["/oauth2/token", "/oauth2/revoke"] {
                 let response = post_form(app, path, &[("client_id", "a")]).await.assert_status(404);
