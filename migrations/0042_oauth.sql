@@ -296,7 +296,8 @@ create trigger credential_changed
         or delete on oauth_grants
     for each row execute function credential_changed('id');
 create trigger credential_changed
-    after update of client_id, disabled_at, id, name or delete on oauth_clients
+    after update of client_id, disabled_at, id, organization_id, visibility or delete
+        on oauth_clients
     for each row execute function credential_changed('id');
 create trigger credential_changed
     after update of id, revoked_at or delete on sessions

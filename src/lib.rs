@@ -24,6 +24,9 @@
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`commands`] | the commands of the binary |
 //!
+//! Comments cite the source of a rule: an RFC, or a section of the wire contracts (`contract §1`,
+//! `VERIFY §3`, `OAUTH §1.3`), whose result `openapi.yaml` describes.
+//!
 //! # Invariants
 //!
 //! - A plaintext key or token appears only in the response that creates it. Inside the process it

@@ -34,7 +34,7 @@ enum Command {
     /// Apply pending migrations to the database, then exit.
     Migrate,
     /// Check the configuration, secrets, database and mail, and print what needs attention. Changes
-    /// nothing.
+    /// no data, and may start the private Postgres.
     Doctor,
     /// Print the description of the API, the contents of `openapi.yaml`.
     Openapi,
@@ -170,8 +170,8 @@ enum MailCommand {
 enum AuditCommand {
     /// Check that no audit event was changed, removed, moved or added outside the application.
     Verify {
-        /// An earlier chain head, `ORG:POSITION:DIGEST`. Without one, the removal of a chain's last
-        /// events is not detected.
+        /// An earlier chain head, `ORG:POSITION:DIGEST`. Without one, here or in `--heads`, chains
+        /// are compared only with the heads in the database, which an attacker may have replaced.
         #[arg(long)]
         head: Vec<String>,
         /// A file with chain heads: a server log (text or JSON), or one head per line; `-` reads

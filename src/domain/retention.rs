@@ -12,8 +12,8 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    oauth_requests, oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations,
-    sessions, unfulfilled_checkouts, usage, usage_events, usage_hourly,
+    oauth_grants, oauth_requests, oauth_tokens, payments, personal_tokens, rate_limits, rejections,
+    revocations, sessions, unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -28,6 +28,7 @@ enum SweepTarget {
     Revocations,
     CredentialChanges,
     OauthTokens,
+    OauthGrants,
     RateLimits,
     Usage,
     HourlyUsage,
@@ -49,7 +50,7 @@ enum SweepTarget {
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 25] = [
+const SWEEP_ORDER: [SweepTarget; 26] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -72,6 +73,7 @@ const SWEEP_ORDER: [SweepTarget; 25] = [
     SweepTarget::PersonalTokens,
     SweepTarget::KeyReferences,
     SweepTarget::Keys,
+    SweepTarget::OauthGrants,
     SweepTarget::Memberships,
     SweepTarget::Accounts,
     SweepTarget::OauthRequests,
@@ -90,6 +92,7 @@ impl SweepTarget {
             Self::Revocations => "revocations",
             Self::CredentialChanges => "credential_changes",
             Self::OauthTokens => "oauth_tokens",
+            Self::OauthGrants => "oauth_grants",
             Self::RateLimits => "rate_limits",
             Self::Usage => "usage_daily",
             Self::HourlyUsage => "usage_hourly",
@@ -121,6 +124,7 @@ impl SweepTarget {
             Self::Revocations => revocations::sweep(tx).await,
             Self::CredentialChanges => credential_changes::sweep(tx).await,
             Self::OauthTokens => oauth_tokens::sweep(tx).await,
+            Self::OauthGrants => oauth_grants::sweep(tx, retention.tombstones).await,
             Self::RateLimits => rate_limits::sweep(tx).await,
             Self::Usage => usage::sweep(tx, retention.usage).await,
             Self::HourlyUsage => usage_hourly::sweep(tx, retention.usage).await,

@@ -1,4 +1,4 @@
-//! The wire format of times in all families.
+//! The wire format of times in all families, but for those that a standard defines in seconds.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use serde::{Serialize, Serializer};

@@ -54,6 +54,8 @@ pub struct AccountAccess {
     pub keys: u64,
     /// The number of open invitations that its memberships created.
     pub invitations: u64,
+    /// The number of apps' live grants.
+    pub app_grants: u64,
 }
 
 /// An account to insert.

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::model::account::AccountAccess;
 use crate::model::ids::AccountId;
 
-/// Counts the live sessions and personal access tokens of the account, and the live keys and open
-/// invitations of its memberships.
+/// Counts the live sessions, personal access tokens and grants to apps of the account, and the live
+/// keys and open invitations of its memberships.
 pub async fn count(db: &mut PgConnection, account: AccountId) -> Result<AccountAccess> {
     let row = sqlx::query!(
         r#"with memberships as (
@@ -29,7 +29,9 @@ pub async fn count(db: &mut PgConnection, account: AccountId) -> Result<AccountA
                   (select count(*) from memberships m
                    join invites i on i.organization_id = m.organization_id and i.invited_by = m.id
                    where i.accepted_at is null and i.revoked_at is null
-                     and i.expires_at > now()) as "invitations!""#,
+                     and i.expires_at > now()) as "invitations!",
+                  (select count(*) from oauth_grants
+                   where account_id = $1 and revoked_at is null) as "app_grants!""#,
         account.uuid(),
     )
     .fetch_one(db)
@@ -41,5 +43,6 @@ pub async fn count(db: &mut PgConnection, account: AccountId) -> Result<AccountA
         personal_tokens: number(row.personal_tokens)?,
         keys: number(row.keys)?,
         invitations: number(row.invitations)?,
+        app_grants: number(row.app_grants)?,
     })
 }

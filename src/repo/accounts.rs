@@ -365,6 +365,7 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
                and not exists (select from users u where u.account_id = a.id)
                and not exists (select from sessions s where s.account_id = a.id)
                and not exists (select from personal_tokens t where t.account_id = a.id)
+               and not exists (select from oauth_grants g where g.account_id = a.id)
                and not exists (select from email_tokens t where t.account_id = a.id)
              limit 1000 for update of a skip locked))",
         days,

@@ -101,6 +101,17 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
         "delete from api_keys where ctid = any(array(
              select ctid from api_keys where organization_id = $1 limit 1000
              for update skip locked))",
+        "delete from organization_app_rules where organization_id = $1",
+        "delete from organization_app_policies where organization_id = $1",
+        "delete from oauth_grants where ctid = any(array(
+             select ctid from oauth_grants where organization_id = $1 limit 1000
+             for update skip locked))",
+        "delete from oauth_grants where ctid = any(array(
+             select g.ctid from oauth_grants g join oauth_clients c on c.id = g.client_id
+             where c.organization_id = $1 limit 1000 for update of g skip locked))",
+        "delete from oauth_clients where ctid = any(array(
+             select ctid from oauth_clients where organization_id = $1 limit 1000
+             for update skip locked))",
         "delete from users where ctid = any(array(
              select ctid from users where organization_id = $1 limit 1000
              for update skip locked))",
@@ -118,6 +129,7 @@ pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) ->
          where id = $1 and deleted_at is not null
            and not exists (select from users where organization_id = $1)
            and not exists (select from api_keys where organization_id = $1)
+           and not exists (select from oauth_clients where organization_id = $1)
            and not exists (select from credit_balances where organization_id = $1)
            and not exists (select from invites where organization_id = $1)
            and not exists (select from key_claims where organization_id = $1)",

@@ -183,6 +183,12 @@ pub async fn update(
              application_type = coalesce($7, application_type),
              auth_method = coalesce($8, auth_method),
              scopes = coalesce($9, scopes),
+             -- The operator has verified another app.
+             published_at = case
+                 when (name, redirect_uris, scopes)
+                      = (coalesce($3, name), coalesce($6, redirect_uris), coalesce($9, scopes))
+                      and (not $4 or client_uri is not distinct from $5)
+                 then published_at end,
              updated_at = $10
          where id = $2 and (organization_id = $1) is true and kind = 'registered'",
         organization.0,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::{AuthFailure, Error, Result};
 use crate::model::caller::{Credential, Identity, OauthTokenDetails};
-use crate::model::ids::{AccountId, AppId, GrantId, OrganizationId};
+use crate::model::ids::{AccountId, AppId, GrantId, MembershipId, OrganizationId};
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 use crate::model::usage::UsageTally;
@@ -102,6 +102,11 @@ pub async fn find_by_tokens(
            where t.digest = any($1)
              and t.revoked_at is null and t.expires_at > now()
              and g.revoked_at is null and (g.organization_id is null or o.id is not null)
+             -- A private app is for the people of its organization.
+             and (g.organization_id is not null or c.visibility = 'public' or exists (
+                  select from users m
+                  where m.account_id = t.account_id and m.organization_id = c.organization_id
+                    and m.removed_at is null))
              and c.disabled_at is null and co.deleted_at is null and co.suspended_at is null
              and a.is_active and a.deleted_at is null
              and (t.session_id is null or s.revoked_at is null and s.expires_at > now())"#,
@@ -116,16 +121,22 @@ pub async fn find_by_tokens(
     Ok(identities.collect())
 }
 
-/// Locks a grant of the account until the transaction ends.
+/// Locks a grant of the account for this membership until the transaction ends.
 ///
 /// # Errors
-/// Unauthenticated if it was revoked.
-pub async fn lock_grant(db: &mut PgConnection, account: AccountId, grant: GrantId) -> Result<()> {
+/// Unauthenticated if it was revoked, or is of another membership.
+pub async fn lock_grant(
+    db: &mut PgConnection,
+    (account, membership): (AccountId, MembershipId),
+    grant: GrantId,
+) -> Result<()> {
     let locked = sqlx::query!(
-        "select id from oauth_grants where id = $1 and account_id = $2 and revoked_at is null
+        "select id from oauth_grants
+         where id = $1 and account_id = $2 and user_id = $3 and revoked_at is null
          for no key update",
         grant.uuid(),
         account.uuid(),
+        membership.0,
     )
     .fetch_optional(db)
     .await?;

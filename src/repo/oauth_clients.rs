@@ -21,6 +21,7 @@ struct Row {
     auth_method: String,
     scopes: Vec<String>,
     visibility: String,
+    is_published: bool,
 }
 
 impl Row {
@@ -38,6 +39,7 @@ impl Row {
             auth_method: ClientAuthMethod::parse(&self.auth_method)?,
             scopes: self.scopes,
             visibility: ClientVisibility::parse(&self.visibility)?,
+            is_published: self.is_published,
         })
     }
 }
@@ -47,12 +49,13 @@ impl Row {
 pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<OauthClient>> {
     let row = sqlx::query_as!(
         Row,
-        "select c.id, c.client_id, c.kind, c.organization_id, o.name as organization_name, c.name,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility
-         from oauth_clients c
-         join organizations o on o.id = c.organization_id
-         where c.client_id = $1 and c.disabled_at is null
-           and o.deleted_at is null and o.suspended_at is null",
+        r#"select c.id, c.client_id, c.kind, c.organization_id, o.name as organization_name,
+                  c.name, c.redirect_uris, c.application_type, c.auth_method, c.scopes,
+                  c.visibility, c.published_at is not null as "is_published!"
+           from oauth_clients c
+           join organizations o on o.id = c.organization_id
+           where c.client_id = $1 and c.disabled_at is null
+             and o.deleted_at is null and o.suspended_at is null"#,
         client_id,
     )
     .fetch_optional(db)

@@ -21,9 +21,14 @@ pub async fn list_candidates(
                   g.scopes as "scopes?", g.resources as "resources?"
            from users u
            join organizations o on o.id = u.organization_id and o.deleted_at is null
-           left join oauth_grants g on g.account_id = u.account_id and g.client_id = $2
+           join oauth_clients c on c.id = $2
+           -- What was granted before an app that nobody has verified was changed was granted to
+           -- another one.
+           left join oauth_grants g on g.account_id = u.account_id and g.client_id = c.id
                                    and g.organization_id = o.id and g.user_id = u.id
                                    and g.revoked_at is null
+                                   and (c.published_at is not null
+                                        or c.updated_at <= g.updated_at)
            where u.account_id = $1 and u.removed_at is null
            order by lower(o.name), o.id limit 1000"#,
         account.uuid(),
@@ -133,4 +138,40 @@ pub async fn revoke_of_earlier_memberships(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Revokes every live grant of an account; returns how many.
+pub async fn revoke_all(
+    db: &mut PgConnection,
+    account: AccountId,
+    reason: &str,
+    at: DateTime<Utc>,
+) -> Result<u64> {
+    let result = sqlx::query!(
+        "update oauth_grants set revoked_at = $2, revoked_reason = $3, updated_at = $2
+         where account_id = $1 and revoked_at is null",
+        account.uuid(),
+        at,
+        reason,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
+}
+
+/// Removes up to 1,000 grants that were revoked, or whose memberships ended, more than this many
+/// days ago, with their tokens; returns how many. Applies to all organizations.
+pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
+    let result = sqlx::query!(
+        "delete from oauth_grants where id = any(array(
+             select g.id from oauth_grants g
+             left join users u on u.id = g.user_id
+             where g.revoked_at < now() - make_interval(days => $1)
+                or u.removed_at < now() - make_interval(days => $1)
+             limit 1000 for update of g skip locked))",
+        days,
+    )
+    .execute(db)
+    .await?;
+    Ok(result.rows_affected())
 }

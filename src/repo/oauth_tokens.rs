@@ -52,33 +52,22 @@ pub async fn redeem_code(
     }))
 }
 
-/// Revokes every token that came of a code of this client that was used before; returns the grant
-/// of the code, if there is one.
-pub async fn revoke_tokens_of_used_code(
+/// Returns the grant of a code of this client that was used before.
+pub async fn find_used_code(
     db: &mut PgConnection,
     candidates: &[Digest],
     client: Uuid,
 ) -> Result<Option<GrantId>> {
-    let code = sqlx::query!(
-        "select c.digest, c.grant_id from oauth_codes c
+    let grant = sqlx::query_scalar!(
+        "select c.grant_id from oauth_codes c
          join oauth_grants g on g.id = c.grant_id
          where c.digest = any($1) and g.client_id = $2 and c.used_at is not null",
         &to_bytes(candidates),
         client,
     )
-    .fetch_optional(&mut *db)
+    .fetch_optional(db)
     .await?;
-    let Some(code) = code else { return Ok(None) };
-    sqlx::query!(
-        "update oauth_access_tokens set revoked_at = now() where code = $1 and revoked_at is null",
-        code.digest,
-    )
-    .execute(&mut *db)
-    .await?;
-    sqlx::query!("delete from oauth_refresh_tokens where code = $1", code.digest)
-        .execute(db)
-        .await?;
-    Ok(Some(GrantId::from_uuid(code.grant_id)))
+    Ok(grant.map(GrantId::from_uuid))
 }
 
 /// Locks a grant and returns it; `None` if tokens may no longer be issued for it: it was revoked,

@@ -26,6 +26,9 @@ use super::connections::{ConnectionLimiter, ConnectionPermit};
 use super::io::{ActiveRequest, ResponseBody, TimedStream};
 use super::timer::ConnectionTimer;
 
+/// The end of a connection that was closed to make room for another one.
+const EVICTED: &str = "evicted";
+
 /// The minimum size of hyper's buffer; hyper panics if it is configured with less.
 const SMALLEST_BUFFER: usize = 8192;
 
@@ -55,7 +58,7 @@ impl ConnectionServer {
         self.announces_close.store(true, Relaxed);
     }
 
-    /// Serves a connection, unless its address has too many.
+    /// Serves a connection, unless its address has too many, and none of them can be evicted.
     pub(super) fn accept(
         server: &Arc<Self>,
         open: &mut JoinSet<()>,
@@ -70,7 +73,7 @@ impl ConnectionServer {
         open.spawn(Arc::clone(server).serve_connection(stream, peer, timer, permit));
     }
 
-    /// Serves one connection until it ends or a deadline cuts it.
+    /// Serves one connection until it ends, exceeds a deadline or is evicted for another one.
     async fn serve_connection(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin,
@@ -89,7 +92,7 @@ impl ConnectionServer {
             while connection.as_mut().poll(cx)?.is_pending() {
                 if !is_ending && end.as_mut().poll(cx).is_ready() {
                     if timer.is_evicted() && timer.waiting_since().is_some() {
-                        return Poll::Ready(Ok(Some("capacity")));
+                        return Poll::Ready(Ok(Some(EVICTED)));
                     }
                     // hyper would drop a partial head immediately. Instead, wait: it either exceeds
                     // its deadline or becomes a request, and the connection ends after it.
@@ -105,6 +108,7 @@ impl ConnectionServer {
         });
         match ended.await {
             Ok(None) => {}
+            Ok(Some(EVICTED)) => tracing::debug!(%peer, "connection closed: evicted for another"),
             Ok(Some(limit)) => tracing::debug!(%peer, limit, "connection closed: limit exceeded"),
             Err(error) => tracing::debug!(%peer, %error, "connection failed"),
         }

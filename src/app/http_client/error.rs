@@ -1,5 +1,5 @@
-//! Why a fetch failed, in words that are safe to log: without the URL, addresses, or anything that
-//! the other server sent.
+//! Why a fetch failed, in words that are safe to log: without the URL, names, addresses, or text
+//! that the other server sent.
 
 use std::error::Error;
 use std::io;

@@ -329,6 +329,7 @@ pub async fn delete(
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             remove_personal_data(tx, person, &account.email).await?;
+            repo::oauth_grants::revoke_all(tx, person.account, "account_deleted", audit.at).await?;
             // Audit events are added in the order of their organizations.
             let home = accounts::find_audit_organization(tx, person.account).await?;
             let before_home =

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::ids::AccountId;
 use crate::repo::memberships::Membership;
-use crate::repo::{accounts, invites, key_lifecycle, personal_tokens, sessions};
+use crate::repo::{accounts, invites, key_lifecycle, oauth_grants, personal_tokens, sessions};
 
 /// What was revoked, by kind.
 #[derive(Default)]
@@ -23,6 +23,7 @@ pub struct RevokedAccess {
     personal_tokens: u64,
     keys: usize,
     invitations: u64,
+    app_grants: u64,
 }
 
 impl RevokedAccess {
@@ -32,13 +33,14 @@ impl RevokedAccess {
         detail["personal_tokens_ended"] = json!(self.personal_tokens);
         detail["keys_ended"] = json!(self.keys);
         detail["invitations_ended"] = json!(self.invitations);
+        detail["app_grants_ended"] = json!(self.app_grants);
     }
 }
 
-/// Revokes the account's sessions and personal access tokens, the keys that its memberships
-/// created, and their open invitations. Turns its security notices on again. Keys in an
-/// organization that the account has left stay: they belong to that organization. The account and
-/// the organizations of `memberships` must be locked.
+/// Revokes the account's sessions and personal access tokens, what it granted to apps, the keys
+/// that its memberships created, and their open invitations. Turns its security notices on again.
+/// Keys in an organization that the account has left stay: they belong to that organization. The
+/// account and the organizations of `memberships` must be locked.
 ///
 /// Sessions are deleted instead of marked as revoked, because a client with a former session of the
 /// account is allowed more sign-in attempts.
@@ -53,6 +55,7 @@ pub async fn revoke_access(
     let mut revoked = RevokedAccess {
         sessions: sessions::remove_all(tx, account).await?,
         personal_tokens: personal_tokens::revoke_all(tx, account, audit.at).await?,
+        app_grants: oauth_grants::revoke_all(tx, account, "address_unproven", audit.at).await?,
         ..RevokedAccess::default()
     };
     let (reason, actor) =

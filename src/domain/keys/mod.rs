@@ -284,7 +284,7 @@ async fn confirm_oauth_caller(
     caller: &Caller,
     (account, grant): (AccountId, GrantId),
 ) -> Result<Arc<Caller>> {
-    oauth_callers::lock_grant(tx, account, grant).await?;
+    oauth_callers::lock_grant(tx, (account, caller.membership), grant).await?;
     account_callers::lock_membership(tx, (account, caller.organization)).await?;
     let person = Person {
         account,

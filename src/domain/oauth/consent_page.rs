@@ -94,7 +94,7 @@ pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<
         is_verified: client.is_verified(),
         redirect_host: redirect_uri.display_host(),
         is_local: redirect_uri.is_local(),
-        is_email_verified: account.verified_at.is_some(),
+        is_email_verified: account.is_proven,
         email: account.email,
         scopes: scopes.collect(),
         is_offline: request.is_offline,

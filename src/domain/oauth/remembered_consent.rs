@@ -30,6 +30,9 @@ pub async fn find_remembered(
         return Ok(None);
     }
     let scopes = request.scope_texts();
+    if !request.needs_organization() && !client.is_verified() {
+        return Ok(None);
+    }
     if !request.needs_organization() {
         let live = async |tx: &mut _| oauth_grants::lock_live(tx, account, client.id, None).await;
         let granted = app.db.transaction(live).await?.map(|(_, access)| access);

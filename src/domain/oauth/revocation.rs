@@ -46,15 +46,18 @@ pub async fn revoke(
         .await
 }
 
-/// Revokes the tokens of a code that is used again, and records that.
+/// Revokes the grant of a code that is used again, and records that: someone else has the code. All
+/// of it, because tokens may be refreshed at the same moment.
 pub(super) async fn revoke_reused_code(
     tx: &mut PgConnection,
     candidates: &[Digest],
     client: &OauthClient,
     audit: &AuditContext,
 ) -> Result<()> {
-    let grant = oauth_tokens::revoke_tokens_of_used_code(tx, candidates, client.id).await?;
-    if let Some(grant) = grant {
+    let Some(grant) = oauth_tokens::find_used_code(tx, candidates, client.id).await? else {
+        return Ok(());
+    };
+    if oauth_tokens::revoke_grant(tx, grant, "code_reused").await? {
         record(tx, grant, client, (AuditEventType::AppCodeReused, json!({})), audit).await?;
     }
     Ok(())

@@ -27,6 +27,7 @@ use crate::model::oauth::tokens::{
     NewAccessToken, NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE, REFRESHED_LIFETIME,
     RedeemedCode, SINGLE_LIFETIME, StoredRefreshToken, TokenGrant,
 };
+use crate::model::scope::Scope;
 use crate::model::secret::{Digest, Secret};
 use crate::repo::oauth_tokens;
 
@@ -88,7 +89,7 @@ pub async fn redeem(
                 revoke_reused_code(tx, &candidates, client, audit).await?;
                 return Ok(Err(invalid_grant("The code is unknown, used or expired")));
             };
-            redeem_once(app, tx, &code, request, audit).await
+            redeem_once(app, tx, (client, &code), request, audit).await
         })
         .await?
 }
@@ -96,7 +97,7 @@ pub async fn redeem(
 async fn redeem_once(
     app: &App,
     tx: &mut PgConnection,
-    code: &RedeemedCode,
+    (client, code): (&OauthClient, &RedeemedCode),
     request: &CodeRequest,
     audit: &AuditContext,
 ) -> Result<Decision> {
@@ -114,13 +115,15 @@ async fn redeem_once(
         Ok(resources) => resources,
         Err(error) => return Ok(Err(error)),
     };
+    let Some(mut scopes) = still_requestable(app, client, code.scopes.clone()) else {
+        return Ok(Err(invalid_grant("The app may no longer use any of the scopes")));
+    };
     let Some(grant) = oauth_tokens::lock_grant(tx, code.grant, Some(code.session)).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
     let session = (!code.is_offline).then_some(code.session);
     let issue = TokenIssue { grant: &grant, code: code.digest, session, resources: &resources };
-    let (access_token, expires_in) = issue.access_token(app, tx, &code.scopes, audit).await?;
-    let mut scopes = code.scopes.clone();
+    let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
     let mut refresh_token = None;
     if code.is_offline {
         let text = KeyFormat::oauth_refresh_token().generate(&*app.entropy);
@@ -155,7 +158,7 @@ pub async fn refresh(
                 revoke_grant(tx, token.grant, client, "refresh_token_reused", audit).await?;
                 return Ok(Err(invalid_grant("The refresh token was used before")));
             }
-            refresh_once(app, tx, &token, request, audit).await
+            refresh_once(app, tx, (client, &token), request, audit).await
         })
         .await?
 }
@@ -169,7 +172,7 @@ fn is_reused(app: &App, token: &StoredRefreshToken) -> bool {
 async fn refresh_once(
     app: &App,
     tx: &mut PgConnection,
-    token: &StoredRefreshToken,
+    (client, token): (&OauthClient, &StoredRefreshToken),
     request: &RefreshRequest,
     audit: &AuditContext,
 ) -> Result<Decision> {
@@ -180,6 +183,9 @@ async fn refresh_once(
     let scopes = match narrow_scopes(request.scopes.as_deref(), &token.scopes) {
         Ok(scopes) => scopes,
         Err(error) => return Ok(Err(error)),
+    };
+    let Some(scopes) = still_requestable(app, client, scopes) else {
+        return Ok(Err(invalid_grant("The app may no longer use any of the scopes")));
     };
     let Some(grant) = oauth_tokens::lock_grant(tx, token.grant, None).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
@@ -287,6 +293,20 @@ fn candidates(app: &App, format: &KeyFormat, text: &Secret) -> Result<Vec<Digest
         return Err(invalid_grant("The code or token is malformed"));
     }
     Ok(app.peppers.candidates(text.expose()))
+}
+
+/// Returns those of the granted scopes that the client may still request; `None` if there is none.
+fn still_requestable(
+    app: &App,
+    client: &OauthClient,
+    mut scopes: Vec<String>,
+) -> Option<Vec<String>> {
+    let is_requestable = |scope: &String| {
+        let listed = Scope::parse(scope).is_ok_and(|it| app.config.oauth.scopes.contains(&it));
+        listed && client.may_request(scope)
+    };
+    scopes.retain(is_requestable);
+    (!scopes.is_empty()).then_some(scopes)
 }
 
 fn narrow_resources(requested: &[Resource], granted: &[String]) -> Result<Vec<String>> {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::auth::rejected_caller::RejectedCaller;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits;
-use crate::model::caller::{Caller, Identity};
+use crate::model::caller::{Caller, Credential, Identity};
 use crate::model::usage::Period;
 
 /// Counts a request against the monthly quota of its caller's organization. Sessions are not
@@ -48,11 +48,12 @@ pub fn count_presented(app: &App, context: &RequestContext, identity: &Identity)
     admitted.map(drop)
 }
 
-/// Returns whether the request was counted: the plan has a quota, and the credential is a key or a
-/// personal access token.
+/// Returns whether the request was counted: the plan has a quota, and the credential is not a
+/// session.
 fn count_against_quota(app: &App, caller: &Caller, now: DateTime<Utc>) -> Result<bool> {
     let limit = app.config.plans.of(caller.plan).requests_per_month;
-    let Some(limit) = limit.filter(|_| caller.credential.key().is_some()) else {
+    let is_session = matches!(caller.credential, Credential::Session(..));
+    let Some(limit) = limit.filter(|_| !is_session) else {
         return Ok(false);
     };
     let admitted = app.meter.admit(caller.organization, limit, now);

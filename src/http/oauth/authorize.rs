@@ -12,9 +12,9 @@ use crate::http::auth::{CookieSession, CountedRequest, InSession};
 use crate::http::body::FormPairs;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::guard::OauthIsOn;
 use crate::http::oauth::responses::{respond, see_other, unknown_sender};
 use crate::http::oauth::{CONSENT_PATH, SIGN_IN_PATH};
+use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{ErrorBody, TooLarge, Unavailable, UnsupportedMediaType};
 use crate::model::oauth::authorization_request::RequestParameters;
 

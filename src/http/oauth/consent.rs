@@ -21,9 +21,9 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::guard::OauthIsOn;
 use crate::http::oauth::responses::{form_action, handle_error, respond, see_other};
 use crate::http::oauth::{SIGN_IN_PATH, SWITCH_PARAMETER, parse_text};
+use crate::http::oauth_switch::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, Unavailable,

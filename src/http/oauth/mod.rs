@@ -7,7 +7,6 @@ mod browser_cookie;
 pub mod challenge;
 mod client_authentication;
 mod consent;
-mod guard;
 pub mod metadata;
 mod responses;
 mod revocation;

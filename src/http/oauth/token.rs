@@ -10,8 +10,9 @@ use crate::domain::oauth::tokens::{CodeRequest, IssuedTokens, RefreshRequest, re
 use crate::error::{Error, ErrorKind, Issue, OauthFailure, Result};
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::{count_address, count_anonymous};
 use crate::http::oauth::client_authentication::authenticate;
-use crate::http::oauth::guard::OauthIsOn;
+use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
     ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
 };
@@ -19,6 +20,7 @@ use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::{OFFLINE_ACCESS, is_pkce_verifier};
+use crate::model::rate_limit::RateLimit;
 use crate::model::secret::Secret;
 
 /// The parameters of a token request. `client_secret` is for clients that authenticate in the body;
@@ -105,18 +107,33 @@ pub(super) async fn issue(
     form: Form,
 ) -> Result<JsonWithSecrets<TokenResponse>> {
     let client = authenticate(&app, &context, &headers, &form).await?;
-    let audit = context.audit_context();
-    let issued = match form.require("grant_type")? {
-        "authorization_code" => redeem(&app, &client, &code_request(&form)?, &audit).await?,
-        "refresh_token" => {
-            refresh(&app, &client, &refresh_request(&client, &form)?, &audit).await?
+    if client.is_public() {
+        // Anyone can send its id.
+        count_anonymous(&app, &context, &headers)?;
+    }
+    let issued = exchange(&app, &client, &form, &context).await.inspect_err(|error| {
+        if *error.kind() == ErrorKind::Oauth(OauthFailure::InvalidGrant) {
+            let _ = count_address(&app, &context, RateLimit::UnknownKeys);
         }
+    })?;
+    Ok(JsonWithSecrets(issued.into()))
+}
+
+async fn exchange(
+    app: &App,
+    client: &OauthClient,
+    form: &Form,
+    context: &RequestContext,
+) -> Result<IssuedTokens> {
+    let audit = context.audit_context();
+    match form.require("grant_type")? {
+        "authorization_code" => redeem(app, client, &code_request(form)?, &audit).await,
+        "refresh_token" => refresh(app, client, &refresh_request(client, form)?, &audit).await,
         _ => {
             let message = "`grant_type` must be authorization_code or refresh_token";
-            return Err(Error::new(ErrorKind::Oauth(OauthFailure::UnsupportedGrantType), message));
+            Err(Error::new(ErrorKind::Oauth(OauthFailure::UnsupportedGrantType), message))
         }
-    };
-    Ok(JsonWithSecrets(issued.into()))
+    }
 }
 
 /// Returns the parameters of a code's redemption, or every problem with them.

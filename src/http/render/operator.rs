@@ -109,8 +109,8 @@ error_responses! { ErrorBody,
     BadRequest = 400, "Malformed, or the Idempotency-Key is missing or invalid.";
     /// For every operator route.
     Unauthorized = 401, "The master key is missing, wrong, or for another route.";
-    /// For routes with an id in the path.
-    NotFound = 404, "The organization does not exist.";
+    /// For routes with an id in the path, and for those of OAuth, which may be off.
+    NotFound = 404, "The organization or the app does not exist, or OAuth is off.";
     /// For routes that change data.
     Conflict = 409, "It conflicts with the current state, or another request with the same \
                       Idempotency-Key is still running.";
@@ -118,7 +118,7 @@ error_responses! { ErrorBody,
     TooLarge = 413, "The request body is larger than 64 KiB.";
     /// For routes that read a body.
     UnsupportedMediaType = 415, "Content-Type is not application/json.";
-    /// For routes that read a body.
+    /// For routes with parameters or a body.
     Unprocessable = 422, "Fields are invalid, or the Idempotency-Key was used for another request.";
     /// For every operator route.
     RateLimited = 429, "Too many requests from this address; see `Retry-After`.";
@@ -137,7 +137,7 @@ pub mod key_errors {
         Unauthorized = 401, "The key is missing or invalid.";
         /// For every such route: a key may be limited to some addresses.
         Forbidden = 403, "The credential does not allow this.";
-        /// For routes that change data.
+        /// For the rotation of a key.
         Conflict = 409, "The key is no longer live.";
         /// For routes that read a body.
         TooLarge = 413, "The request body is larger than 64 KiB.";

@@ -67,6 +67,7 @@ impl Revocation {
             Self::new(access.personal_tokens, "personal access token", "personal access tokens"),
             Self::new(access.keys, "API key", "API keys"),
             Self::new(access.invitations, "open invitation", "open invitations"),
+            Self::new(access.app_grants, "grant to an app", "grants to apps"),
         ];
         all.into_iter().flatten().collect()
     }

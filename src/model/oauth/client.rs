@@ -32,6 +32,8 @@ pub struct OauthClient {
     pub scopes: Vec<String>,
     /// Who may grant access to it.
     pub visibility: ClientVisibility,
+    /// Whether the operator has published it as it is now.
+    pub is_published: bool,
 }
 
 impl OauthClient {
@@ -41,10 +43,11 @@ impl OauthClient {
         self.auth_method == ClientAuthMethod::None
     }
 
-    /// Returns whether the operator has published it.
+    /// Returns whether the operator has published it with its present name, redirect URIs and
+    /// scopes.
     #[must_use]
     pub fn is_verified(&self) -> bool {
-        self.visibility == ClientVisibility::Public && self.kind == ClientKind::Registered
+        self.is_published && self.kind == ClientKind::Registered
     }
 
     /// Returns whether it may request the scope.

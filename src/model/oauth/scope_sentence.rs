@@ -9,7 +9,9 @@ pub fn scope_sentence(scope: &Scope) -> Option<&'static str> {
     let scope = BuiltInScope::ALL.iter().find(|it| it.as_str() == scope.as_str())?;
     Some(match scope {
         BuiltInScope::UserRead => "Read your name and e-mail address",
-        BuiltInScope::UserWrite => "Change your name and handle",
+        BuiltInScope::UserWrite => {
+            "Change your name and handle, and whether you get security mails"
+        }
         BuiltInScope::ApiKeysRead => "List the organization's API keys, without their secrets",
         BuiltInScope::ApiKeysWrite => "Create, change and revoke the organization's API keys",
         BuiltInScope::ApiKeysManage => {

@@ -48,7 +48,7 @@ async fn the_page_shows_who_asks_for_what_and_where_the_person_is_sent() {
         assert!(policy.contains("form-action 'none'; frame-ancestors 'none'"), "{policy}");
         assert_eq!(page.header("referrer-policy"), "no-referrer");
         assert_eq!(page.header("cache-control"), "no-store");
-        app.execute("update oauth_clients set visibility = 'public'").await;
+        app.execute("update oauth_clients set visibility = 'public', published_at = now()").await;
         let page = browser.get(&page_path(&handle)).await.assert_status(200);
         assert!(page.text.contains("verified by the operator"), "{}", page.text);
     })
@@ -224,6 +224,9 @@ async fn scopes_about_the_own_account_need_no_organization_and_get_none() {
                      on a.home_organization_id = e.organization_id and a.email = 'ann@example.com'
                      where event_type = 'app_grant.created'";
         assert_eq!(app.count(event).await, 1);
+        // Only an app that the operator has verified is not asked about again.
+        browser.begin(&personal).await;
+        app.execute("update oauth_clients set published_at = now()").await;
         let again = browser.get(&personal).await.assert_status(303);
         assert!(again.header("location").contains("?code="));
         // With another scope, an organization must be chosen.

@@ -150,8 +150,11 @@ async fn an_account_with_an_unverified_address_gets_no_code() {
         browser.allow(&handle, &ann.org_id).await.assert_error(403, "access_denied");
         // Nor if it has granted the access before.
         app.execute("update accounts set verified_at = now()").await;
+        // It may be a stranger's password.
+        browser.allow(&handle, &ann.org_id).await.assert_error(403, "access_denied");
+        app.execute("update accounts set proven_at = now()").await;
         browser.allow(&handle, &ann.org_id).await.assert_status(200);
-        app.execute("update accounts set verified_at = null").await;
+        app.execute("update accounts set verified_at = null, proven_at = null").await;
         browser.begin(&client.path(&[])).await;
         let silent = browser.get(&client.path(&[("prompt", "none")])).await;
         assert!(silent.header("location").contains("?error=consent_required"));

@@ -1,6 +1,6 @@
 //! From an app's registration to a request in a person's name, and its end, through the API alone.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::TestApp;
 use crate::support::accounts::TestAccount;
@@ -9,11 +9,12 @@ use crate::support::oauth::{Browser, ISSUER, OauthClient, REDIRECT_URI, form};
 use crate::support::run;
 
 /// The verifier of `CHALLENGE`.
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const SCOPE: &str = "projects:read projects:write offline_access";
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+/// What the app asks for.
+pub const SCOPE: &str = "projects:read projects:write offline_access";
 
 /// An app of the account's organization, registered through the API, and its secret.
-async fn register(app: &TestApp, owner: &TestAccount) -> (OauthClient, String) {
+pub async fn register(app: &TestApp, owner: &TestAccount) -> (OauthClient, String) {
     let path = format!("/api/user/organizations/{}/apps", owner.org_id);
     let request = json!({ "name": "Planner", "redirectUris": [REDIRECT_URI],
         "tokenEndpointAuthMethod": "client_secret_post",
@@ -24,7 +25,8 @@ async fn register(app: &TestApp, owner: &TestAccount) -> (OauthClient, String) {
     (OauthClient { client_id, redirect_uri: REDIRECT_URI }, secret)
 }
 
-async fn exchange(
+/// Sends a token request of the app.
+pub async fn exchange(
     app: &TestApp,
     (client, secret): &(OauthClient, String),
     parameters: &[(&str, &str)],
@@ -36,6 +38,29 @@ async fn exchange(
     let tokens = tokens.into_iter().flatten().map(str::to_owned);
     app.seen_secrets.lock().unwrap().extend(tokens);
     response
+}
+
+/// The tokens of an app that the person grants what it asks for, in the person's organization.
+pub async fn grant(app: &TestApp, client: &(OauthClient, String), person: &TestAccount) -> Value {
+    let mut browser = Browser::signed_in(app, &person.cookie);
+    let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), &person.org_id).await;
+    let code = [
+        ("grant_type", "authorization_code"),
+        ("code", &answer["code"]),
+        ("code_verifier", VERIFIER),
+    ];
+    exchange(app, client, &code).await.assert_status(200).body
+}
+
+/// Refreshes the tokens of an app.
+pub async fn refresh(
+    app: &TestApp,
+    client: &(OauthClient, String),
+    tokens: &Value,
+) -> TestResponse {
+    let refresh_token = tokens["refresh_token"].as_str().unwrap();
+    let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+    exchange(app, client, &parameters).await
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod consent_checks;
 mod flow;
 mod pages;
 mod remembered;
+mod restrictions;
 mod tokens;
 
 use crate::support::TestApp;

@@ -185,7 +185,9 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_tokens::redeem_code",
         "oauth_tokens::revoke_access_token",
         "oauth_tokens::revoke_grant",
-        "oauth_tokens::revoke_tokens_of_used_code",
+        "oauth_grants::revoke_all",
+        "oauth_grants::sweep",
+        "oauth_tokens::find_used_code",
         "oauth_tokens::sweep",
         "oauth_tokens::use_client_secret",
     ],
@@ -357,8 +359,6 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Authorization requests, which come before an organization is chosen, and what an account
     // grants in any of its organizations, to clients of any.
     &[
-        "app_policies::filter_permitting",
-        "oauth_clients::find",
         "oauth_clients::lock_unchanged",
         "oauth_codes::insert",
         "oauth_grants::insert",
