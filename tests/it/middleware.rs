@@ -190,6 +190,8 @@ async fn without_its_database_the_server_is_live_not_ready_and_responds_503() {
                 "getHealthLive",
                 "getHealthReady",
                 "getJwks",
+                "getAuthorizationServerMetadata",
+                "getProtectedResourceMetadata",
                 "showInvitePage",
                 "showVerifyEmailPage",
                 "showResetPasswordPage",

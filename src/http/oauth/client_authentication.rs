@@ -5,38 +5,47 @@ use axum::http::HeaderMap;
 
 use crate::app::App;
 use crate::domain::oauth::client_authentication::{self, PresentedClient};
-use crate::error::{AuthFailure, Error, Issue, Result};
+use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::http::auth::basic_credentials;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::rate_limits::count_address;
+use crate::http::edge::rate_limits::{count_address, count_anonymous};
 use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::client::OauthClient;
 use crate::model::rate_limit::RateLimit;
 use crate::model::secret::Secret;
 
-/// Returns the client of a request.
+/// Returns the client of a request. A request that does not prove to be a client's is counted by
+/// its address: anyone can send the id of a client without a secret.
 ///
 /// # Errors
 /// Unauthenticated for an unknown or disabled client, a wrong secret, and a method that is not the
-/// registered one, all with the same message; such requests are counted by address. Invalid for a
-/// request with two methods, or without a client.
+/// registered one, all with the same message. Invalid for a request with two methods, or without a
+/// client. Rate limited.
 pub async fn authenticate(
     app: &App,
     context: &RequestContext,
     headers: &HeaderMap,
     form: &Form,
 ) -> Result<OauthClient> {
+    let client = identify(app, headers, form).await;
+    let is_proven = client.as_ref().is_ok_and(|client| !client.is_public());
+    if !is_proven {
+        count_anonymous(app, context, headers)?;
+    }
+    if client.as_ref().is_err_and(|it| matches!(it.kind(), ErrorKind::Unauthenticated(_))) {
+        count_address(app, context, RateLimit::UnknownKeys)?;
+    }
+    client
+}
+
+async fn identify(app: &App, headers: &HeaderMap, form: &Form) -> Result<OauthClient> {
     let presented = present(headers, form)?;
     let client = client_authentication::authenticate(app, &presented).await?;
-    let Some(client) = client else {
-        count_address(app, context, RateLimit::UnknownKeys)?;
-        return Err(Error::unauthenticated(
-            AuthFailure::InvalidClient,
-            "The client is unknown, or did not authenticate as it is registered",
-        ));
-    };
-    Ok(client)
+    client.ok_or_else(|| {
+        let message = "The client is unknown, or did not authenticate as it is registered";
+        Error::unauthenticated(AuthFailure::InvalidClient, message)
+    })
 }
 
 fn present(headers: &HeaderMap, form: &Form) -> Result<PresentedClient> {

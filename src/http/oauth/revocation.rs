@@ -9,7 +9,6 @@ use crate::domain::oauth::revocation;
 use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::rate_limits::count_anonymous;
 use crate::http::oauth::client_authentication::authenticate;
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
@@ -50,10 +49,6 @@ pub(super) async fn revoke(
     form: Form,
 ) -> Result<StatusCode> {
     let client = authenticate(&app, &context, &headers, &form).await?;
-    if client.is_public() {
-        // Anyone can send its id.
-        count_anonymous(&app, &context, &headers)?;
-    }
     let token = Secret::new(form.require("token")?.to_owned());
     revocation::revoke(&app, &client, &token, &context.audit_context()).await?;
     Ok(StatusCode::OK)

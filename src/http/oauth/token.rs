@@ -10,7 +10,7 @@ use crate::domain::oauth::tokens::{CodeRequest, IssuedTokens, RefreshRequest, re
 use crate::error::{Error, ErrorKind, Issue, OauthFailure, Result};
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::rate_limits::{count_address, count_anonymous};
+use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::client_authentication::authenticate;
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
@@ -107,10 +107,6 @@ pub(super) async fn issue(
     form: Form,
 ) -> Result<JsonWithSecrets<TokenResponse>> {
     let client = authenticate(&app, &context, &headers, &form).await?;
-    if client.is_public() {
-        // Anyone can send its id.
-        count_anonymous(&app, &context, &headers)?;
-    }
     let issued = exchange(&app, &client, &form, &context).await.inspect_err(|error| {
         if *error.kind() == ErrorKind::Oauth(OauthFailure::InvalidGrant) {
             let _ = count_address(&app, &context, RateLimit::UnknownKeys);

@@ -82,7 +82,8 @@ async fn every_invalid_key_gets_the_same_401() {
         ];
         bad.push(bad[0].repeat(100));
         let expected = app.key("x").get("/me").await.assert_error(401, "unauthorized");
-        assert_eq!(expected.header("www-authenticate"), r#"Bearer realm="tenantry""#);
+        let challenge = expected.header("www-authenticate");
+        assert!(challenge.starts_with(r#"Bearer realm="tenantry""#), "{challenge}");
         for key in bad {
             for client in [app.key(&key), app.bearer(&key)] {
                 let response = client.get("/me").await.assert_error(401, "unauthorized");
