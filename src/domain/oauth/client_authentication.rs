@@ -2,8 +2,8 @@
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::client::OauthClient;
+use crate::model::oauth::{ClientAuthMethod, is_client_id};
 use crate::model::secret::Secret;
 use crate::repo::{oauth_clients, oauth_tokens};
 
@@ -24,6 +24,10 @@ pub struct PresentedClient {
 /// Unavailable.
 pub async fn authenticate(app: &App, presented: &PresentedClient) -> Result<Option<OauthClient>> {
     let PresentedClient { client_id, secret, method } = presented;
+    // The database stores no other text, and would reject it with an error.
+    if !is_client_id(client_id) {
+        return Ok(None);
+    }
     let digests = secret.as_ref().map(|secret| app.peppers.candidates(secret.expose()));
     app.db
         .run(async |db| {

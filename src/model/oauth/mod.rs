@@ -142,6 +142,12 @@ pub fn is_personal(scope: &Scope) -> bool {
     [BuiltInScope::UserRead, BuiltInScope::UserWrite].iter().any(|it| it.as_str() == scope.as_str())
 }
 
+/// Returns whether a text can be the public id of a client (RFC 6749, appendix A.1).
+#[must_use]
+pub fn is_client_id(text: &str) -> bool {
+    (1..=2_048).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Returns whether a text can be a verifier of PKCE (RFC 7636 §4.1).
 #[must_use]
 pub fn is_pkce_verifier(text: &str) -> bool {

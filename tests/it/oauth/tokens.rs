@@ -500,8 +500,11 @@ async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_
             let two = [token[0], ("client_secret", &*secret(&basic))];
             let refused = send(Some(header(&basic, &secret(&basic))), &two).await;
             assert_eq!(refused.assert_status(400).body["error"], "invalid_request");
-            let unknown = [token[0], ("client_id", "app_unknown")];
-            send(None, &unknown).await.assert_status(401);
+            for unknown in ["app_unknown", "\0", "app_\u{ff}", &"a".repeat(3_000)] {
+                send(None, &[token[0], ("client_id", unknown)]).await.assert_status(401);
+                let unknown = BASE64_STANDARD.encode(format!("{unknown}:\0"));
+                send(Some(format!("Basic {unknown}")), &token).await.assert_status(401);
+            }
             // A second secret works beside the first, until one expires.
             let second = basic.insert_secret(app).await;
             send(Some(header(&basic, &second)), &token).await.assert_status(200);
