@@ -59,12 +59,12 @@ impl<A: Keepable> KeptAnswers<A> {
         let Some(answers) = &self.0 else { return Ok(None) };
         let Ok(mut answers) = Arc::clone(answers).try_lock_owned() else { return Ok(None) };
         let asked_at = Instant::now();
-        let Some((snapshot, changes)) = credential_changes::find_since(db, answers.last()).await?
-        else {
-            // A standby cannot write one, and reads everything.
-            let _ = credential_changes::begin_epoch(db).await;
-            return Ok(None);
-        };
+        let mut found = credential_changes::find_since(db, answers.last()).await?;
+        // A standby cannot begin an epoch, and reads everything.
+        if found.is_none() && credential_changes::begin_epoch(db).await.is_ok() {
+            found = credential_changes::find_since(db, answers.last()).await?;
+        }
+        let Some((snapshot, changes)) = found else { return Ok(None) };
         answers.apply(snapshot, changes, asked_at);
         Ok(Some(ValidAnswers(answers)))
     }

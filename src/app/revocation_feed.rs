@@ -15,6 +15,7 @@ use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::revocation::RevocationCursor;
+use crate::repo::credential_changes;
 use crate::repo::revocations::{self, RevocationPage};
 
 /// The number of batches that may run at once.
@@ -113,7 +114,11 @@ impl BatchQuery for RevocationQuery {
         queries: &[Self],
     ) -> Result<Vec<Option<RevocationPage>>> {
         let readers: Vec<_> = queries.iter().map(|query| query.0.as_ref()).collect();
-        let pages = revocations::read(db, &readers).await?;
+        if let Some(pages) = revocations::read(db, &readers).await? {
+            return Ok(pages.into_iter().map(Some).collect());
+        }
+        credential_changes::begin_epoch(db).await?;
+        let pages = revocations::read(db, &readers).await?.unwrap_or_default();
         Ok(pages.into_iter().map(Some).collect())
     }
 }

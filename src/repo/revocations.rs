@@ -26,6 +26,7 @@ pub struct RevocationPage {
 struct Row {
     reader: i64,
     is_in_recovery: bool,
+    has_epoch: bool,
     instance: i64,
     now: i64,
     first_unstarted: i64,
@@ -60,15 +61,15 @@ impl Row {
     }
 }
 
-/// Returns a page for each reader: after its cursor, or without entries for `None`. Applies to all
-/// organizations.
+/// Returns a page for each reader: after its cursor, or without entries for `None`. Returns no
+/// pages if the database has begun no epoch since it crashed. Applies to all organizations.
 ///
 /// # Errors
 /// Unavailable on a standby, which does not know which transactions are running.
 pub async fn read(
     db: &mut PgConnection,
     readers: &[Option<&RevocationCursor>],
-) -> Result<Vec<RevocationPage>> {
+) -> Result<Option<Vec<RevocationPage>>> {
     let transactions: Vec<Option<i64>> =
         readers.iter().map(|cursor| cursor.map(|it| it.transaction)).collect();
     let entries: Vec<Option<i64>> =
@@ -77,6 +78,7 @@ pub async fn read(
     let rows = sqlx::query_as!(
         Row,
         r#"select r.n as "reader!", pg_is_in_recovery() as "is_in_recovery!",
+                  exists (select from database_epochs) as "has_epoch!",
                   hashtextextended(concat_ws(' ', pg_postmaster_start_time() at time zone 'UTC',
                                              d.oid, 'revocations'::regclass::oid,
                                              (select subject from database_epochs)), 0)
@@ -116,7 +118,10 @@ pub async fn read(
     )
     .fetch_all(db)
     .await?;
-    into_pages(rows, readers.len())
+    if rows.iter().any(|row| !row.has_epoch) {
+        return Ok(None);
+    }
+    into_pages(rows, readers.len()).map(Some)
 }
 
 /// Returns the array of a cursor's running transactions, as Postgres reads it.

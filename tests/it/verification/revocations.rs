@@ -70,6 +70,21 @@ fn path(cursor: &str, seconds: u32) -> String {
 }
 
 #[tokio::test]
+async fn a_cursor_from_before_a_crash_has_expired_and_a_new_one_stays_valid() {
+    run(async |app| {
+        let before = Reader::start(app).await;
+        // As recovery after a crash does.
+        app.execute("truncate database_epochs").await;
+        let mut after = Reader::start(app).await;
+        app.verifier().get(&path(&before.cursor, 0)).await.assert_status(410);
+        let acme = app.sign_up().await;
+        app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await.assert_status(200);
+        assert!(after.events().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn entries_of_a_transaction_that_commits_late_are_not_skipped() {
     run(async |app| {
         let keys = [app.sign_up().await, app.sign_up().await, app.sign_up().await];
