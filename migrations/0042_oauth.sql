@@ -155,12 +155,8 @@ create index oauth_codes_expires_at_idx on oauth_codes (expires_at);
 create table oauth_access_tokens (
     id           uuid        not null,
     digest       bytea       not null,
-    pepper_id    text        not null,
-    display_id   text        not null,
     account_id   uuid        not null,
     grant_id     uuid        not null,
-    -- The digest of the code that it came of, at first or by refreshing.
-    code         bytea       not null,
     -- The session that it ends with; null for `offline_access`.
     session_id   uuid,
     scopes       text[]      not null,
@@ -182,13 +178,13 @@ create index oauth_access_tokens_account_id_idx on oauth_access_tokens (account_
 create index oauth_access_tokens_grant_id_idx on oauth_access_tokens (grant_id);
 create index oauth_access_tokens_session_id_idx on oauth_access_tokens (session_id);
 create index oauth_access_tokens_expires_at_idx on oauth_access_tokens (expires_at);
-create index oauth_access_tokens_code_idx on oauth_access_tokens (code);
 
 create table oauth_refresh_tokens (
     id           uuid        not null,
     digest       bytea       not null,
     account_id   uuid        not null,
     grant_id     uuid        not null,
+    -- The digest of the code that its chain began with.
     code         bytea       not null,
     -- The number of tokens before it in the chain that began with the code.
     generation   integer     not null,
@@ -247,6 +243,12 @@ create index organization_app_rules_client_id_idx on organization_app_rules (cli
 create index organization_app_rules_organization_id_created_by_idx
     on organization_app_rules (organization_id, created_by);
 
+-- Whether a policy permits a client: its mode, and its rule about the client, each null for none.
+create function permits_app(mode text, rule text) returns boolean language sql immutable
+    return rule is distinct from 'blocked'
+           and case coalesce(mode, 'open') when 'open' then true
+                    when 'approved' then coalesce(rule = 'allowed', false) else false end;
+
 -- Row-level security (0016, 0021). A tenant changes its own apps, and sees the clients of others
 -- that its people granted access to or that its policy names. Requests, codes and tokens are no
 -- tenant's to read.
@@ -288,8 +290,8 @@ grant select, update on oauth_grants to tenantry_tenant;
 
 -- Answers about access tokens may be kept (0041).
 create trigger credential_changed
-    after update of account_id, digest, expires_at, grant_id, id, pepper_id, resources, revoked_at,
-        scopes, session_id or delete on oauth_access_tokens
+    after update of account_id, digest, expires_at, grant_id, id, resources, revoked_at, scopes,
+        session_id or delete on oauth_access_tokens
     for each row execute function credential_changed('id');
 create trigger credential_changed
     after update of account_id, client_id, id, organization_id, revoked_at, scopes, user_id

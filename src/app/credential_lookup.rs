@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
-use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers, MAX_BYTES};
+use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
 use crate::error::Result;
 use crate::model::caller::{Credential, CredentialStatus};
 use crate::model::ids::SessionId;
@@ -93,13 +93,7 @@ impl Keepable for CredentialStatus {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let Self::Valid(identity) = self else { return None };
         let of_credential = match identity.credential()? {
-            Credential::Key(key, _) | Credential::PersonalToken(_, key) => {
-                let origins = key.allowed_origins.iter().map(String::len).sum::<usize>();
-                if origins > MAX_BYTES {
-                    return None;
-                }
-                vec![key.id.uuid()]
-            }
+            Credential::Key(key, _) | Credential::PersonalToken(_, key) => vec![key.id.uuid()],
             Credential::OauthToken(_, token) => {
                 let ids = [token.token, token.grant.uuid(), token.client.uuid()];
                 let ids = ids.into_iter().chain([token.client_organization.0]);
@@ -116,6 +110,12 @@ impl Keepable for CredentialStatus {
         let of_caller = caller.map(|it| [it.organization.0, it.membership.0]);
         let of_person = person.map(|it| it.account.uuid());
         Some(of_credential.into_iter().chain(of_caller.into_iter().flatten()).chain(of_person))
+    }
+
+    fn bytes(&self) -> usize {
+        let Self::Valid(identity) = self else { return 0 };
+        let key = identity.credential().and_then(Credential::key);
+        key.map_or(0, |key| key.allowed_origins.iter().map(String::len).sum())
     }
 
     fn expires_at(&self) -> Option<DateTime<Utc>> {

@@ -27,13 +27,15 @@ use crate::repo::credential_changes::{self, Changes, Snapshot};
 /// The age of a snapshot from which no answer is kept. Changes are deleted later than that.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_mins(5);
 /// The size from which an answer is not kept, in bytes. Customers decide how much a key has.
-pub const MAX_BYTES: usize = 8 * 1024;
+const MAX_BYTES: usize = 8 * 1024;
 
 /// An answer about a credential that may be kept.
 pub trait Keepable: Clone {
     /// The ids of all rows that the answer was made of; `None` if it must not be kept: because it
     /// changes with time or with each request, or because a new row could change it.
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>>;
+    /// About how many bytes customers made it occupy.
+    fn bytes(&self) -> usize;
     /// When it stops being true by itself; `None` if it never does.
     fn expires_at(&self) -> Option<DateTime<Utc>>;
 }
@@ -157,7 +159,9 @@ impl<A: Keepable> Answers<A> {
     }
 
     fn keep(&mut self, digest: Digest, answer: &A) {
-        let Some(subjects) = answer.subjects() else { return };
+        let Some(subjects) = answer.subjects().filter(|_| answer.bytes() <= MAX_BYTES) else {
+            return;
+        };
         let subjects: Box<[Uuid]> = subjects.collect();
         if let Some(replaced) = self.by_digest.remove(&digest) {
             self.unlink(digest, &replaced.subjects);
@@ -230,6 +234,10 @@ mod tests {
     impl Keepable for Row {
         fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
             Some(std::iter::once(self.0))
+        }
+
+        fn bytes(&self) -> usize {
+            0
         }
 
         fn expires_at(&self) -> Option<DateTime<Utc>> {

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
-use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers, MAX_BYTES};
+use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
 use crate::error::Result;
 use crate::model::secret::Digest;
 use crate::model::verification::{CredentialKind, KnownCredential};
@@ -61,15 +61,21 @@ async fn read(
 impl Keepable for Arc<KnownCredential> {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let organization = self.organization.as_ref()?;
-        let origins = organization.allowed_origins.iter().map(String::len).sum::<usize>();
-        let metadata = self.metadata.memory_bytes() + organization.metadata.memory_bytes();
         // Credits change with every check, and by themselves.
-        if self.defect.is_some() || self.has_credits() || origins + metadata > MAX_BYTES {
+        if self.defect.is_some() || self.has_credits() {
             return None;
         }
         let account = self.account.as_ref().map(|account| account.id.uuid());
         let ids = [self.id.uuid(), self.metered_key.uuid(), organization.id.0];
         Some(ids.into_iter().chain(account))
+    }
+
+    fn bytes(&self) -> usize {
+        let of_organization = self.organization.as_ref().map_or(0, |organization| {
+            let origins = organization.allowed_origins.iter().map(String::len).sum::<usize>();
+            origins + organization.metadata.memory_bytes()
+        });
+        self.metadata.memory_bytes() + of_organization
     }
 
     fn expires_at(&self) -> Option<DateTime<Utc>> {

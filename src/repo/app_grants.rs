@@ -206,11 +206,7 @@ pub async fn revoke_forbidden(
          left join organization_app_rules r on r.client_id = c.id and r.organization_id = $1
          left join organization_app_policies p on p.organization_id = $1
          where (g.organization_id = $1) is true and g.revoked_at is null and c.id = g.client_id
-           and (r.rule is not distinct from 'blocked'
-                or case coalesce(p.mode, 'open')
-                       when 'open' then false
-                       when 'approved' then r.rule is distinct from 'allowed'
-                       else true end)
+           and not permits_app(p.mode, r.rule)
          returning g.id, c.client_id, c.name as client_name, g.account_id, g.organization_id",
         organization.0,
         at,

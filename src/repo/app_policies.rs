@@ -22,9 +22,7 @@ pub async fn filter_permitting(
            from unnest($1::uuid[]) as o (id)
            left join organization_app_policies p on p.organization_id = o.id
            left join organization_app_rules r on r.organization_id = o.id and r.client_id = $2
-           where r.rule is distinct from 'blocked'
-             and case coalesce(p.mode, 'open') when 'open' then true
-                      when 'approved' then r.rule = 'allowed' else false end"#,
+           where permits_app(p.mode, r.rule)"#,
         &ids,
         client,
     )

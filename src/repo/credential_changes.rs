@@ -37,7 +37,7 @@ impl Snapshot {
         }
     }
 
-    /// Returns whether changes since this snapshot can be told by a later one: not if the two are
+    /// Returns whether a later snapshot shows what changed since this one: not if the two are
     /// of different databases, or of one that was reset to an earlier state.
     fn precedes(&self, later: &Self) -> bool {
         self.instance == later.instance && self.first_unstarted <= later.first_unstarted
@@ -49,7 +49,7 @@ impl Snapshot {
 pub enum Changes {
     /// The rows with these ids.
     Of(Vec<Uuid>),
-    /// Any row, or it cannot be told.
+    /// Any row, or it is unknown which.
     All,
 }
 
@@ -127,11 +127,12 @@ pub async fn begin_epoch(db: &mut PgConnection) -> Result<()> {
 /// Removes up to 1,000 entries that every snapshot of the last 10 minutes has seen; returns how
 /// many. Applies to all organizations.
 ///
-/// Invariant: whoever keeps answers discards them when its snapshot is older than 5 minutes. The
-/// age of an entry says nothing about when its transaction committed, so entries are compared with
-/// the transactions that had ended 10 minutes ago, as an entry from then remembers. What is
-/// compared is the transaction that wrote the row: after a savepoint, or in a restored dump, an
-/// entry names another one. Such entries do not tell what had ended, so an entry is written here.
+/// Invariant: a server discards the answers that it keeps when its snapshot is older than 5
+/// minutes. The age of an entry says nothing about when its transaction committed, so entries are
+/// compared with the transactions that had ended 10 minutes ago, as an entry from then records.
+/// What is compared is the transaction that wrote the row: after a savepoint, or in a restored
+/// dump, an entry names another one. Such entries do not show what had ended, so an entry is
+/// written here.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     sqlx::query!(
         "insert into credential_changes (subject)
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_can_be_told_only_between_two_snapshots_of_one_running_database() {
+    fn changes_are_known_only_between_two_snapshots_of_one_running_database() {
         let last = snapshot(1, "base/1/7", 1, 100);
         assert!(last.precedes(&snapshot(1, "base/1/7", 1, 100)));
         assert!(last.precedes(&snapshot(1, "base/1/7", 1, 101)));

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, GrantId, MembershipId, OrganizationId};
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::grant::{GrantCandidate, GrantedAccess, NewGrant};
 use crate::model::role::Role;
 
@@ -22,8 +23,7 @@ pub async fn list_candidates(
            from users u
            join organizations o on o.id = u.organization_id and o.deleted_at is null
            join oauth_clients c on c.id = $2
-           -- What was granted before an app that nobody has verified was changed was granted to
-           -- another one.
+           -- An unverified app that was changed since the grant is another one to the person.
            left join oauth_grants g on g.account_id = u.account_id and g.client_id = c.id
                                    and g.organization_id = o.id and g.user_id = u.id
                                    and g.revoked_at is null
@@ -128,12 +128,13 @@ pub async fn revoke_of_earlier_memberships(
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "update oauth_grants set revoked_at = $4, revoked_reason = 'membership_ended'
+        "update oauth_grants set revoked_at = $4, revoked_reason = $5, updated_at = $4
          where account_id = $1 and organization_id = $2 and user_id <> $3 and revoked_at is null",
         account.uuid(),
         organization.0,
         membership.0,
         at,
+        GrantEnd::MembershipEnded.as_str(),
     )
     .execute(db)
     .await?;
@@ -144,7 +145,7 @@ pub async fn revoke_of_earlier_memberships(
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
-    reason: &str,
+    reason: GrantEnd,
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let result = sqlx::query!(
@@ -152,7 +153,7 @@ pub async fn revoke_all(
          where account_id = $1 and revoked_at is null",
         account.uuid(),
         at,
-        reason,
+        reason.as_str(),
     )
     .execute(db)
     .await?;

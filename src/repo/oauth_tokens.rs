@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, GrantId, OrganizationId};
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::tokens::{
     NewAccessToken, NewRefreshToken, RedeemedCode, StoredRefreshToken, TokenGrant,
 };
@@ -107,18 +108,13 @@ pub async fn lock_grant(
 /// Inserts an access token.
 pub async fn insert_access_token(db: &mut PgConnection, token: &NewAccessToken<'_>) -> Result<()> {
     sqlx::query!(
-        "insert into oauth_access_tokens (id, digest, pepper_id, display_id, account_id, grant_id,
-                                          code, session_id, scopes, resources, created_at,
-                                          expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(),
-                 now() + make_interval(secs => $11))",
+        "insert into oauth_access_tokens (id, digest, account_id, grant_id, session_id, scopes,
+                                          resources, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, now(), now() + make_interval(secs => $8))",
         token.id,
         token.digest.bytes().as_slice(),
-        token.pepper_id,
-        token.display_id,
         token.grant.account.uuid(),
         token.grant.id.uuid(),
-        token.code.bytes().as_slice(),
         token.session,
         token.scopes,
         token.resources,
@@ -227,16 +223,12 @@ pub async fn find_owner(
 }
 
 /// Revokes a grant, and with it all of its tokens; returns whether it was not revoked before.
-pub async fn revoke_grant(
-    db: &mut PgConnection,
-    grant: GrantId,
-    reason: &'static str,
-) -> Result<bool> {
+pub async fn revoke_grant(db: &mut PgConnection, grant: GrantId, reason: GrantEnd) -> Result<bool> {
     let result = sqlx::query!(
         "update oauth_grants set revoked_at = now(), revoked_reason = $2, updated_at = now()
          where id = $1 and revoked_at is null",
         grant.uuid(),
-        reason,
+        reason.as_str(),
     )
     .execute(db)
     .await?;

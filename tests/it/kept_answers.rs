@@ -26,7 +26,7 @@ async fn admits(app: &TestApp, key: &str) -> (bool, bool) {
     (own.status == 200, verified["valid"] == true)
 }
 
-/// A connection that has locked the tables of credentials. While it exists, nobody reads them.
+/// A connection that has locked the tables of credentials. No one else can read them meanwhile.
 async fn lock_credentials(app: &TestApp) -> PgConnection {
     let mut db = app.sql().await;
     db.execute("begin; lock table api_keys, personal_tokens, organizations, accounts")
@@ -285,10 +285,9 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
                  select gen_random_uuid(), a.id, c.id, '{user:read}', '{}', now(), now()
                  from accounts a cross join client c returning id, account_id
              )
-             insert into oauth_access_tokens (id, digest, pepper_id, display_id, account_id,
-                 grant_id, code, scopes, resources, created_at, expires_at)
-             select gen_random_uuid(), sha256('a'), 'p1', '', account_id, id, sha256('b'),
-                 '{user:read}', '{}', now(), now() + interval '1 hour' from granted",
+             insert into oauth_access_tokens (id, digest, account_id, grant_id, scopes, resources,
+                 created_at, expires_at)
+             select gen_random_uuid(), sha256('a'), account_id, id, '{user:read}', '{}', now(), now() + interval '1 hour' from granted",
         )
         .await;
         let mut db = app.sql().await;

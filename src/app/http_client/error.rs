@@ -10,9 +10,9 @@ use crate::model::ValidationError;
 
 /// Why a fetch failed.
 ///
-/// Whoever may choose URLs freely should learn no more than that the fetch failed: the difference
-/// between a host that is not allowed and one that is not reachable says what exists inside the
-/// network.
+/// A caller who can choose URLs freely should learn no more than that the fetch failed: the
+/// difference between a host that is not allowed and one that is not reachable shows what exists
+/// inside the network.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum FetchError {
     /// The URL may not be fetched, or its host has an address that it may not have. Nothing was

@@ -28,6 +28,7 @@ use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_
 use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
 use crate::model::member::NewMembership;
 use crate::model::names::{KeyName, OrganizationName, PersonName};
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::organization::{NewOrganization, Organization};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::password::NewPassword;
@@ -329,7 +330,8 @@ pub async fn delete(
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             remove_personal_data(tx, person, &account.email).await?;
-            repo::oauth_grants::revoke_all(tx, person.account, "account_deleted", audit.at).await?;
+            repo::oauth_grants::revoke_all(tx, person.account, GrantEnd::AccountDeleted, audit.at)
+                .await?;
             // Audit events are added in the order of their organizations.
             let home = accounts::find_audit_organization(tx, person.account).await?;
             let before_home =

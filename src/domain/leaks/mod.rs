@@ -1,12 +1,12 @@
 //! Leaked keys: reports of them are queued, and acted on by a worker.
 //!
 //! A report is queued before it is acknowledged, so that it is not lost. A report by anyone is
-//! queued whether or not the key exists, so that the response time does not reveal it; GitHub is
-//! told which texts are keys, so only reports of keys are queued for it. The worker looks the key
-//! up and acts in one transaction, once for each key: it applies the policy of the organization,
-//! records an audit event and mails each owner. Later reports change nothing, so that a key that
-//! its owner has enabled again stays enabled. A key that has ended is harmless: nothing is
-//! recorded, and nobody is mailed.
+//! queued whether or not the key exists, so that the response time does not reveal it; GitHub's
+//! response names the texts that are keys, so only reports of keys are queued for it. The worker
+//! looks the key up and acts in one transaction, once for each key: it applies the policy of the
+//! organization, records an audit event and mails each owner. Later reports change nothing, so that
+//! a key that its owner has enabled again stays enabled. A key that has ended is harmless: nothing
+//! is recorded, and no mail is sent.
 
 mod github;
 mod redaction;

@@ -152,7 +152,7 @@ async fn lock_all(
         lock_organization(tx, pending, person, approval.organization.as_ref()).await?;
     let membership = organization.map(|organization| (person.account, organization));
     account_callers::lock_and_confirm_session(tx, membership, session).await?;
-    // Whoever proved only a password may be a stranger.
+    // A person who proved only a password may not own the mailbox.
     if !account.is_proven {
         let message = "Verify your e-mail address first";
         return Err(Error::new(ErrorKind::EmailNotVerified, message));

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::GrantId;
 use crate::model::key_format::KeyFormat;
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::client::OauthClient;
 use crate::model::secret::{Digest, Secret};
 use crate::repo::{accounts, audit_events, oauth_tokens};
@@ -39,7 +40,7 @@ pub async fn revoke(
             }
             let token = oauth_tokens::lock_refresh_token(tx, &candidates, client.id).await?;
             if let Some(token) = token {
-                revoke_grant(tx, token.grant, client, "client", audit).await?;
+                revoke_grant(tx, token.grant, client, GrantEnd::Client, audit).await?;
             }
             Ok(())
         })
@@ -57,7 +58,7 @@ pub(super) async fn revoke_reused_code(
     let Some(grant) = oauth_tokens::find_used_code(tx, candidates, client.id).await? else {
         return Ok(());
     };
-    if oauth_tokens::revoke_grant(tx, grant, "code_reused").await? {
+    if oauth_tokens::revoke_grant(tx, grant, GrantEnd::CodeReused).await? {
         record(tx, grant, client, (AuditEventType::AppCodeReused, json!({})), audit).await?;
     }
     Ok(())
@@ -68,11 +69,11 @@ pub(super) async fn revoke_grant(
     tx: &mut PgConnection,
     grant: GrantId,
     client: &OauthClient,
-    reason: &'static str,
+    reason: GrantEnd,
     audit: &AuditContext,
 ) -> Result<()> {
     if oauth_tokens::revoke_grant(tx, grant, reason).await? {
-        let event = (AuditEventType::AppGrantRevoked, json!({ "reason": reason }));
+        let event = (AuditEventType::AppGrantRevoked, json!({ "reason": reason.as_str() }));
         record(tx, grant, client, event, audit).await?;
     }
     Ok(())

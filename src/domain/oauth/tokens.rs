@@ -2,7 +2,7 @@
 //! §1.3).
 //!
 //! A refresh token's successor is derived from it. So concurrent requests, and repeated ones after
-//! a lost response, get the same successor, which is stored nowhere in plaintext. Whoever uses a
+//! a lost response, get the same successor, which is stored nowhere in plaintext. A use of a
 //! refresh token after its successor was used, or after the grace period, ends the grant: two
 //! parties have the token, and one of them is not the client.
 
@@ -21,6 +21,7 @@ use crate::model::audit::AuditContext;
 use crate::model::ids::new_uuid;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::OFFLINE_ACCESS;
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::tokens::{
@@ -155,7 +156,7 @@ pub async fn refresh(
                 return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
             };
             if is_reused(app, &token) {
-                revoke_grant(tx, token.grant, client, "refresh_token_reused", audit).await?;
+                revoke_grant(tx, token.grant, client, GrantEnd::RefreshTokenReused, audit).await?;
                 return Ok(Err(invalid_grant("The refresh token was used before")));
             }
             refresh_once(app, tx, (client, &token), request, audit).await
@@ -163,7 +164,7 @@ pub async fn refresh(
         .await?
 }
 
-/// Returns whether a refresh token was used by two parties, as far as can be told.
+/// Returns whether the use of a refresh token shows that two parties have it.
 fn is_reused(app: &App, token: &StoredRefreshToken) -> bool {
     let grace = TimeDelta::from_std(app.config.oauth.refresh_grace).unwrap_or_default();
     token.used_for.is_some_and(|used_for| used_for > grace || token.is_successor_used)
@@ -238,17 +239,12 @@ impl TokenIssue<'_> {
         scopes: &[String],
         audit: &AuditContext,
     ) -> Result<(Secret, u64)> {
-        let format = KeyFormat::oauth_token();
-        let text = format.generate(&*app.entropy);
-        let (digest, pepper_id) = app.peppers.digest(text.expose());
+        let text = KeyFormat::oauth_token().generate(&*app.entropy);
         let lifetime = if self.session.is_none() { REFRESHED_LIFETIME } else { SINGLE_LIFETIME };
         let token = NewAccessToken {
             id: new_uuid(audit.at, &*app.entropy),
-            digest,
-            pepper_id,
-            display_id: format.display_id(text.expose()).unwrap_or_default(),
+            digest: app.peppers.digest(text.expose()).0,
             grant: self.grant,
-            code: self.code,
             session: self.session,
             scopes,
             resources: self.resources,

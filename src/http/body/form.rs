@@ -59,16 +59,6 @@ impl Form {
         let missing = || Error::invalid(vec![Issue::field(name, "is required")]);
         self.get(name).ok_or_else(missing)
     }
-
-    /// Returns the value of a required parameter.
-    ///
-    /// # Errors
-    /// Invalid without it.
-    pub fn into_required(self, name: &'static str) -> Result<String> {
-        let found = self.0.into_iter().find(|(other, _)| other == name);
-        let missing = || Error::invalid(vec![Issue::field(name, "is required")]);
-        found.map(|(_, value)| value).ok_or_else(missing)
-    }
 }
 
 impl FromRequest<App> for Form {
@@ -105,7 +95,8 @@ mod tests {
 
     #[test]
     fn unknown_and_empty_parameters_are_ignored_and_repeated_ones_are_rejected() {
-        let required = |body: &str| Form::parse(body.as_bytes())?.into_required("token");
+        let required =
+            |body: &str| Form::parse(body.as_bytes())?.require("token").map(str::to_owned);
         assert_eq!(required("a=b&token=x%20y&hint").expect("a token"), "x y");
         assert_eq!(required("token=x&resource=a&resource=b").expect("a token"), "x");
         for body in [

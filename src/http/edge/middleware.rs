@@ -24,7 +24,7 @@ use crate::http::edge::rate_limits;
 use crate::http::edge::rejection;
 use crate::http::edge::trace_context;
 use crate::http::family::{AcceptedCredentials, RouteTable};
-use crate::http::oauth::challenge::challenge;
+use crate::http::render::challenge::challenge;
 use crate::http::render::kinds::mapping;
 use crate::http::render::{self, ErrorExtension, IsRendered, render};
 use crate::model::caller::{Credential, Identity};

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::config::oauth::OauthSettings;
 use crate::error::{Error, Result};
-use crate::http::oauth::require_on;
+use crate::http::oauth_switch::OauthIsOn;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
 use crate::model::oauth::{ClientAuthMethod, OFFLINE_ACCESS};
@@ -118,8 +118,11 @@ impl From<&OauthSettings> for ResourceMetadata {
               (status = 304, description = "It has not changed (`If-None-Match`)."),
               (status = 404, description = "`OAUTH` is off.", body = Problem,
                content_type = "application/problem+json")))]
-pub async fn authorization_server(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
-    require_on(&app)?;
+pub async fn authorization_server(
+    _: OauthIsOn,
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response> {
     respond(&ServerMetadata::from(&app.config.oauth), &headers)
 }
 
@@ -132,8 +135,11 @@ pub async fn authorization_server(State(app): State<App>, headers: HeaderMap) ->
               (status = 304, description = "It has not changed (`If-None-Match`)."),
               (status = 404, description = "`OAUTH` is off.", body = Problem,
                content_type = "application/problem+json")))]
-pub async fn protected_resource(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
-    require_on(&app)?;
+pub async fn protected_resource(
+    _: OauthIsOn,
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Response> {
     respond(&ResourceMetadata::from(&app.config.oauth), &headers)
 }
 

@@ -4,7 +4,6 @@
 
 mod authorize;
 mod browser_cookie;
-pub mod challenge;
 mod client_authentication;
 mod consent;
 pub mod metadata;
@@ -18,7 +17,6 @@ use axum::routing::get;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
 use crate::model::ValidationError;
 
@@ -56,16 +54,4 @@ pub fn document_routes() -> Router<App> {
     Router::new()
         .route("/.well-known/oauth-authorization-server", get(metadata::authorization_server))
         .route("/.well-known/oauth-protected-resource", get(metadata::protected_resource))
-}
-
-/// Checks that the authorization server is on.
-///
-/// # Errors
-/// Not found, as for a path without a route.
-fn require_on(app: &App) -> Result<()> {
-    if app.config.oauth.is_on {
-        Ok(())
-    } else {
-        Err(Error::not_found("No route matches this path"))
-    }
 }

@@ -5,6 +5,7 @@
 //! ([`ErrorExtension`]), whatever produced it, and is rendered there.
 
 pub mod account;
+pub mod challenge;
 pub mod details;
 pub mod kinds;
 pub mod oauth;

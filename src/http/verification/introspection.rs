@@ -110,7 +110,7 @@ pub(super) async fn introspect(
     context: RequestContext,
     form: Form,
 ) -> Result<Json<Introspection>> {
-    let token = Secret::new(form.into_required("token")?);
+    let token = Secret::new(form.require("token")?.to_owned());
     let audit = check_audit_context(&context);
     let credential = introspect_token(&app, &verifier, &token, &audit).await?;
     let response = credential.map(|credential| Introspection::of(&app, &credential));

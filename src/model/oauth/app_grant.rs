@@ -71,6 +71,18 @@ pub enum GrantEnd {
     AppDeleted,
     /// The operator disabled the app.
     AppDisabled,
+    /// The client revoked it.
+    Client,
+    /// Its authorization code was used twice.
+    CodeReused,
+    /// A refresh token was used after its successor.
+    RefreshTokenReused,
+    /// The membership that it is for ended.
+    MembershipEnded,
+    /// The address of its account was proven by another person.
+    AddressUnproven,
+    /// Its account was deleted.
+    AccountDeleted,
 }
 
 impl GrantEnd {
@@ -83,6 +95,12 @@ impl GrantEnd {
             Self::Policy => "policy",
             Self::AppDeleted => "app_deleted",
             Self::AppDisabled => "app_disabled",
+            Self::Client => "client",
+            Self::CodeReused => "code_reused",
+            Self::RefreshTokenReused => "refresh_token_reused",
+            Self::MembershipEnded => "membership_ended",
+            Self::AddressUnproven => "address_unproven",
+            Self::AccountDeleted => "account_deleted",
         }
     }
 }

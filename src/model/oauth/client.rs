@@ -20,7 +20,7 @@ pub struct OauthClient {
     pub organization: OrganizationId,
     /// The name of that organization.
     pub organization_name: String,
-    /// Its name, as it says. Nobody has checked it.
+    /// Its name, which its organization chose.
     pub name: String,
     /// Where the answers to its requests may be sent.
     pub redirect_uris: Vec<RedirectUri>,

@@ -56,14 +56,8 @@ pub struct NewAccessToken<'a> {
     pub id: Uuid,
     /// Its digest.
     pub digest: Digest,
-    /// The pepper of the digest.
-    pub pepper_id: &'a str,
-    /// The first 8 characters after the prefix.
-    pub display_id: &'a str,
     /// The grant.
     pub grant: &'a TokenGrant,
-    /// The digest of the code that it came of.
-    pub code: Digest,
     /// The session that it ends with.
     pub session: Option<Uuid>,
     /// Its scopes.

@@ -5,11 +5,9 @@ use serde_json::{Value, json};
 use crate::support::TestApp;
 use crate::support::accounts::TestAccount;
 use crate::support::client::TestResponse;
-use crate::support::oauth::{Browser, ISSUER, OauthClient, REDIRECT_URI, form};
+use crate::support::oauth::{Browser, ISSUER, OauthClient, REDIRECT_URI, VERIFIER, form};
 use crate::support::run;
 
-/// The verifier of `CHALLENGE`.
-pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// What the app asks for.
 pub const SCOPE: &str = "projects:read projects:write offline_access";
 
@@ -40,14 +38,20 @@ pub async fn exchange(
     response
 }
 
-/// The tokens of an app that the person grants what it asks for, in the person's organization.
-pub async fn grant(app: &TestApp, client: &(OauthClient, String), person: &TestAccount) -> Value {
+/// The tokens of an app that the person grants what it asks for, in this organization.
+pub async fn grant(
+    app: &TestApp,
+    client: &(OauthClient, String),
+    (person, org_id): (&TestAccount, &str),
+) -> Value {
     let mut browser = Browser::signed_in(app, &person.cookie);
-    let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), &person.org_id).await;
+    let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), org_id).await;
+    assert_eq!((&*answer["state"], &*answer["iss"]), ("abc", ISSUER));
     let code = [
         ("grant_type", "authorization_code"),
         ("code", &answer["code"]),
         ("code_verifier", VERIFIER),
+        ("redirect_uri", REDIRECT_URI),
     ];
     exchange(app, client, &code).await.assert_status(200).body
 }
@@ -70,16 +74,7 @@ async fn an_app_acts_for_a_person_until_the_person_leaves_the_organization() {
         let ann = app.verified_account("ann@example.com").await;
         let membership = app.invite_and_accept(&owner, &ann, "member").await;
         let client = register(app, &owner).await;
-        let mut browser = Browser::signed_in(app, &ann.cookie);
-        let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), &owner.org_id).await;
-        assert_eq!((&*answer["state"], &*answer["iss"]), ("abc", ISSUER));
-        let code = [
-            ("grant_type", "authorization_code"),
-            ("code", &answer["code"]),
-            ("code_verifier", VERIFIER),
-            ("redirect_uri", REDIRECT_URI),
-        ];
-        let tokens = exchange(app, &client, &code).await.assert_status(200).body;
+        let tokens = grant(app, &client, (&ann, &owner.org_id)).await;
         assert_eq!(tokens["scope"], SCOPE);
         assert_eq!(tokens["organization_id"], owner.org_id);
         let token = tokens["access_token"].as_str().unwrap();
@@ -92,27 +87,19 @@ async fn an_app_acts_for_a_person_until_the_person_leaves_the_organization() {
         let session = app.session(&ann.cookie);
         let listed = session.get("/api/user/authorized-apps").await.assert_status(200).body;
         assert_eq!(listed["data"][0]["client"]["clientId"], client.0.client_id);
-        let refresh = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", tokens["refresh_token"].as_str().unwrap()),
-        ];
-        let refreshed = exchange(app, &client, &refresh).await.assert_status(200).body;
+        let refreshed = refresh(app, &client, &tokens).await.assert_status(200).body;
         let member = format!("/api/user/organizations/{}/members/{membership}", owner.org_id);
         app.session(&owner.cookie).delete(&member).await.assert_status(200);
         for tokens in [&tokens, &refreshed] {
             let token = tokens["access_token"].as_str().unwrap();
             app.bearer(token).get(&projects).await.assert_status(401);
         }
-        let refresh = [
-            ("grant_type", "refresh_token"),
-            ("refresh_token", refreshed["refresh_token"].as_str().unwrap()),
-        ];
-        let ended = exchange(app, &client, &refresh).await.assert_status(400);
+        let ended = refresh(app, &client, &refreshed).await.assert_status(400);
         assert_eq!(ended.body["error"], "invalid_grant");
         // A new membership revives nothing.
         app.invite_and_accept(&owner, &ann, "member").await;
         app.bearer(token).get(&projects).await.assert_status(401);
-        exchange(app, &client, &refresh).await.assert_status(400);
+        refresh(app, &client, &refreshed).await.assert_status(400);
     })
     .await;
 }
@@ -124,14 +111,7 @@ async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
         for ending in ["policy", "app", "person"] {
             let name = format!("/api/user/organizations/{}", ann.org_id);
             let client = register(app, &ann).await;
-            let mut browser = Browser::signed_in(app, &ann.cookie);
-            let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), &ann.org_id).await;
-            let code = [
-                ("grant_type", "authorization_code"),
-                ("code", &answer["code"]),
-                ("code_verifier", VERIFIER),
-            ];
-            let tokens = exchange(app, &client, &code).await.assert_status(200).body;
+            let tokens = grant(app, &client, (&ann, &ann.org_id)).await;
             let api = app.bearer(tokens["access_token"].as_str().unwrap());
             let projects = format!("{name}/projects");
             api.get(&projects).await.assert_status(200);
@@ -153,11 +133,7 @@ async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
                 session.delete(&app_path).await.assert_status(200);
             }
             api.get(&projects).await.assert_status(401);
-            let refresh = [
-                ("grant_type", "refresh_token"),
-                ("refresh_token", tokens["refresh_token"].as_str().unwrap()),
-            ];
-            let refused = exchange(app, &client, &refresh).await;
+            let refused = refresh(app, &client, &tokens).await;
             assert!(refused.status.is_client_error(), "{ending}");
             if ending != "app" {
                 session.delete(&app_path).await.assert_status(200);

@@ -11,7 +11,7 @@ async fn an_app_that_was_changed_is_unverified_and_asks_again() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;
-        grant(app, &client, &ann).await;
+        grant(app, &client, (&ann, &ann.org_id)).await;
         let mut browser = Browser::signed_in(app, &ann.cookie);
         let path = client.0.path(&[("scope", SCOPE)]);
         let remembered = browser.get(&path).await.assert_status(303);
@@ -36,7 +36,7 @@ async fn a_scope_that_an_app_may_no_longer_request_is_in_no_new_token() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;
-        let tokens = grant(app, &client, &ann).await;
+        let tokens = grant(app, &client, (&ann, &ann.org_id)).await;
         app.execute("update oauth_clients set scopes = '{projects:read,offline_access}'").await;
         let narrowed = refresh(app, &client, &tokens).await.assert_status(200).body;
         assert_eq!(narrowed["scope"], "projects:read offline_access");
@@ -53,7 +53,7 @@ async fn the_requests_of_an_app_count_against_the_organization_s_monthly_quota()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             let client = register(app, &ann).await;
-            let tokens = grant(app, &client, &ann).await;
+            let tokens = grant(app, &client, (&ann, &ann.org_id)).await;
             let api = app.bearer(tokens["access_token"].as_str().unwrap());
             let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
             api.get(&projects).await.assert_status(200);
@@ -68,7 +68,7 @@ async fn a_reset_of_an_unproven_account_s_password_ends_what_a_stranger_granted(
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;
-        let tokens = grant(app, &client, &ann).await;
+        let tokens = grant(app, &client, (&ann, &ann.org_id)).await;
         app.execute("update accounts set proven_at = null").await;
         let request = json!({ "email": "ann@example.com" });
         let reset = app.anonymous().post("/api/auth/request-password-reset", request).await;
@@ -92,9 +92,9 @@ async fn ended_grants_and_the_apps_of_deleted_organizations_are_removed() {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
         let client = register(app, &ann).await;
-        grant(app, &client, &ann).await;
+        grant(app, &client, (&ann, &ann.org_id)).await;
         app.execute("update oauth_clients set visibility = 'public'").await;
-        grant(app, &client, &ben).await;
+        grant(app, &client, (&ben, &ben.org_id)).await;
         let grants = "select count(*) from oauth_grants";
         let sweep = async || tenantry::domain::retention::sweep(&app.app).await;
         sweep().await;

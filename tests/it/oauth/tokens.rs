@@ -1,55 +1,40 @@
 //! OAuth's token endpoint, revocation, and what access tokens may do.
 
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_STANDARD;
 use futures_util::future::join_all;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tenantry::model::key_format::KeyFormat;
 use uuid::Uuid;
 
 use crate::support::accounts::TestAccount;
 use crate::support::app::TestSettings;
 use crate::support::client::TestResponse;
+use crate::support::oauth::{CHALLENGE, ISSUER, OauthClientSpec, REDIRECT_URI, VERIFIER, form};
 use crate::support::{TestApp, with_settings};
 
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const REDIRECT: &str = "https://app.example.com/callback";
-const ISSUER: &str = "http://localhost:8080";
 const MCP: &str = "https://mcp.example.com";
+const SCOPES: &[&str] =
+    &["projects:read", "projects:write", "user:read", "usage:read", "offline_access"];
 
-fn with_oauth() -> TestSettings {
-    with_settings(&[("OAUTH", "on"), ("PUBLIC_URL", ISSUER), ("OAUTH_RESOURCES", MCP)])
+fn with_resource() -> TestSettings {
+    with_settings(&[("OAUTH_RESOURCES", MCP)])
 }
 
 /// A client, with the secret that it authenticates with.
 struct Client {
-    id: Uuid,
     public_id: String,
     secret: Option<String>,
 }
 
 impl Client {
-    /// Inserts a client; `auth_method` as in the database.
-    async fn insert(app: &TestApp, auth_method: &str) -> Self {
-        let id = Uuid::now_v7();
-        let public_id = format!("app_{}", id.simple());
-        sqlx::query(
-            "insert into oauth_clients (id, client_id, organization_id, kind, name, redirect_uris,
-                 application_type, auth_method, scopes, visibility, created_at, updated_at)
-             values ($1, $2, (select id from organizations where handle <> 'system' limit 1),
-                     'registered', $2, array[$3], 'web', $4,
-                     '{projects:read,projects:write,user:read,usage:read,offline_access}',
-                     'public', now(), now())",
-        )
-        .bind(id)
-        .bind(&public_id)
-        .bind(REDIRECT)
-        .bind(auth_method)
-        .execute(&mut app.sql().await)
-        .await
-        .unwrap();
-        let mut client = Self { id, public_id, secret: None };
+    /// Inserts a client of the account's organization; `auth_method` as in the database.
+    async fn insert(app: &TestApp, owner: &TestAccount, auth_method: &'static str) -> Self {
+        let number = app.count("select count(*) from oauth_clients").await;
+        let name = ["One", "Two", "Three"][usize::try_from(number).unwrap()];
+        let spec = OauthClientSpec { name, auth_method, scopes: SCOPES, ..Default::default() };
+        let public_id = spec.insert(app, &owner.org_id).await.client_id;
+        let mut client = Self { public_id, secret: None };
         if auth_method != "none" {
             client.secret = Some(client.insert_secret(app).await);
         }
@@ -62,12 +47,12 @@ impl Client {
             "insert into oauth_client_secrets (id, client_id, organization_id, digest, pepper_id,
                                                display_id, created_at)
              select $1, c.id, c.organization_id, $2, $3, 'abcd', now() from oauth_clients c
-             where c.id = $4",
+             where c.client_id = $4",
         )
         .bind(Uuid::now_v7())
         .bind(digest(app, &secret))
         .bind(app.app.peppers.newest_id())
-        .bind(self.id)
+        .bind(&self.public_id)
         .execute(&mut app.sql().await)
         .await
         .unwrap();
@@ -79,7 +64,7 @@ impl Client {
         let mut all = vec![("client_id", self.public_id.as_str())];
         all.extend(self.secret.as_deref().map(|secret| ("client_secret", secret)));
         all.extend(parameters);
-        post_form(app, path, &all).await
+        app.anonymous().post_form(path, &form(&all)).await
     }
 
     async fn redeem(&self, app: &TestApp, code: &str) -> TestResponse {
@@ -94,13 +79,6 @@ impl Client {
 
 fn redemption(code: &str) -> [(&str, &str); 3] {
     [("grant_type", "authorization_code"), ("code", code), ("code_verifier", VERIFIER)]
-}
-
-async fn post_form(app: &TestApp, path: &str, parameters: &[(&str, &str)]) -> TestResponse {
-    let body =
-        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-    let client = app.anonymous().with("content-type", "application/x-www-form-urlencoded");
-    client.send("POST", path, body).await
 }
 
 fn generate(app: &TestApp, format: &KeyFormat) -> String {
@@ -133,13 +111,14 @@ async fn grant(
     sqlx::query(
         "insert into oauth_grants (id, account_id, client_id, organization_id, user_id, scopes,
                                    resources, created_at, updated_at)
-         select $1, u.account_id, $2, o.id, u.id, string_to_array($3, ' '), array[$4, $5], now(),
+         select $1, u.account_id, c.id, o.id, u.id, string_to_array($3, ' '), array[$4, $5], now(),
                 now()
          from organizations o join users u on u.organization_id = o.id
+         join oauth_clients c on c.client_id = $2
          where o.handle = $6 and u.account_id is not null",
     )
     .bind(id)
-    .bind(client.id)
+    .bind(&client.public_id)
     .bind(scopes)
     .bind(ISSUER)
     .bind(MCP)
@@ -147,7 +126,6 @@ async fn grant(
     .execute(&mut db)
     .await
     .unwrap();
-    let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
     sqlx::query(
         "insert into oauth_codes (digest, account_id, grant_id, session_id, redirect_uri, challenge,
                                   scopes, resources, is_offline, created_at, expires_at)
@@ -157,8 +135,8 @@ async fn grant(
          where g.id = $5 order by s.created_at desc limit 1",
     )
     .bind(digest(app, &code))
-    .bind(REDIRECT)
-    .bind(challenge)
+    .bind(REDIRECT_URI)
+    .bind(CHALLENGE)
     .bind(is_offline)
     .bind(id)
     .execute(&mut db)
@@ -186,10 +164,10 @@ async fn revoked_reason(app: &TestApp, grant: &Grant) -> Option<String> {
 
 #[tokio::test]
 async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "projects:read user:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             assert_eq!(issued.body["token_type"], "Bearer");
@@ -221,10 +199,10 @@ async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
 
 #[tokio::test]
 async fn a_write_with_a_token_is_confirmed_against_its_grant() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "projects:read projects:write", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             let api = app.bearer(&token_of(&issued, "access_token"));
@@ -250,7 +228,7 @@ const ENDS: [(&str, &str); 8] = [
     ),
     (
         "update oauth_access_tokens set resources = '{https://mcp.example.com}'",
-        "update oauth_access_tokens set resources = '{http://localhost:8080}'",
+        "update oauth_access_tokens set resources = '{http://127.0.0.1:8080}'",
     ),
     ("update oauth_clients set disabled_at = now()", "update oauth_clients set disabled_at = null"),
     ("update accounts set is_active = false", "update accounts set is_active = true"),
@@ -260,10 +238,10 @@ const ENDS: [(&str, &str); 8] = [
 
 #[tokio::test]
 async fn a_token_ends_with_what_stands_behind_it_on_every_server_at_once() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read", false).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             assert_eq!(issued.body["expires_in"], 3_600);
@@ -288,10 +266,10 @@ async fn a_token_ends_with_what_stands_behind_it_on_every_server_at_once() {
 
 #[tokio::test]
 async fn of_20_redemptions_of_a_code_one_succeeds_and_the_others_end_what_it_gave() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "client_secret_post").await;
+            let client = Client::insert(app, &ann, "client_secret_post").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let redeemed = join_all((0..20).map(|_| client.redeem(app, &granted.code))).await;
             let (issued, refused): (Vec<_>, Vec<_>) =
@@ -313,10 +291,10 @@ async fn of_20_redemptions_of_a_code_one_succeeds_and_the_others_end_what_it_gav
 
 #[tokio::test]
 async fn of_20_refreshes_at_once_each_gets_the_same_successor() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             let first = token_of(&issued, "refresh_token");
@@ -339,10 +317,10 @@ async fn of_20_refreshes_at_once_each_gets_the_same_successor() {
 
 #[tokio::test]
 async fn a_refresh_token_that_is_used_again_ends_the_grant() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             for used_late in [false, true] {
                 let granted = grant(app, &client, &ann, "usage:read", true).await;
                 let issued = client.redeem(app, &granted.code).await.assert_status(200);
@@ -371,10 +349,10 @@ async fn a_refresh_token_that_is_used_again_ends_the_grant() {
 
 #[tokio::test]
 async fn a_refresh_never_widens_and_needs_the_membership() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read projects:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             let token = token_of(&issued, "refresh_token");
@@ -415,11 +393,11 @@ async fn a_refresh_never_widens_and_needs_the_membership() {
 
 #[tokio::test]
 async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_resource() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
-            let other = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
+            let other = Client::insert(app, &ann, "none").await;
             let long = "a".repeat(129);
             let wrong = "x".repeat(43);
             for (change, error) in [
@@ -440,7 +418,7 @@ async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_r
                 parameters.push(("client_id", &client.public_id));
                 parameters.retain(|(name, _)| *name != change.0);
                 parameters.push(change);
-                let refused = post_form(app, "/oauth2/token", &parameters).await;
+                let refused = app.anonymous().post_form("/oauth2/token", &form(&parameters)).await;
                 assert_eq!(refused.assert_status(400).body["error"], error, "{change:?}");
                 app.execute("delete from oauth_grants").await;
             }
@@ -453,12 +431,12 @@ async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_r
 
 #[tokio::test]
 async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_other() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
-            app.verified_account("ann@example.com").await;
-            let basic = Client::insert(app, "client_secret_basic").await;
-            let post = Client::insert(app, "client_secret_post").await;
-            let public = Client::insert(app, "none").await;
+            let ann = app.verified_account("ann@example.com").await;
+            let basic = Client::insert(app, &ann, "client_secret_basic").await;
+            let post = Client::insert(app, &ann, "client_secret_post").await;
+            let public = Client::insert(app, &ann, "none").await;
             let token = [("token", "tnt_oauth_x")];
             let header = |client: &Client, secret: &str| {
                 format!(
@@ -467,15 +445,11 @@ async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_
                 )
             };
             let send = async |authorization: Option<String>, parameters: &[(&str, &str)]| {
-                let body = url::form_urlencoded::Serializer::new(String::new())
-                    .extend_pairs(parameters)
-                    .finish();
-                let mut client =
-                    app.anonymous().with("content-type", "application/x-www-form-urlencoded");
+                let mut client = app.anonymous();
                 if let Some(value) = &authorization {
                     client = client.with("authorization", value);
                 }
-                client.send("POST", "/oauth2/revoke", body).await
+                client.post_form("/oauth2/revoke", &form(parameters)).await
             };
             let secret = |client: &Client| client.secret.clone().unwrap();
             send(Some(header(&basic, &secret(&basic))), &token).await.assert_status(200);
@@ -516,11 +490,11 @@ async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_
 
 #[tokio::test]
 async fn another_client_can_revoke_nothing() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
-            let other = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
+            let other = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             let access_token = token_of(&issued, "access_token");
@@ -546,7 +520,8 @@ async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
     with_settings(&[("OAUTH", "off")])
         .run(async |app| {
             for path in ["/oauth2/token", "/oauth2/revoke"] {
-                let response = post_form(app, path, &[("client_id", "a")]).await.assert_status(404);
+                let response =
+                    app.anonymous().post_form(path, "client_id=a").await.assert_status(404);
                 assert_eq!(
                     response.body,
                     json!({ "error": "not_found",
@@ -561,10 +536,10 @@ async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
 
 #[tokio::test]
 async fn expired_codes_and_tokens_are_deleted_and_used_refresh_tokens_are_kept() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             client.refresh(app, &token_of(&issued, "refresh_token")).await.assert_status(200);
@@ -584,7 +559,7 @@ async fn expired_codes_and_tokens_are_deleted_and_used_refresh_tokens_are_kept()
 
 #[tokio::test]
 async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let resource = format!("{ISSUER}/.well-known/oauth-protected-resource");
             for path in ["/me", "/v1/organization/me", "/api/user/me"] {
@@ -617,10 +592,10 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
 
 #[tokio::test]
 async fn a_missing_scope_is_named_in_the_challenge() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, "none").await;
+            let client = Client::insert(app, &ann, "none").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let issued = client.redeem(app, &granted.code).await.assert_status(200);
             let api = app.bearer(&token_of(&issued, "access_token"));
@@ -635,7 +610,7 @@ async fn a_missing_scope_is_named_in_the_challenge() {
 
 #[tokio::test]
 async fn scripts_of_every_origin_may_exchange_codes_but_send_no_cookie() {
-    with_oauth()
+    with_resource()
         .run(async |app| {
             let paths = [
                 "/oauth2/token",

@@ -14,6 +14,8 @@ use super::client::TestResponse;
 pub const REDIRECT_URI: &str = "https://app.example.com/callback";
 /// The challenge of RFC 7636, appendix B.
 pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+/// Its verifier.
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// The issuer of test servers.
 pub const ISSUER: &str = "http://127.0.0.1:8080";
 
