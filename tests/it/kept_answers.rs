@@ -287,7 +287,8 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
              )
              insert into oauth_access_tokens (id, digest, account_id, grant_id, scopes, resources,
                  created_at, expires_at)
-             select gen_random_uuid(), sha256('a'), account_id, id, '{user:read}', '{}', now(), now() + interval '1 hour' from granted",
+             select gen_random_uuid(), sha256('a'), account_id, id, '{user:read}', '{}', now(),
+                 now() + interval '1 hour' from granted",
         )
         .await;
         let mut db = app.sql().await;

@@ -145,6 +145,19 @@ async fn grant(
     Grant { id, code }
 }
 
+/// An account, a public client, what the account granted to it, and the tokens that it got.
+async fn issue(
+    app: &TestApp,
+    scopes: &str,
+    is_offline: bool,
+) -> (TestAccount, Client, Grant, TestResponse) {
+    let ann = app.verified_account("ann@example.com").await;
+    let client = Client::insert(app, &ann, "none").await;
+    let granted = grant(app, &client, &ann, scopes, is_offline).await;
+    let issued = client.redeem(app, &granted.code).await.assert_status(200);
+    (ann, client, granted, issued)
+}
+
 fn token_of(response: &TestResponse, name: &str) -> String {
     response.body[name].as_str().unwrap_or_else(|| panic!("{name}: {}", response.body)).to_owned()
 }
@@ -166,10 +179,7 @@ async fn revoked_reason(app: &TestApp, grant: &Grant) -> Option<String> {
 async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "projects:read user:read", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (ann, client, _, issued) = issue(app, "projects:read user:read", true).await;
             assert_eq!(issued.body["token_type"], "Bearer");
             assert_eq!(issued.body["expires_in"], 900);
             assert_eq!(issued.body["scope"], "projects:read user:read offline_access");
@@ -201,10 +211,7 @@ async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
 async fn a_write_with_a_token_is_confirmed_against_its_grant() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "projects:read projects:write", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (ann, _, _, issued) = issue(app, "projects:read projects:write", true).await;
             let api = app.bearer(&token_of(&issued, "access_token"));
             let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
             api.post(&projects, json!({ "name": "p" })).await.assert_status(201);
@@ -240,10 +247,7 @@ const ENDS: [(&str, &str); 8] = [
 async fn a_token_ends_with_what_stands_behind_it_on_every_server_at_once() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "usage:read", false).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (_, _, _, issued) = issue(app, "usage:read", false).await;
             assert_eq!(issued.body["expires_in"], 3_600);
             assert!(issued.body.get("refresh_token").is_none());
             let token = token_of(&issued, "access_token");
@@ -293,10 +297,7 @@ async fn of_20_redemptions_of_a_code_one_succeeds_and_the_others_end_what_it_gav
 async fn of_20_refreshes_at_once_each_gets_the_same_successor() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "usage:read", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (_, client, granted, issued) = issue(app, "usage:read", true).await;
             let first = token_of(&issued, "refresh_token");
             let refreshed = join_all((0..20).map(|_| client.refresh(app, &first))).await;
             let successors: Vec<_> =
@@ -351,10 +352,7 @@ async fn a_refresh_token_that_is_used_again_ends_the_grant() {
 async fn a_refresh_never_widens_and_needs_the_membership() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "usage:read projects:read", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (_, client, _, issued) = issue(app, "usage:read projects:read", true).await;
             let token = token_of(&issued, "refresh_token");
             let refresh = |scope: &'static str, resource: &'static str| {
                 let client = &client;
@@ -538,10 +536,7 @@ async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
 async fn expired_codes_and_tokens_are_deleted_and_used_refresh_tokens_are_kept() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "usage:read", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (_, client, _, issued) = issue(app, "usage:read", true).await;
             client.refresh(app, &token_of(&issued, "refresh_token")).await.assert_status(200);
             app.execute("update oauth_codes set expires_at = now() - interval '25 hours'").await;
             app.execute("update oauth_access_tokens set expires_at = now() - interval '25 hours'")
@@ -594,10 +589,7 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
 async fn a_missing_scope_is_named_in_the_challenge() {
     with_resource()
         .run(async |app| {
-            let ann = app.verified_account("ann@example.com").await;
-            let client = Client::insert(app, &ann, "none").await;
-            let granted = grant(app, &client, &ann, "usage:read", true).await;
-            let issued = client.redeem(app, &granted.code).await.assert_status(200);
+            let (ann, _, _, issued) = issue(app, "usage:read", true).await;
             let api = app.bearer(&token_of(&issued, "access_token"));
             let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
             let rejected = api.get(&projects).await.assert_status(403);
