@@ -44,8 +44,7 @@ impl<T: askama::Template> IntoResponse for HtmlPage<'_, T> {
 
 /// Returns the content security policy of a page: it may run its script, apply its style, and send
 /// requests to this server and its form to `form_action`.
-#[must_use]
-pub fn security_policy(script: &str, form_action: Option<&str>) -> String {
+fn security_policy(script: &str, form_action: Option<&str>) -> String {
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     let script = match script {
         "" => "'none'".to_owned(),

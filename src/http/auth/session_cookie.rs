@@ -1,7 +1,7 @@
 //! The session cookie (contract §1, *Cookies*).
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use cookie::{Cookie, SameSite};
+use cookie::{Cookie, CookieBuilder, SameSite};
 
 use crate::app::App;
 use crate::domain::accounts::sessions::StartedSession;
@@ -52,7 +52,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 /// session; the server decides when the session itself ends.
 #[must_use]
 pub fn set_cookie_header(app: &App, session: &StartedSession) -> HeaderValue {
-    let cookie = cookie_builder(app, session.cookie.expose());
+    let cookie = build_cookie(app, cookie_name(app), session.cookie.expose());
     let cookie = if session.is_remembered {
         cookie.max_age(cookie::time::Duration::seconds(ABSOLUTE_LIFETIME.num_seconds()))
     } else {
@@ -64,18 +64,25 @@ pub fn set_cookie_header(app: &App, session: &StartedSession) -> HeaderValue {
 /// Returns the `Set-Cookie` header that removes the cookie.
 #[must_use]
 pub fn clear_cookie_header(app: &App) -> HeaderValue {
-    to_header_value(&cookie_builder(app, "").max_age(cookie::time::Duration::ZERO).build())
+    to_header_value(
+        &build_cookie(app, cookie_name(app), "").max_age(cookie::time::Duration::ZERO).build(),
+    )
 }
 
-fn cookie_builder<'a>(app: &App, value: &'a str) -> cookie::CookieBuilder<'a> {
-    Cookie::build((cookie_name(app), value))
+/// Begins a cookie that scripts cannot read, that other sites send with top-level navigations only,
+/// and that is sent to every path of this host.
+#[must_use]
+pub fn build_cookie<'a>(app: &App, name: &'a str, value: &'a str) -> CookieBuilder<'a> {
+    Cookie::build((name, value))
         .http_only(true)
         .secure(app.config.http.is_https())
         .same_site(SameSite::Lax)
         .path("/")
 }
 
-fn to_header_value(cookie: &Cookie<'_>) -> HeaderValue {
+/// Returns the `Set-Cookie` header of a cookie. Debug output does not contain it.
+#[must_use]
+pub fn to_header_value(cookie: &Cookie<'_>) -> HeaderValue {
     let value = HeaderValue::from_str(&cookie.to_string());
     let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);

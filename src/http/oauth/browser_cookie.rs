@@ -3,14 +3,13 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use cookie::{Cookie, SameSite};
 
 use crate::app::App;
 use crate::entropy::random_base62;
 use crate::error::{Error, Result};
-use crate::http::auth::session_cookie::values_of;
+use crate::http::auth::session_cookie::{build_cookie, to_header_value, values_of};
 use crate::model::secret::{Digest, Secret};
 
 /// The cookie's name if callers use TLS. Browsers require the path `/` for this prefix, which
@@ -60,7 +59,8 @@ impl BrowserCookies {
         }
         let value = Secret::new(random_base62(&*app.entropy, LENGTH));
         let mut response = respond(app.peppers.digest(value.expose()).0).await?;
-        response.headers_mut().append(header::SET_COOKIE, set_cookie_header(app, &value));
+        let cookie = build_cookie(app, cookie_name(app), value.expose()).build();
+        response.headers_mut().append(header::SET_COOKIE, to_header_value(&cookie));
         Ok(response)
     }
 }
@@ -71,16 +71,4 @@ impl FromRequestParts<App> for BrowserCookies {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         Ok(Self::of(&parts.headers, app))
     }
-}
-
-fn set_cookie_header(app: &App, value: &Secret) -> HeaderValue {
-    let cookie = Cookie::build((cookie_name(app), value.expose()))
-        .http_only(true)
-        .secure(app.config.http.is_https())
-        .same_site(SameSite::Lax)
-        .path("/");
-    let header = HeaderValue::from_str(&cookie.to_string());
-    let mut header = header.unwrap_or_else(|_| HeaderValue::from_static(""));
-    header.set_sensitive(true);
-    header
 }

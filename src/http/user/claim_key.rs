@@ -16,7 +16,7 @@ use crate::http::render::user::{
     BadRequest, Forbidden, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::shown_once::ShownOnce;
-use crate::http::user::html_pages::HtmlPage;
+use crate::http::user::html_pages::MailedLinkPage;
 use crate::http::user::responses::Success;
 use crate::model::secret::Secret;
 
@@ -28,8 +28,8 @@ use crate::model::secret::Secret;
     params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    HtmlPage::ClaimKey
+pub(super) async fn show_page(_: CountedRequest) -> MailedLinkPage {
+    MailedLinkPage::ClaimKey
 }
 
 /// The token of a mailed link.

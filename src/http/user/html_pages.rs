@@ -1,14 +1,11 @@
 //! The HTML pages that links in mails open. They load no other resource. Their script takes the
 //! token from the URL and sends it when the button is pressed.
 
-use std::sync::LazyLock;
-
 use askama::Template;
-use axum::http::{HeaderValue, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 
-use crate::error::Error;
-use crate::http::html_page::{STYLE, security_policy};
+use crate::http::html_page::{HtmlPage, STYLE};
 use crate::model::account::AccountAccess;
 
 const SCRIPT: &str = include_str!("../../web/pages/page.js");
@@ -17,7 +14,7 @@ const SCRIPT: &str = include_str!("../../web/pages/page.js");
 /// account that it is about.
 #[derive(Template)]
 #[template(path = "pages/page.html", config = "src/web/askama.toml")]
-pub enum HtmlPage {
+pub enum MailedLinkPage {
     /// A button that verifies an address.
     VerifyEmail,
     /// A form for a new password, with the list of what the reset will revoke if the token is
@@ -29,7 +26,7 @@ pub enum HtmlPage {
     ClaimKey,
 }
 
-impl HtmlPage {
+impl MailedLinkPage {
     fn title(&self) -> &'static str {
         match self {
             Self::VerifyEmail => "Confirm your email address",
@@ -73,21 +70,9 @@ impl Revocation {
     }
 }
 
-/// The content security policy of these pages.
-static PAGE_SECURITY_POLICY: LazyLock<String> = LazyLock::new(|| security_policy(SCRIPT, None));
-
-impl IntoResponse for HtmlPage {
+impl IntoResponse for MailedLinkPage {
     fn into_response(self) -> Response {
-        let html = match self.render() {
-            Ok(html) => html,
-            Err(error) => return Error::internal(error).into_response(),
-        };
-        let mut response = Html(html).into_response();
-        let headers = response.headers_mut();
-        if let Ok(policy) = HeaderValue::from_str(&PAGE_SECURITY_POLICY) {
-            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-        }
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        response
+        let (status, script) = (StatusCode::OK, SCRIPT);
+        HtmlPage { status, template: self, script, form_action: None }.into_response()
     }
 }

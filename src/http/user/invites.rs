@@ -21,7 +21,7 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
-use crate::http::user::html_pages::HtmlPage;
+use crate::http::user::html_pages::MailedLinkPage;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::Organization;
@@ -230,8 +230,8 @@ pub(super) async fn resend(
     params(("token" = String, Path, description = "The token from the mailed link.")),
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    HtmlPage::AcceptInvite
+pub(super) async fn show_page(_: CountedRequest) -> MailedLinkPage {
+    MailedLinkPage::AcceptInvite
 }
 
 /// Accept an invitation.

@@ -26,7 +26,7 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::user::html_pages::HtmlPage;
+use crate::http::user::html_pages::MailedLinkPage;
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::SignInResponse;
 use crate::model::email::Email;
@@ -91,14 +91,14 @@ pub(super) async fn show_page(
     State(app): State<App>,
     _: CountedRequest,
     mut query: Query,
-) -> Result<HtmlPage> {
+) -> Result<MailedLinkPage> {
     let token = query.optional("token", |text| Ok(Secret::new(text.to_owned())));
     query.finish()?;
     let access = match token {
         Some(token) => password_resets::find_access(&app, &token).await?,
         None => None,
     };
-    Ok(HtmlPage::ResetPassword(access))
+    Ok(MailedLinkPage::ResetPassword(access))
 }
 
 /// The token of a mailed link, and the new password.

@@ -25,7 +25,7 @@ use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
     UnsupportedMediaType,
 };
-use crate::http::user::html_pages::HtmlPage;
+use crate::http::user::html_pages::MailedLinkPage;
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::model::mail::{LinkPurpose, MailKind};
 use crate::model::secret::Secret;
@@ -39,8 +39,8 @@ use crate::model::secret::Secret;
     params(("token" = Option<String>, Query, description = "The token from the mailed link.")),
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8")))]
-pub(super) async fn show_page(_: CountedRequest) -> HtmlPage {
-    HtmlPage::VerifyEmail
+pub(super) async fn show_page(_: CountedRequest) -> MailedLinkPage {
+    MailedLinkPage::VerifyEmail
 }
 
 /// The token of a mailed link, and the password of its account.
