@@ -11,6 +11,7 @@ pub mod database;
 pub mod github_keys;
 pub mod hash_pool;
 pub mod http_client;
+pub mod id_tokens;
 pub mod in_flight;
 pub mod kept_answers;
 pub mod mailer;
@@ -39,6 +40,7 @@ use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::http_client::HttpClient;
+use crate::app::id_tokens::IdTokens;
 use crate::app::in_flight::InFlight;
 use crate::app::kept_answers::KeptAnswers;
 use crate::app::mailer::Mailer;
@@ -106,6 +108,8 @@ pub struct Parts {
     pub audit_signer: AuditSigner,
     /// Signs and verifies access tokens.
     pub access_tokens: AccessTokens,
+    /// Signs ID tokens.
+    pub id_tokens: IdTokens,
     /// Signs short-lived tokens about customers' credentials.
     pub short_lived_tokens: ShortLivedTokens,
     /// Hashes and checks passwords.
@@ -188,6 +192,7 @@ impl App {
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             short_lived_tokens: ShortLivedTokens::new(&config.tokens, access_tokens.issuer()),
             access_tokens,
+            id_tokens: IdTokens::new(&config.oauth),
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github, http_client.clone()),

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::{Failure, connect};
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
-use crate::config::{Config, secrets_file};
+use crate::config::{Config, openid_keys, secrets_file};
 use crate::domain::audit;
 use crate::entropy::SystemEntropy;
 use crate::model::audit_seal::AuditSigner;
@@ -57,7 +57,10 @@ pub fn load_config() -> Result<Config, Failure> {
     if !env.is_set("DATABASE_URL") {
         let dir = data_dir(&mut env);
         let has_data = dir.join(CLUSTER_DIR).exists();
-        let secrets = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
+        let mut secrets = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
+        if secrets.is_ok() && openid_keys::is_missing(&mut env) {
+            secrets = secrets_file::load_or_add_openid_key(&dir, &SystemEntropy);
+        }
         let secrets = secrets.map_err(Failure::Secrets)?;
         env = env.with_defaults(secrets);
     }

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod master_keys;
 pub mod named_secret;
 pub mod oauth;
+pub mod openid_keys;
 pub mod outbound;
 pub mod ownership;
 pub mod plans;
@@ -118,7 +119,7 @@ impl Config {
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         let verification = VerificationSettings::read(env);
-        let oauth = OauthSettings::read(env, &http.public_url, &keys.operator_scopes);
+        let oauth = OauthSettings::read(env, &http.public_url, (&keys, &tokens));
         Self {
             database,
             http,

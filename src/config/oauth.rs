@@ -5,7 +5,9 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::env::Env;
-use crate::config::keys::parse_switch;
+use crate::config::keys::{KeySettings, parse_switch};
+use crate::config::openid_keys::{self, OpenidKey};
+use crate::config::tokens::TokenSettings;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::RequestableScopes;
@@ -27,12 +29,19 @@ pub struct OauthSettings {
     pub scopes: RequestableScopes,
     /// The resources that tokens may be for beside this API: the operator's own services.
     pub resources: Vec<Resource>,
+    /// The keys that sign ID tokens, newest first. The newest signs. There is at least one if OAuth
+    /// is on, and none otherwise.
+    pub openid_keys: Vec<OpenidKey>,
     /// For how long a refresh token that was used gives the same successor again.
     pub refresh_grace: Duration,
 }
 
 impl OauthSettings {
-    pub(super) fn read(env: &mut Env<'_>, public_url: &Url, operators: &[Scope]) -> Self {
+    pub(super) fn read(
+        env: &mut Env<'_>,
+        public_url: &Url,
+        (keys, tokens): (&KeySettings, &TokenSettings),
+    ) -> Self {
         let is_on = env.optional("OAUTH", parse_switch).unwrap_or(false);
         let scopes = env.optional("OAUTH_SCOPES", parse_requestable);
         let resources = env.optional("OAUTH_RESOURCES", parse_resources).unwrap_or_default();
@@ -41,12 +50,15 @@ impl OauthSettings {
         if is_on && public_url.path() != "/" {
             env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
         }
+        let openid_keys = read_openid_keys(env, is_on, tokens);
+        let default_scopes = || RequestableScopes::with_operators(&keys.operator_scopes);
         Self {
             is_on,
             issuer: public_url.as_str().trim_end_matches('/').to_owned(),
             token_format: KeyFormat::oauth_token(),
-            scopes: scopes.unwrap_or_else(|| RequestableScopes::with_operators(operators)),
+            scopes: scopes.unwrap_or_else(default_scopes),
             resources,
+            openid_keys,
             refresh_grace: grace.unwrap_or(DEFAULT_REFRESH_GRACE),
         }
     }
@@ -58,6 +70,19 @@ impl OauthSettings {
     pub fn accepts(&self, text: &str) -> bool {
         self.is_on && self.token_format.matches(text)
     }
+}
+
+fn read_openid_keys(env: &mut Env<'_>, is_on: bool, tokens: &TokenSettings) -> Vec<OpenidKey> {
+    let variable = openid_keys::VARIABLE;
+    let keys = env.optional(variable, openid_keys::parse).unwrap_or_default();
+    if is_on && !env.is_set(variable) {
+        env.add_problem(variable, "must be set when DATABASE_URL is set and OAUTH is on");
+    }
+    // Both are in one document, in which clients find a key by its id.
+    if keys.iter().any(|key| tokens.private_keys.iter().any(|other| other.id == key.id)) {
+        env.add_problem(variable, "must not use an id that JWT_PRIVATE_KEYS uses");
+    }
+    if is_on { keys } else { Vec::new() }
 }
 
 /// Scopes that no app may have: with them it could give itself more than it was granted.

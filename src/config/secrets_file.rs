@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
 
 use crate::config::named_secret::parse_named_secrets;
-use crate::config::ownership;
+use crate::config::{openid_keys, ownership};
 use crate::entropy::{Entropy, random_base62};
 
 /// The generated variables, and the id of each secret.
@@ -43,6 +44,35 @@ pub fn load_or_create(
     }
     create(&path, entropy).map_err(with_path)?;
     load(data_dir, true).map(Option::unwrap_or_default)
+}
+
+/// Returns the secrets stored in `data_dir`, and first adds a key that signs ID tokens if there is
+/// none. If two servers add one together, both use the same.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn load_or_add_openid_key(
+    data_dir: &Path,
+    entropy: &dyn Entropy,
+) -> io::Result<HashMap<String, String>> {
+    let loaded = || load(data_dir, true).map(Option::unwrap_or_default);
+    let secrets = loaded()?;
+    if secrets.contains_key(openid_keys::VARIABLE) {
+        return Ok(secrets);
+    }
+    let path = secrets_path(data_dir);
+    append_openid_key(&path, entropy).map_err(|error| with_path(&path, &error))?;
+    loaded()
+}
+
+/// Appends a new key with one write. It begins with a new line, so that it does not continue one
+/// whose writing was interrupted.
+fn append_openid_key(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
+    let key = openid_keys::generate(entropy)?;
+    let line = Zeroizing::new(format!("\n{}={}\n", openid_keys::VARIABLE, *key));
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_all()
 }
 
 /// Returns the secrets stored in `data_dir`; `None` if there are none and `has_data` is false.
@@ -117,9 +147,19 @@ fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     }
 }
 
+/// Parses the lines of the file. Of the keys that sign ID tokens, which are appended, the first
+/// complete line counts.
 fn parse(text: &str) -> HashMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once('='));
-    lines.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+    let mut secrets = HashMap::new();
+    for (name, value) in lines.map(|(name, value)| (name.trim(), value.trim())) {
+        let is_openid = name == openid_keys::VARIABLE;
+        let is_first = || !secrets.contains_key(name) && openid_keys::parse(value).is_ok();
+        if !is_openid || is_first() {
+            secrets.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    secrets
 }
 
 #[cfg(test)]
@@ -137,6 +177,28 @@ mod tests {
         assert_eq!(first, second);
         assert_eq!(first.len(), VARIABLES.len());
         let mode = fs::metadata(dir.path().join("secrets")).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_for_id_tokens_is_added_once_also_by_servers_that_start_together() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let before = load_or_create(dir.path(), false, &SystemEntropy).expect("created");
+        // An interrupted write.
+        let path = dir.path().join("secrets");
+        let mut file = OpenOptions::new().append(true).open(&path).expect("a file");
+        file.write_all(b"\nOIDC_PRIVATE_KEYS=oidc-1:MIIEvQ").expect("written");
+        let added: Vec<_> = std::thread::scope(|scope| {
+            let add = || load_or_add_openid_key(dir.path(), &SystemEntropy).expect("added");
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(add)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("added")).collect()
+        });
+        assert!(added.windows(2).all(|pair| pair[0] == pair[1]));
+        let again = load_or_add_openid_key(dir.path(), &SystemEntropy).expect("read");
+        assert_eq!(again, added[0]);
+        assert!(openid_keys::parse(&again[openid_keys::VARIABLE]).is_ok());
+        assert!(before.iter().all(|(name, secret)| again[name] == *secret));
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

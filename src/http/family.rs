@@ -96,6 +96,8 @@ pub enum AcceptedCredentials {
     KeysAndTokens,
     /// An organization's API key itself, and not an access token that was issued for it.
     OrganizationKeys,
+    /// OAuth access tokens. Cookies are ignored, and another credential is an invalid token.
+    OauthTokens,
     /// Master keys. The route's guard verifies them; no other credential is looked up.
     MasterKeys,
     /// Verifiers. The route's guard identifies them; the credential that the request is about
@@ -114,6 +116,7 @@ impl AcceptedCredentials {
             Self::Sessions => matches!(credential, Credential::Session(..)),
             Self::KeysAndTokens => !matches!(credential, Credential::Session(..)),
             Self::OrganizationKeys => matches!(credential, Credential::Key(_, None)),
+            Self::OauthTokens => matches!(credential, Credential::OauthToken(..)),
             Self::MasterKeys | Self::Verifiers | Self::None => false,
         }
     }

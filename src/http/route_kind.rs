@@ -36,6 +36,8 @@ impl RouteKind {
     pub const PROXY_CHECK: Self = Self { is_for_proxies: true, ..Self::CHECK };
     /// Reads.
     pub const READ: Self = Self::new(Cost::Read, false);
+    /// Reads, with a method that is not safe.
+    pub const READ_BY_POST: Self = Self::new(Cost::Write, false);
     /// Creates or updates.
     pub const WRITE: Self = Self::new(Cost::Write, true);
     /// Deletes, revokes or signs out.

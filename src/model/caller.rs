@@ -14,6 +14,7 @@ use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{
     AccountId, AppId, GrantId, KeyId, MembershipId, OrganizationId, SessionId,
 };
+use crate::model::oauth::OpenidScope;
 use crate::model::origin::{TrustedOrigins, is_origin_allowed};
 use crate::model::plan::Plan;
 use crate::model::rate_limit::LimitSubject;
@@ -119,6 +120,8 @@ pub struct OauthTokenDetails {
     pub client_id: String,
     /// The organization of the client.
     pub client_organization: OrganizationId,
+    /// Its scopes of `OpenID` Connect.
+    pub openid_scopes: Vec<OpenidScope>,
     /// The session that it ends with; `None` for access while the person is away.
     pub session: Option<Uuid>,
     /// The resources that it is for (RFC 8707).

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::error::{AuthFailure, Error, Result};
 use crate::model::caller::{Credential, Identity, OauthTokenDetails};
 use crate::model::ids::{AccountId, AppId, GrantId, MembershipId, OrganizationId};
+use crate::model::oauth::OpenidScope;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 use crate::model::usage::UsageTally;
@@ -46,6 +47,7 @@ impl From<Row> for Identity {
             client: AppId::from_uuid(row.client_uuid),
             client_id: row.client_id,
             client_organization: OrganizationId(row.client_organization_id),
+            openid_scopes: row.scopes.iter().filter_map(|it| OpenidScope::parse(it)).collect(),
             session: row.session_id,
             resources: row.resources,
             expires_at: row.expires_at,

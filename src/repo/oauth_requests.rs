@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::error::Result;
+use crate::model::oauth::OpenidScope;
 use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt};
 use crate::model::oauth::authorization_response::{ResponseMode, ResponseTarget};
 use crate::model::oauth::client::OauthClient;
@@ -22,6 +23,9 @@ struct Parameters {
     redirect_uri: String,
     response_mode: String,
     state: Option<String>,
+    /// Absent in a row of an earlier version.
+    #[serde(default)]
+    openid_scopes: Vec<String>,
     scopes: Vec<String>,
     is_offline: bool,
     resources: Vec<String>,
@@ -39,6 +43,7 @@ impl From<&AuthorizationRequest> for Parameters {
             redirect_uri: request.target.redirect_uri.clone(),
             response_mode: request.target.mode.as_str().to_owned(),
             state: request.target.state.clone(),
+            openid_scopes: request.openid_scopes.iter().map(|it| it.as_str().to_owned()).collect(),
             scopes: request.scopes.iter().map(ToString::to_string).collect(),
             is_offline: request.is_offline,
             resources: request.resources.iter().map(|it| it.as_str().to_owned()).collect(),
@@ -55,6 +60,7 @@ impl From<&AuthorizationRequest> for Parameters {
 impl Parameters {
     /// Returns the request; `None` only for a row that this version did not write.
     fn into_request(self) -> Option<AuthorizationRequest> {
+        let openid_scopes = self.openid_scopes.iter().map(|text| OpenidScope::parse(text));
         let scopes = self.scopes.iter().map(|text| Scope::parse(text).ok());
         let resources = self.resources.iter().map(|text| Resource::parse(text).ok());
         let prompts = self.prompts.iter().map(|word| Prompt::parse(word));
@@ -64,6 +70,7 @@ impl Parameters {
                 mode: ResponseMode::parse(&self.response_mode)?,
                 state: self.state,
             },
+            openid_scopes: openid_scopes.collect::<Option<_>>()?,
             scopes: scopes.collect::<Option<_>>()?,
             is_offline: self.is_offline,
             resources: resources.collect::<Option<_>>()?,

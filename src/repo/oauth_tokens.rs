@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, GrantId, OrganizationId};
 use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::tokens::{
-    NewAccessToken, NewRefreshToken, RedeemedCode, StoredRefreshToken, TokenGrant,
+    NewAccessToken, NewRefreshToken, RedeemedCode, SignIn, StoredRefreshToken, TokenGrant,
 };
 use crate::model::secret::Digest;
 
@@ -31,11 +31,11 @@ pub async fn redeem_code(
 ) -> Result<Option<RedeemedCode>> {
     let row = sqlx::query!(
         "update oauth_codes c set used_at = now()
-         from oauth_grants g
+         from oauth_grants g, sessions s
          where c.digest = any($1) and g.id = c.grant_id and g.client_id = $2
-           and c.used_at is null and c.expires_at > now()
-         returning c.digest, c.grant_id, c.session_id, c.redirect_uri, c.challenge, c.scopes,
-                   c.resources, c.is_offline",
+           and s.id = c.session_id and c.used_at is null and c.expires_at > now()
+         returning c.digest, c.grant_id, c.session_id, s.created_at as signed_in_at, c.nonce,
+                   c.redirect_uri, c.challenge, c.scopes, c.resources, c.is_offline",
         &to_bytes(candidates),
         client,
     )
@@ -45,6 +45,8 @@ pub async fn redeem_code(
         digest: to_digest(row.digest),
         grant: GrantId::from_uuid(row.grant_id),
         session: row.session_id,
+        signed_in_at: row.signed_in_at,
+        nonce: row.nonce,
         redirect_uri: row.redirect_uri,
         challenge: row.challenge,
         scopes: row.scopes,
@@ -132,9 +134,9 @@ pub async fn insert_refresh_token(
 ) -> Result<()> {
     sqlx::query!(
         "insert into oauth_refresh_tokens (id, digest, account_id, grant_id, code, generation, salt,
-                                           pepper_id, scopes, resources, created_at, expires_at,
-                                           absolute_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(),
+                                           pepper_id, scopes, resources, auth_time, sid,
+                                           created_at, expires_at, absolute_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $14, $15, now(),
                  least(now() + make_interval(secs => $11),
                        coalesce($12, now() + make_interval(secs => $13))),
                  coalesce($12, now() + make_interval(secs => $13)))",
@@ -151,6 +153,8 @@ pub async fn insert_refresh_token(
         token.idle.as_secs_f64(),
         token.absolute_at,
         token.absolute.as_secs_f64(),
+        token.sign_in.map(|it| it.at),
+        token.sign_in.map(|it| it.session),
     )
     .execute(db)
     .await?;
@@ -166,7 +170,7 @@ pub async fn lock_refresh_token(
 ) -> Result<Option<StoredRefreshToken>> {
     let row = sqlx::query!(
         r#"select r.id, r.grant_id, r.code, r.generation, r.salt, r.pepper_id, r.scopes,
-                  r.resources, r.absolute_at, r.used_at, now() as "now!",
+                  r.resources, r.auth_time, r.sid, r.absolute_at, r.used_at, now() as "now!",
                   exists (select from oauth_refresh_tokens n
                           where n.code = r.code and n.generation = r.generation + 1
                             and n.used_at is not null) as "is_successor_used!"
@@ -188,6 +192,7 @@ pub async fn lock_refresh_token(
         pepper_id: row.pepper_id,
         scopes: row.scopes,
         resources: row.resources,
+        sign_in: row.sid.zip(row.auth_time).map(|(session, at)| SignIn { session, at }),
         absolute_at: row.absolute_at,
         used_for: row.used_at.map(|used_at: DateTime<Utc>| row.now - used_at),
         is_successor_used: row.is_successor_used,

@@ -1,5 +1,6 @@
 //! Published client libraries against the real server, which `tests/clients/install` installs.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -63,4 +64,43 @@ fn the_unmodified_better_auth_client_works_as_the_readme_configures_it() {
     let page = format!("{dashboard}/welcome");
     let settings = [("MAILS", mails.to_str().unwrap()), ("PAGE", &page)];
     run_client(&dir, &server, program, &settings);
+}
+
+/// A server with OAuth, whose address is its issuer.
+fn openid_provider(dir: &WorkDir) -> Server {
+    let address = format!("127.0.0.1:{}", free_port());
+    let issuer = format!("http://{address}");
+    dir.start(&[("OAUTH", "on"), ("LISTEN_ADDR", &address), ("PUBLIC_URL", &issuer)])
+}
+
+/// A port on which nothing listens.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a client that signs a person in.
+fn run_openid_client(program: (&str, &str, &str), settings: &[(&str, &str)]) {
+    let dir = WorkDir::new();
+    let server = openid_provider(&dir);
+    let mails = dir.path().join(".tenantry/mail");
+    let mails = ("MAILS", mails.to_str().unwrap());
+    run_client(&dir, &server, program, &[&[mails], settings].concat());
+}
+
+#[test]
+fn openid_client_signs_a_person_in_and_accepts_every_claim_and_signature() {
+    run_openid_client(("node", "openid_client.mjs", "node_modules/openid-client"), &[]);
+}
+
+#[test]
+fn authlib_signs_a_person_in_with_each_way_to_send_its_secret() {
+    run_openid_client(("python3", "authlib_client.py", "python/authlib"), &[]);
+}
+
+/// A relying party in C.
+#[test]
+fn apache_with_mod_auth_openidc_lets_a_person_in_who_signed_in_here() {
+    let Some(apache) = tools::find_program("apache2") else { return };
+    let settings = [("APACHE", apache.to_str().unwrap()), ("PORT", &free_port().to_string())];
+    run_openid_client(("node", "mod_auth_openidc.mjs", "person.mjs"), &settings);
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use tenantry::config::env::Env;
 use tenantry::config::{Config, ConfigError};
 
+use crate::support::app::OPENID_KEYS;
+
 const PEPPER: &str = "p1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 /// `openssl genpkey -algorithm ed25519 -outform DER | base64 -w0`
@@ -122,6 +124,21 @@ fn private_keys_can_replace_jwt_secrets_and_must_not_share_an_id_with_them() {
     // Not a key.
     let other = [pair[0], ("JWT_PRIVATE_KEYS", PEPPER)];
     assert_eq!(problems(&other), ["JWT_PRIVATE_KEYS"]);
+}
+
+#[test]
+fn oauth_needs_rsa_keys_for_id_tokens_with_ids_of_their_own() {
+    let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_PRIVATE_KEYS", ED25519)];
+    let with = |settings: &[(&str, &str)]| problems(&[&secrets[..], settings].concat());
+    let (on, variable) = (("OAUTH", "on"), "OIDC_PRIVATE_KEYS");
+    assert_eq!(with(&[on]), [variable]);
+    assert_eq!(with(&[on, (variable, OPENID_KEYS)]), [""; 0]);
+    assert_eq!(with(&[("OAUTH", "off")]), [""; 0]);
+    // Not RSA, also while OAuth is off.
+    assert_eq!(with(&[(variable, ED25519)]), [variable]);
+    // Both would be in one document.
+    let same = OPENID_KEYS.replace("o2:", "p1:");
+    assert_eq!(with(&[on, (variable, &same)]), [variable]);
 }
 
 #[test]

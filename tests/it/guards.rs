@@ -9,10 +9,11 @@ use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 28] = [
+const PUBLIC: [&str; 29] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/oauth-protected-resource",
+    "GET /.well-known/openid-configuration",
     // For mailed links, the token of the link is the credential.
     "GET /api/auth/claim-key",
     "GET /api/auth/get-session",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Check;
 use super::settings::DoctorSettings;
 use crate::config::named_secret::NamedSecret;
+use crate::config::openid_keys;
 
 /// The number of distinct byte values up to which a secret counts as weak. 32 random bytes have
 /// about 30 distinct values, and practically never as few as this.
@@ -52,7 +53,16 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
         );
         checks.push(Check::warning("JWT_SECRETS", text));
     }
+    checks.extend(check_openid_keys(settings));
     checks
+}
+
+/// States which key signs ID tokens, if OAuth is on.
+fn check_openid_keys(settings: &DoctorSettings) -> Option<Check> {
+    let newest = settings.config.oauth.openid_keys.first();
+    let newest = newest.filter(|_| !settings.is_unusable(openid_keys::VARIABLE))?;
+    let text = format!("the RSA key {} signs ID tokens", newest.id);
+    Some(Check::ok(openid_keys::VARIABLE, text))
 }
 
 fn describe_signing_secret(secrets: &[NamedSecret]) -> String {

@@ -6,7 +6,7 @@ use super::Check;
 use crate::commands::migrate::CLUSTER_DIR;
 use crate::config::database::data_dir;
 use crate::config::env::Env;
-use crate::config::{Config, ConfigError, secrets_file};
+use crate::config::{Config, ConfigError, openid_keys, secrets_file};
 use crate::entropy::SystemEntropy;
 
 /// The configuration, with defaults for invalid variables.
@@ -48,11 +48,22 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
         });
         let unset = ["KEY_PEPPERS", "JWT_SECRETS"].into_iter().filter(|it| !env.is_set(it));
         let unset = unset.collect();
-        env = env.with_defaults(secrets.unwrap_or_else(|| {
-            // Placeholders, so that missing secrets are not reported as problems.
+        let needs_openid_key = openid_keys::is_missing(&mut env);
+        // Placeholders, so that missing secrets are not reported as problems.
+        let mut secrets = secrets.unwrap_or_else(|| {
             absent = unset;
             secrets_file::generate(&SystemEntropy)
-        }));
+        });
+        if needs_openid_key && !secrets.contains_key(openid_keys::VARIABLE) {
+            absent.push(openid_keys::VARIABLE);
+            match openid_keys::generate(&SystemEntropy) {
+                Ok(key) => {
+                    secrets.insert(openid_keys::VARIABLE.to_owned(), key.to_string());
+                }
+                Err(error) => checks.push(Check::problem(openid_keys::VARIABLE, error.to_string())),
+            }
+        }
+        env = env.with_defaults(secrets);
     }
     let config = Config::read_leniently(&mut env);
     let problems =

@@ -6,10 +6,10 @@ use crate::domain::oauth::consent;
 use crate::domain::oauth::pending_request::PendingRequest;
 use crate::error::Result;
 use crate::model::ids::AccountId;
-use crate::model::oauth::ClientVisibility;
 use crate::model::oauth::grant::{GrantCandidate, GrantObstacle, permitted_scopes};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::scope_sentence::scope_sentence;
+use crate::model::oauth::{ClientVisibility, OFFLINE_ACCESS};
 
 /// A requested scope.
 pub struct RequestedScope {
@@ -84,10 +84,8 @@ pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<
     } else {
         (is_private && !is_member).then_some(GrantObstacle::PrivateClient.message())
     };
-    let scopes = request
-        .scopes
-        .iter()
-        .map(|scope| RequestedScope { scope: scope.to_string(), sentence: scope_sentence(scope) });
+    let scopes = request.scope_texts().into_iter().filter(|scope| scope != OFFLINE_ACCESS);
+    let scopes = scopes.map(|scope| RequestedScope { sentence: scope_sentence(&scope), scope });
     Ok(ConsentView {
         client_name: client.name.clone(),
         owner: client.organization_name.clone(),

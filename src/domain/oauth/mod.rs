@@ -15,3 +15,4 @@ mod remembered_consent;
 pub mod revocation;
 pub mod secrets;
 pub mod tokens;
+pub mod userinfo;

@@ -15,20 +15,20 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::app::id_tokens::IdTokenContent;
 use crate::domain::oauth::revocation::{revoke_grant, revoke_reused_code};
 use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;
 use crate::model::ids::new_uuid;
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::OFFLINE_ACCESS;
 use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::tokens::{
     NewAccessToken, NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE, REFRESHED_LIFETIME,
-    RedeemedCode, SINGLE_LIFETIME, StoredRefreshToken, TokenGrant,
+    RedeemedCode, SINGLE_LIFETIME, SignIn, StoredRefreshToken, TokenGrant,
 };
-use crate::model::scope::Scope;
+use crate::model::oauth::{OFFLINE_ACCESS, OpenidScope};
 use crate::model::secret::{Digest, Secret};
 use crate::repo::oauth_tokens;
 
@@ -40,6 +40,8 @@ pub struct IssuedTokens {
     pub expires_in: u64,
     /// The refresh token; `None` without `offline_access`.
     pub refresh_token: Option<Secret>,
+    /// The ID token; `None` without `openid`.
+    pub id_token: Option<Secret>,
     /// The granted scopes, `offline_access` included.
     pub scopes: Vec<String>,
     /// The public id of the organization of the grant.
@@ -102,17 +104,7 @@ async fn redeem_once(
     request: &CodeRequest,
     audit: &AuditContext,
 ) -> Result<Decision> {
-    let challenge =
-        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.expose().as_bytes()));
-    if !bool::from(challenge.as_bytes().ct_eq(code.challenge.as_bytes())) {
-        return Ok(Err(invalid_grant("`code_verifier` does not match the challenge")));
-    }
-    if request.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri) {
-        return Ok(Err(invalid_grant(
-            "`redirect_uri` is not the one of the authorization request",
-        )));
-    }
-    let resources = match narrow_resources(&request.resources, &code.resources) {
+    let resources = match check_code_request(request, code) {
         Ok(resources) => resources,
         Err(error) => return Ok(Err(error)),
     };
@@ -123,8 +115,12 @@ async fn redeem_once(
         return Ok(Err(invalid_grant("The grant has ended")));
     };
     let session = (!code.is_offline).then_some(code.session);
-    let issue = TokenIssue { grant: &grant, code: code.digest, session, resources: &resources };
+    let sign_in = Some(SignIn { session: code.session, at: code.signed_in_at });
+    let (grant, resources) = (&grant, &resources);
+    let issue = TokenIssue { grant, code: code.digest, session, sign_in, resources };
     let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
+    let nonce = code.nonce.as_deref();
+    let id_token = issue.id_token(app, (client, nonce), (&access_token, &scopes), audit)?;
     let mut refresh_token = None;
     if code.is_offline {
         let text = KeyFormat::oauth_refresh_token().generate(&*app.entropy);
@@ -133,8 +129,27 @@ async fn redeem_once(
         refresh_token = Some(text);
         scopes.push(OFFLINE_ACCESS.to_owned());
     }
-    let organization_handle = grant.organization_handle;
-    Ok(Ok(IssuedTokens { access_token, expires_in, refresh_token, scopes, organization_handle }))
+    Ok(Ok(IssuedTokens {
+        access_token,
+        expires_in,
+        refresh_token,
+        id_token,
+        scopes,
+        organization_handle: grant.organization_handle.clone(),
+    }))
+}
+
+/// Checks the proof of PKCE and the redirect URI, and returns the resources of the tokens.
+fn check_code_request(request: &CodeRequest, code: &RedeemedCode) -> Result<Vec<String>> {
+    let challenge =
+        BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.expose().as_bytes()));
+    if !bool::from(challenge.as_bytes().ct_eq(code.challenge.as_bytes())) {
+        return Err(invalid_grant("`code_verifier` does not match the challenge"));
+    }
+    if request.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri) {
+        return Err(invalid_grant("`redirect_uri` is not the one of the authorization request"));
+    }
+    narrow_resources(&request.resources, &code.resources)
 }
 
 /// Exchanges a refresh token for an access token and its successor.
@@ -196,8 +211,8 @@ async fn refresh_once(
         return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
     };
     let successor = KeyFormat::oauth_refresh_token().generate(&derived);
-    let issue =
-        TokenIssue { grant: &grant, code: token.code, session: None, resources: &resources };
+    let (grant, resources, sign_in) = (&grant, &resources, token.sign_in);
+    let issue = TokenIssue { grant, code: token.code, session: None, sign_in, resources };
     if token.used_for.is_none() {
         let next = (
             token.generation + 1,
@@ -209,14 +224,17 @@ async fn refresh_once(
         oauth_tokens::mark_refresh_token_used(tx, token.id).await?;
     }
     let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
+    // Without a nonce (OpenID Connect Core §12.2).
+    let id_token = issue.id_token(app, (client, None), (&access_token, &scopes), audit)?;
     let mut scopes = scopes;
     scopes.push(OFFLINE_ACCESS.to_owned());
     Ok(Ok(IssuedTokens {
         access_token,
         expires_in,
         refresh_token: Some(successor),
+        id_token,
         scopes,
-        organization_handle: grant.organization_handle,
+        organization_handle: grant.organization_handle.clone(),
     }))
 }
 
@@ -224,7 +242,9 @@ async fn refresh_once(
 struct TokenIssue<'a> {
     grant: &'a TokenGrant,
     code: Digest,
+    /// The session that the access token ends with.
     session: Option<Uuid>,
+    sign_in: Option<SignIn>,
     resources: &'a [String],
 }
 
@@ -254,6 +274,29 @@ impl TokenIssue<'_> {
         Ok((text, lifetime.as_secs()))
     }
 
+    /// Returns the ID token beside an access token with these scopes; `None` without `openid`.
+    fn id_token(
+        &self,
+        app: &App,
+        (client, nonce): (&OauthClient, Option<&str>),
+        (access_token, scopes): (&Secret, &[String]),
+        audit: &AuditContext,
+    ) -> Result<Option<Secret>> {
+        if !scopes.iter().any(|scope| scope == OpenidScope::Openid.as_str()) {
+            return Ok(None);
+        }
+        let content = IdTokenContent {
+            client_id: &client.client_id,
+            account: self.grant.account,
+            organization: self.grant.organization_handle.as_deref(),
+            nonce,
+            sign_in: self.sign_in,
+            access_token,
+            issued_at: audit.at,
+        };
+        app.id_tokens.sign(&content).map(Some)
+    }
+
     async fn insert_refresh_token(
         &self,
         app: &App,
@@ -275,6 +318,7 @@ impl TokenIssue<'_> {
             pepper_id,
             scopes,
             resources,
+            sign_in: self.sign_in,
             idle: REFRESH_IDLE,
             absolute_at,
             absolute: REFRESH_ABSOLUTE,
@@ -297,11 +341,8 @@ fn still_requestable(
     client: &OauthClient,
     mut scopes: Vec<String>,
 ) -> Option<Vec<String>> {
-    let is_requestable = |scope: &String| {
-        let listed = Scope::parse(scope).is_ok_and(|it| app.config.oauth.scopes.contains(&it));
-        listed && client.may_request(scope)
-    };
-    scopes.retain(is_requestable);
+    let listed = &app.config.oauth.scopes;
+    scopes.retain(|scope| listed.allows(scope) && client.may_request(scope));
     (!scopes.is_empty()).then_some(scopes)
 }
 

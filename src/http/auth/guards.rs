@@ -17,6 +17,7 @@ use crate::http::path::PathOrganization;
 use crate::http::query;
 use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
+use crate::model::oauth::OpenidScope;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
@@ -183,6 +184,37 @@ impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
             AuthenticatedPerson::from_request_parts(parts, app).await?;
         person.require_scope(S::SCOPE)?;
         Ok(Self(person, PhantomData))
+    }
+}
+
+/// Guard: an OAuth access token with the scope `openid`.
+pub struct OpenidScoped {
+    /// The account that it acts for.
+    pub person: Arc<Person>,
+    /// The membership in the organization of the grant; `None` if it is about the account alone.
+    pub caller: Option<Arc<Caller>>,
+    /// Its scopes of `OpenID` Connect.
+    pub scopes: Vec<OpenidScope>,
+}
+
+impl FromRequestParts<App> for OpenidScoped {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let context = RequestContext::from_request_parts(parts, app).await?;
+        let AuthenticatedPerson(person) =
+            AuthenticatedPerson::from_request_parts(parts, app).await?;
+        let scopes = match &person.credential {
+            Credential::OauthToken(_, token) => token.openid_scopes.clone(),
+            _ => Vec::new(),
+        };
+        if !scopes.contains(&OpenidScope::Openid) {
+            let missing = vec![OpenidScope::Openid.as_str().to_owned()];
+            let message = "This token lacks the scope openid";
+            return Err(Error::new(ErrorKind::MissingScopes(missing), message));
+        }
+        let caller = context.identity.get().and_then(|identity| identity.caller.clone());
+        Ok(Self { person, caller, scopes })
     }
 }
 

@@ -32,9 +32,9 @@ use self::credential::SEND_KEY_MESSAGE;
 pub use self::guards::{
     ApiKeysRead, ApiKeysWrite, AppGrantsRead, AppPolicyRead, AppsRead, AppsWrite, AuditRead,
     Authenticated, AuthenticatedPerson, BillingRead, CountedRequest, InOrganization, InSession,
-    InvitesRead, MaybeInSession, MembersRead, MembersWrite, OrganizationRead, OrganizationScoped,
-    OrganizationWrite, OwnMembership, OwnerInSession, PersonScoped, ProjectsRead, ProjectsWrite,
-    RequiredScope, Scoped, UsageRead, UserRead, UserWrite,
+    InvitesRead, MaybeInSession, MembersRead, MembersWrite, OpenidScoped, OrganizationRead,
+    OrganizationScoped, OrganizationWrite, OwnMembership, OwnerInSession, PersonScoped,
+    ProjectsRead, ProjectsWrite, RequiredScope, Scoped, UsageRead, UserRead, UserWrite,
 };
 use self::identity::identify_bearer;
 pub use self::identity::identify_key;
@@ -139,6 +139,7 @@ async fn find_identity(
         Some(PresentedCredential::Unreadable) => {
             return Err(Error::unauthenticated(AuthFailure::InvalidKey, SEND_KEY_MESSAGE));
         }
+        None if context.facts.credentials == AcceptedCredentials::OauthTokens => return Ok(None),
         None => {
             let Some(identity) = identify_cookies(app, context, parts).await? else {
                 return Ok(None);
@@ -155,6 +156,10 @@ async fn find_identity(
         return Ok(Some(identity));
     }
     set_rejected_caller(context, &identity);
+    if accepted == AcceptedCredentials::OauthTokens {
+        let message = "This endpoint requires an OAuth access token";
+        return Err(Error::unauthenticated(AuthFailure::InvalidToken, message));
+    }
     Err(Error::forbidden("This endpoint does not accept this type of credential"))
 }
 

@@ -1,5 +1,5 @@
-//! The documents by which clients find the authorization server and this API: RFC 8414 and RFC 9728
-//! (OAUTH §1.2). They state only what works.
+//! The documents by which clients find the authorization server and this API: RFC 8414, `OpenID`
+//! Connect Discovery and RFC 9728 (OAUTH §1.2). They state only what works.
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -13,11 +13,34 @@ use crate::error::{Error, Result};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
-use crate::model::oauth::{ClientAuthMethod, OFFLINE_ACCESS};
+use crate::model::oauth::authorization_request::Prompt;
+use crate::model::oauth::{ClientAuthMethod, OFFLINE_ACCESS, OpenidScope};
 
-/// The metadata of the authorization server (RFC 8414 §2).
+/// The claims of ID tokens, and those of the userinfo endpoint.
+const CLAIMS: [&str; 16] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "auth_time",
+    "nonce",
+    "sid",
+    "at_hash",
+    "amr",
+    "organization_id",
+    "organization_role",
+    "name",
+    "updated_at",
+    "email",
+    "email_verified",
+];
+
+/// The metadata of the authorization server (RFC 8414 §2), which is an `OpenID` provider as well
+/// (`OpenID` Connect Discovery §3).
 #[derive(Serialize, ToSchema)]
 #[schema(as = oauth::ServerMetadata)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of the specifications")]
 pub struct ServerMetadata {
     /// `PUBLIC_URL` without a trailing slash. `iss` of each redirect is the same.
     #[schema(examples("https://api.example.com"))]
@@ -28,9 +51,11 @@ pub struct ServerMetadata {
     token_endpoint: String,
     #[schema(examples("https://api.example.com/oauth2/revoke"))]
     revocation_endpoint: String,
+    #[schema(examples("https://api.example.com/oauth2/userinfo"))]
+    userinfo_endpoint: String,
     #[schema(examples("https://api.example.com/.well-known/jwks.json"))]
     jwks_uri: String,
-    /// What clients may request, `offline_access` included.
+    /// What clients may request: the scopes of `OpenID` Connect and `offline_access` included.
     #[schema(examples("projects:read"))]
     scopes_supported: Vec<String>,
     #[schema(examples("code"))]
@@ -46,6 +71,18 @@ pub struct ServerMetadata {
     #[schema(examples("none"))]
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     authorization_response_iss_parameter_supported: bool,
+    #[schema(examples("public"))]
+    subject_types_supported: [&'static str; 1],
+    #[schema(examples("RS256"))]
+    id_token_signing_alg_values_supported: [&'static str; 1],
+    /// The claims of ID tokens and of the userinfo endpoint.
+    #[schema(examples("sub"))]
+    claims_supported: &'static [&'static str],
+    claims_parameter_supported: bool,
+    request_parameter_supported: bool,
+    request_uri_parameter_supported: bool,
+    #[schema(examples("none"))]
+    prompt_values_supported: Vec<&'static str>,
     /// This API, and the services of `OAUTH_RESOURCES`.
     #[schema(examples("https://api.example.com"))]
     protected_resources: Vec<String>,
@@ -58,11 +95,13 @@ impl From<&OauthSettings> for ServerMetadata {
         let issuer = &settings.issuer;
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
         let resources = settings.resources.iter().map(|resource| resource.as_str().to_owned());
-        let scopes = settings.scopes.iter().map(ToString::to_string);
+        let openid = OpenidScope::ALL.iter().map(|scope| scope.as_str().to_owned());
+        let scopes = openid.chain(settings.scopes.iter().map(ToString::to_string));
         Self {
             authorization_endpoint: format!("{issuer}/oauth2/authorize"),
             token_endpoint: format!("{issuer}/oauth2/token"),
             revocation_endpoint: format!("{issuer}/oauth2/revoke"),
+            userinfo_endpoint: format!("{issuer}/oauth2/userinfo"),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
             scopes_supported: scopes.chain([OFFLINE_ACCESS.to_owned()]).collect(),
             response_types_supported: ["code"],
@@ -72,6 +111,13 @@ impl From<&OauthSettings> for ServerMetadata {
             token_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint_auth_methods_supported: methods,
             authorization_response_iss_parameter_supported: true,
+            subject_types_supported: ["public"],
+            id_token_signing_alg_values_supported: ["RS256"],
+            claims_supported: &CLAIMS,
+            claims_parameter_supported: false,
+            request_parameter_supported: false,
+            request_uri_parameter_supported: false,
+            prompt_values_supported: Prompt::ALL.iter().map(|prompt| prompt.as_str()).collect(),
             protected_resources: [issuer.clone()].into_iter().chain(resources).collect(),
             service_documentation: format!("{issuer}/docs"),
             issuer: issuer.clone(),
@@ -124,6 +170,23 @@ pub async fn authorization_server(
     headers: HeaderMap,
 ) -> Result<Response> {
     respond(&ServerMetadata::from(&app.config.oauth), &headers)
+}
+
+/// Show where the `OpenID` provider is and what it supports (`OpenID` Connect Discovery).
+///
+/// The document is the same as that of the authorization server.
+#[utoipa::path(get, path = "/.well-known/openid-configuration",
+    operation_id = "getOpenidConfiguration", tag = "oauth",
+    responses((status = 200, description = "The metadata.", body = ServerMetadata),
+              (status = 304, description = "It has not changed (`If-None-Match`)."),
+              (status = 404, description = "`OAUTH` is off.", body = Problem,
+               content_type = "application/problem+json")))]
+pub async fn openid_provider(
+    switch: OauthIsOn,
+    app: State<App>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    authorization_server(switch, app, headers).await
 }
 
 /// Show which authorization server gives access to this API (RFC 9728).

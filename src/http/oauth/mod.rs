@@ -11,6 +11,7 @@ mod responses;
 mod revocation;
 mod sign_in_page;
 mod token;
+mod userinfo;
 
 use axum::Router;
 use axum::routing::get;
@@ -46,12 +47,16 @@ pub fn routes() -> Routes {
     let for_clients = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
         .route(RouteKind::WRITE.open_to_all_origins(), routes!(token::issue))
         .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke));
-    Routes::from(pages).merge(in_session).merge(for_clients)
+    let for_tokens = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::OauthTokens)
+        .route(RouteKind::READ.open_to_all_origins(), routes!(userinfo::show))
+        .route(RouteKind::READ_BY_POST.open_to_all_origins(), routes!(userinfo::show_by_post));
+    Routes::from(pages).merge(in_session).merge(for_clients).merge(for_tokens)
 }
 
 /// The documents that clients read first.
 pub fn document_routes() -> Router<App> {
     Router::new()
         .route("/.well-known/oauth-authorization-server", get(metadata::authorization_server))
+        .route("/.well-known/openid-configuration", get(metadata::openid_provider))
         .route("/.well-known/oauth-protected-resource", get(metadata::protected_resource))
 }

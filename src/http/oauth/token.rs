@@ -70,6 +70,10 @@ pub struct TokenResponse {
     #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
     #[schema(value_type = Option<String>, nullable = false)]
     refresh_token: ShownOnce,
+    /// Who signed in, as a signed JWT (`OpenID` Connect Core §2). Absent without `openid`.
+    #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    id_token: ShownOnce,
     /// The organization in which the tokens work. Absent if they are about the account alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("org_79d0fHwDRh"))]
@@ -84,6 +88,7 @@ impl From<IssuedTokens> for TokenResponse {
             expires_in: issued.expires_in,
             scope: issued.scopes.join(" "),
             refresh_token: issued.refresh_token.map_or(ShownOnce::NONE, Into::into),
+            id_token: issued.id_token.map_or(ShownOnce::NONE, Into::into),
             organization_id: issued.organization_handle,
         }
     }

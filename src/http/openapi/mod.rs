@@ -45,6 +45,7 @@ use crate::model::role;
         health::ready,
         jwks::show,
         metadata::authorization_server,
+        metadata::openid_provider,
         metadata::protected_resource,
         stripe::receive,
         github::receive
@@ -96,6 +97,11 @@ impl Modify for SecuritySchemes {
             .scheme(HttpAuthScheme::Basic)
             .description(Some("An OAuth client's id and secret."))
             .build();
+        let oauth_token = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An OAuth access token."))
+            .build();
+        components.add_security_scheme("oauth_token", SecurityScheme::Http(oauth_token));
         components.add_security_scheme("client_basic", SecurityScheme::Http(client_basic));
         components.add_security_scheme("verifier_basic", SecurityScheme::Http(verifier_basic));
         components.add_security_scheme("verifier_bearer", SecurityScheme::Http(verifier_bearer));

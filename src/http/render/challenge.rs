@@ -4,14 +4,16 @@ use axum::http::HeaderValue;
 
 use crate::app::App;
 use crate::error::{AuthFailure, Error, ErrorKind};
-use crate::http::family::Family;
+use crate::http::family::{AcceptedCredentials, Family, RouteFacts};
 
-/// Returns `WWW-Authenticate` of an error of a family that accepts OAuth tokens; `None` for other
-/// families and errors, and while the authorization server is off.
+/// Returns `WWW-Authenticate` of an error of a route that accepts OAuth tokens; `None` for other
+/// routes and errors, and while the authorization server is off.
 #[must_use]
-pub fn challenge(app: &App, family: Family, error: &Error) -> Option<HeaderValue> {
+pub fn challenge(app: &App, facts: RouteFacts, error: &Error) -> Option<HeaderValue> {
     let settings = &app.config.oauth;
-    let accepts_tokens = matches!(family, Family::Onboarding | Family::Organization | Family::User);
+    let accepts_tokens =
+        matches!(facts.family, Family::Onboarding | Family::Organization | Family::User)
+            || facts.credentials == AcceptedCredentials::OauthTokens;
     if !settings.is_on || !accepts_tokens {
         return None;
     }

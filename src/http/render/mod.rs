@@ -39,7 +39,7 @@ pub fn render(error: &Error, context: &RequestContext) -> Response {
         Family::Operator => operator::render(error, context),
         Family::User => user::render(error),
         Family::Verification => verification::render(error, context),
-        Family::OAuth => oauth::render(error),
+        Family::OAuth => oauth::render(error, context.facts.credentials),
         Family::Other => problem::render(error, context),
     };
     for (name, value) in error_headers(error, context.facts.family) {

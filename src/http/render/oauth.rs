@@ -6,7 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Error, Issue};
+use crate::error::{Error, ErrorKind, Issue};
+use crate::http::family::AcceptedCredentials;
 use crate::http::render::details::error_responses;
 use crate::http::render::kinds::mapping;
 
@@ -28,9 +29,19 @@ pub struct ErrorBody {
 
 /// Renders an error.
 #[must_use]
-pub fn render(error: &Error) -> Response {
+pub fn render(error: &Error, accepted: AcceptedCredentials) -> Response {
     let mapping = mapping(error.kind());
-    let body = ErrorBody { error: mapping.oauth, error_description: description(error) };
+    // A route for access tokens has the codes of a resource server (RFC 6750 §3.1).
+    let code = match error.kind() {
+        ErrorKind::Unauthenticated(_) if accepted == AcceptedCredentials::OauthTokens => {
+            "invalid_token"
+        }
+        ErrorKind::MissingScopes(_) if accepted == AcceptedCredentials::OauthTokens => {
+            "insufficient_scope"
+        }
+        _ => mapping.oauth,
+    };
+    let body = ErrorBody { error: code, error_description: description(error) };
     (mapping.status, Json(body)).into_response()
 }
 
@@ -74,6 +85,11 @@ error_responses! { ErrorBody,
     /// For routes for clients.
     ClientUnauthorized = 401, "`invalid_client`: the client is unknown, or did not authenticate \
                                as it is registered.";
+    /// For routes for access tokens.
+    InvalidToken = 401, "`invalid_token`: the access token is missing, has ended, or is for other \
+                         services.";
+    /// For routes for access tokens.
+    InsufficientScope = 403, "`insufficient_scope`: the access token lacks `openid`.";
     /// For every route of the authorization server.
     NoSuchRoute = 404, "`not_found`: `OAUTH` is off.";
     /// For routes for clients.

@@ -196,7 +196,8 @@ pub struct CreateAppRequest {
     /// `client_secret_post`. Default: `client_secret_basic`, for a native application `none`.
     #[schema(examples("client_secret_basic"))]
     tokenEndpointAuthMethod: Option<String>,
-    /// The scopes that it may request; `offline_access` for refresh tokens.
+    /// The scopes that it may request; `offline_access` for refresh tokens, `openid` to sign people
+    /// in.
     #[schema(min_items = 1, max_items = 100, examples("projects:read", "offline_access"))]
     scopes: Vec<String>,
     /// Its home page, an `https` URI.

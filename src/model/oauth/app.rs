@@ -10,7 +10,8 @@ use crate::model::ids::{AppId, AppSecretId, MembershipId, OrganizationId};
 use crate::model::names::AppName;
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::{
-    ApplicationType, ClientAuthMethod, ClientVisibility, OFFLINE_ACCESS, RequestableScopes,
+    ApplicationType, ClientAuthMethod, ClientVisibility, OFFLINE_ACCESS, OpenidScope,
+    RequestableScopes,
 };
 use crate::model::scope::Scope;
 use crate::model::secret::Digest;
@@ -175,7 +176,8 @@ impl ClientUri {
     }
 }
 
-/// A scope that an app may request: a requestable one, or `offline_access`.
+/// A scope that an app may request: a requestable one, one of `OpenID` Connect, or
+/// `offline_access`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AppScope(String);
 
@@ -185,11 +187,11 @@ impl AppScope {
     /// # Errors
     /// It is not. The error lists those that are.
     pub fn parse(text: &str, requestable: &RequestableScopes) -> Result<Self, ValidationError> {
-        let is_requestable = Scope::parse(text).is_ok_and(|scope| requestable.contains(&scope));
-        if is_requestable || text == OFFLINE_ACCESS {
+        if requestable.allows(text) || text == OFFLINE_ACCESS {
             return Ok(Self(text.to_owned()));
         }
-        let allowed: Vec<&str> = requestable.iter().map(Scope::as_str).collect();
+        let openid = OpenidScope::ALL.iter().map(|scope| scope.as_str());
+        let allowed: Vec<&str> = openid.chain(requestable.iter().map(Scope::as_str)).collect();
         Err(format!("must be one of {}, {OFFLINE_ACCESS}", allowed.join(", ")).into())
     }
 
@@ -217,12 +219,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_may_request_only_requestable_scopes_and_offline_access() {
+    fn an_app_may_request_only_requestable_scopes_those_of_openid_connect_and_offline_access() {
         let requestable = RequestableScopes::with_operators(&[]);
-        for text in ["projects:read", "user:write", "offline_access"] {
+        let allowed =
+            ["projects:read", "user:write", "openid", "profile", "email", "offline_access"];
+        for text in allowed {
             assert!(AppScope::parse(text, &requestable).is_ok(), "{text}");
         }
-        for text in ["", "*", "projects:*", "apps:read", "apps:write", "api-keys:read", "x y"] {
+        for text in
+            ["", "*", "projects:*", "apps:read", "apps:write", "api-keys:read", "x y", "address"]
+        {
             assert!(AppScope::parse(text, &requestable).is_err(), "{text}");
         }
     }

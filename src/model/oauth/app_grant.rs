@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::model::ids::{AccountId, GrantId, OrganizationId};
-use crate::model::oauth::ClientKind;
+use crate::model::oauth::{ClientKind, OpenidScope};
 use crate::model::role::Role;
 use crate::model::scope::{ScopeCatalogue, ScopeSet};
 
@@ -41,11 +41,15 @@ pub struct ListedGrant {
 }
 
 impl ListedGrant {
-    /// Returns the scopes that its tokens may use now: those that the person's role permits.
+    /// Returns the scopes that its tokens may use now: those that need no role, and those that the
+    /// person's role permits.
     #[must_use]
     pub fn effective_scopes(&self, catalogue: &ScopeCatalogue) -> Vec<String> {
         let Some(role) = self.role else { return self.scopes.clone() };
-        ScopeSet::from_stored(&self.scopes).within_role(catalogue, |scope| role.permits(scope))
+        let openid = self.scopes.iter().filter(|text| OpenidScope::parse(text).is_some());
+        let scopes = ScopeSet::from_stored(&self.scopes);
+        let permitted = scopes.within_role(catalogue, |scope| role.permits(scope));
+        openid.cloned().chain(permitted).collect()
     }
 }
 

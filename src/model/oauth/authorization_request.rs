@@ -8,7 +8,7 @@ use crate::model::oauth::authorization_response::{
 };
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
-use crate::model::oauth::{OFFLINE_ACCESS, RequestableScopes, is_personal};
+use crate::model::oauth::{OFFLINE_ACCESS, OpenidScope, RequestableScopes, is_personal};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::scope::Scope;
 
@@ -70,7 +70,8 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    const ALL: [Self; 4] = [Self::None, Self::Login, Self::Consent, Self::SelectAccount];
+    /// Every value.
+    pub const ALL: [Self; 4] = [Self::None, Self::Login, Self::Consent, Self::SelectAccount];
 
     /// Parses its word.
     #[must_use]
@@ -95,6 +96,8 @@ impl Prompt {
 pub struct AuthorizationRequest {
     /// Where the response is sent.
     pub target: ResponseTarget,
+    /// The requested scopes of `OpenID` Connect.
+    pub openid_scopes: Vec<OpenidScope>,
     /// The requested scopes of credentials.
     pub scopes: Vec<Scope>,
     /// Whether `offline_access` is requested.
@@ -136,10 +139,12 @@ impl AuthorizationRequest {
         rules: &RequestRules<'_>,
     ) -> Result<Self, AuthorizationError> {
         require_supported(parameters)?;
-        let (scopes, is_offline) = parse_scopes(parameters.single("scope"), rules)?;
+        let RequestedScopes { openid_scopes, scopes, is_offline } =
+            parse_scopes(parameters.single("scope"), rules)?;
         let organization = parameters.single("organization_id").map(OrganizationHandle::parse);
         Ok(Self {
             target,
+            openid_scopes,
             scopes,
             is_offline,
             resources: parse_resources(parameters, rules.resources)?,
@@ -175,18 +180,14 @@ impl AuthorizationRequest {
         !self.scopes.iter().all(is_personal)
     }
 
-    /// Returns every requested scope as text, `offline_access` last.
+    /// Returns every requested scope as text: those of `OpenID` Connect first, `offline_access`
+    /// last.
     #[must_use]
     pub fn scope_texts(&self) -> Vec<String> {
-        scope_texts(&self.scopes, self.is_offline)
+        let openid = self.openid_scopes.iter().map(|scope| scope.as_str().to_owned());
+        let offline = self.is_offline.then(|| OFFLINE_ACCESS.to_owned());
+        openid.chain(self.scopes.iter().map(ToString::to_string)).chain(offline).collect()
     }
-}
-
-/// Returns scopes as texts, `offline_access` last.
-#[must_use]
-pub fn scope_texts(scopes: &[Scope], is_offline: bool) -> Vec<String> {
-    let offline = is_offline.then(|| OFFLINE_ACCESS.to_owned());
-    scopes.iter().map(ToString::to_string).chain(offline).collect()
 }
 
 /// Returns the mode of the response; the default one if the request asks for an unknown one, since
@@ -255,39 +256,55 @@ fn parse_challenge(parameters: &RequestParameters) -> Result<String, Authorizati
     Ok(challenge.to_owned())
 }
 
+/// The scopes of a request, each once.
+#[derive(Default)]
+struct RequestedScopes {
+    openid_scopes: Vec<OpenidScope>,
+    scopes: Vec<Scope>,
+    is_offline: bool,
+}
+
+impl RequestedScopes {
+    /// Adds a scope that is requestable.
+    fn add(&mut self, word: &str) {
+        if word == OFFLINE_ACCESS {
+            self.is_offline = true;
+        } else if let Some(scope) = OpenidScope::parse(word) {
+            if !self.openid_scopes.contains(&scope) {
+                self.openid_scopes.push(scope);
+            }
+        } else if let Ok(scope) = Scope::parse(word)
+            && !self.scopes.contains(&scope)
+        {
+            self.scopes.push(scope);
+        }
+    }
+}
+
 /// Parses `scope`. Without it, the client's registered scopes are requested, but not access while
 /// the person is away.
 fn parse_scopes(
     requested: Option<&str>,
     rules: &RequestRules<'_>,
-) -> Result<(Vec<Scope>, bool), AuthorizationError> {
+) -> Result<RequestedScopes, AuthorizationError> {
     let invalid = |message| AuthorizationError::new(AuthorizationErrorCode::InvalidScope, message);
-    let (mut scopes, mut is_offline) = (Vec::new(), false);
+    let is_requestable = |word: &str| word == OFFLINE_ACCESS || rules.requestable.allows(word);
+    let mut scopes = RequestedScopes::default();
     let words = requested.into_iter().flat_map(|text| text.split(' ')).filter(|it| !it.is_empty());
     for word in words {
-        if !rules.client.may_request(word) {
+        if !rules.client.may_request(word) || !is_requestable(word) {
             return Err(invalid("`scope` has an unknown scope, or one the client may not request"));
         }
-        if word == OFFLINE_ACCESS {
-            is_offline = true;
-            continue;
-        }
-        let scope = Scope::parse(word).ok().filter(|scope| rules.requestable.contains(scope));
-        let scope = scope.ok_or_else(|| {
-            invalid("`scope` has an unknown scope, or one the client may not request")
-        })?;
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
+        scopes.add(word);
     }
     if requested.is_none() {
-        scopes = rules.client.credential_scopes();
-        scopes.retain(|scope| rules.requestable.contains(scope));
+        let registered = rules.client.scopes.iter().filter(|it| rules.requestable.allows(it));
+        registered.for_each(|scope| scopes.add(scope));
     }
-    if scopes.is_empty() {
+    if scopes.scopes.is_empty() && scopes.openid_scopes.is_empty() {
         return Err(invalid("`scope` is required"));
     }
-    Ok((scopes, is_offline))
+    Ok(scopes)
 }
 
 fn parse_resources(

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::model::ids::{AccountId, GrantId, MembershipId, OrganizationId, SessionId};
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
-use crate::model::oauth::{ClientVisibility, OFFLINE_ACCESS};
+use crate::model::oauth::{ClientVisibility, OFFLINE_ACCESS, OpenidScope};
 use crate::model::role::Role;
 use crate::model::scope::Scope;
 use crate::model::secret::Digest;
@@ -104,13 +104,15 @@ impl GrantObstacle {
     }
 }
 
-/// Returns those of the scopes that a role permits; `offline_access` needs no role.
+/// Returns those of the scopes that a role permits; `offline_access` and the scopes of `OpenID`
+/// Connect need no role.
 #[must_use]
 pub fn permitted_scopes(scopes: &[String], role: Option<Role>) -> Vec<String> {
     let is_permitted = |text: &String| {
         let scope = Scope::parse(text).ok();
         let by_role = |scope: &Scope| role.is_none_or(|role| role.permits(scope));
-        text == OFFLINE_ACCESS || scope.as_ref().is_some_and(by_role)
+        let needs_role = text != OFFLINE_ACCESS && OpenidScope::parse(text).is_none();
+        !needs_role || scope.as_ref().is_some_and(by_role)
     };
     scopes.iter().filter(|it| is_permitted(it)).cloned().collect()
 }

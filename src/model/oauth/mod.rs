@@ -64,6 +64,16 @@ stored_words! {
         /// In the body.
         SecretPost = "client_secret_post",
     }
+    /// A scope of `OpenID` Connect (Core §5.4): what a client learns about the person. It is not a
+    /// scope of this API, and needs no role.
+    OpenidScope {
+        /// Who the person is: an ID token, and the userinfo endpoint.
+        Openid = "openid",
+        /// The person's name.
+        Profile = "profile",
+        /// The person's e-mail address.
+        Email = "email",
+    }
     /// Where a client runs (RFC 7591 §2).
     ApplicationType {
         /// On a web server.
@@ -105,7 +115,8 @@ const DEFAULT_REQUESTABLE: [BuiltInScope; 7] = [
     BuiltInScope::UsageRead,
 ];
 
-/// The scopes that clients may request, without `offline_access`.
+/// The scopes of this API that clients may request. They may request those of `OpenID` Connect and
+/// `offline_access` as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestableScopes(Vec<Scope>);
 
@@ -128,6 +139,13 @@ impl RequestableScopes {
     #[must_use]
     pub fn contains(&self, scope: &Scope) -> bool {
         self.0.contains(scope)
+    }
+
+    /// Returns whether clients may request the scope with this text: one of the list, or one of
+    /// `OpenID` Connect.
+    #[must_use]
+    pub fn allows(&self, text: &str) -> bool {
+        OpenidScope::parse(text).is_some() || Scope::parse(text).is_ok_and(|it| self.contains(&it))
     }
 
     /// Returns the scopes.

@@ -1,12 +1,16 @@
 //! What scopes allow, in the words of the consent page.
 
-use crate::model::scope::{BuiltInScope, Scope};
+use crate::model::oauth::OpenidScope;
+use crate::model::scope::BuiltInScope;
 
 /// Returns what the scope allows an app to do; `None` for a scope of the operator's own product,
 /// whose meaning is not known here.
 #[must_use]
-pub fn scope_sentence(scope: &Scope) -> Option<&'static str> {
-    let scope = BuiltInScope::ALL.iter().find(|it| it.as_str() == scope.as_str())?;
+pub fn scope_sentence(scope: &str) -> Option<&'static str> {
+    if let Some(scope) = OpenidScope::parse(scope) {
+        return Some(openid_sentence(scope));
+    }
+    let scope = BuiltInScope::ALL.iter().find(|it| it.as_str() == scope)?;
     Some(match scope {
         BuiltInScope::UserRead => "Read your name and e-mail address",
         BuiltInScope::UserWrite => {
@@ -31,4 +35,12 @@ pub fn scope_sentence(scope: &Scope) -> Option<&'static str> {
         BuiltInScope::AppsRead => "See the organization's apps, and what people granted to apps",
         BuiltInScope::AppsWrite => "Register and change the organization's apps",
     })
+}
+
+const fn openid_sentence(scope: OpenidScope) -> &'static str {
+    match scope {
+        OpenidScope::Openid => "Sign you in: know the id of your account, and when you signed in",
+        OpenidScope::Profile => "Read your name",
+        OpenidScope::Email => "Read your e-mail address",
+    }
 }

@@ -17,6 +17,15 @@ pub const REFRESH_IDLE: Duration = Duration::from_hours(30 * 24);
 /// How long the refresh tokens that came of one code are valid.
 pub const REFRESH_ABSOLUTE: Duration = Duration::from_hours(180 * 24);
 
+/// The sign-in that tokens came of, for ID tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignIn {
+    /// The session, which may have ended since.
+    pub session: Uuid,
+    /// When the person signed in.
+    pub at: DateTime<Utc>,
+}
+
 /// A code that was just redeemed.
 pub struct RedeemedCode {
     /// Its digest.
@@ -25,6 +34,10 @@ pub struct RedeemedCode {
     pub grant: GrantId,
     /// The session in which the person consented.
     pub session: Uuid,
+    /// When the person signed in to that session.
+    pub signed_in_at: DateTime<Utc>,
+    /// The nonce of the authorization request.
+    pub nonce: Option<String>,
     /// Where it was sent.
     pub redirect_uri: String,
     /// The challenge of PKCE (RFC 7636 §4.2), by S256.
@@ -88,6 +101,8 @@ pub struct NewRefreshToken<'a> {
     pub scopes: &'a [String],
     /// Its resources.
     pub resources: &'a [String],
+    /// The sign-in that its chain came of.
+    pub sign_in: Option<SignIn>,
     /// How long it is valid without being used.
     pub idle: Duration,
     /// When its chain ends; `None` for the first one, whose chain lasts for `absolute`.
@@ -114,6 +129,8 @@ pub struct StoredRefreshToken {
     pub scopes: Vec<String>,
     /// Its resources.
     pub resources: Vec<String>,
+    /// The sign-in that its chain came of; `None` if an earlier version issued it.
+    pub sign_in: Option<SignIn>,
     /// When its chain ends.
     pub absolute_at: DateTime<Utc>,
     /// How long ago its successor was issued; `None` if it was not.

@@ -4,6 +4,7 @@ mod authorize;
 mod consent;
 mod consent_checks;
 mod flow;
+mod openid;
 mod pages;
 mod remembered;
 mod restrictions;

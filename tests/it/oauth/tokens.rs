@@ -607,8 +607,10 @@ async fn scripts_of_every_origin_may_exchange_codes_but_send_no_cookie() {
             let paths = [
                 "/oauth2/token",
                 "/oauth2/revoke",
+                "/oauth2/userinfo",
                 "/.well-known/oauth-authorization-server",
                 "/.well-known/oauth-protected-resource",
+                "/.well-known/openid-configuration",
                 "/.well-known/jwks.json",
             ];
             for path in paths {

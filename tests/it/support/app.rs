@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 19] = [
+const SETTINGS: [(&str, &str); 20] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -53,6 +53,7 @@ const SETTINGS: [(&str, &str); 19] = [
     ("MASTER_ADMIN_KEY_BILLING_PLAN", "master-of-BILLING_PLAN-0123456789abcdef0123456789"),
     ("MASTER_ADMIN_KEY_OAUTH_APPS", "master-of-OAUTH_APPS-0123456789abcdef0123456789"),
     ("OAUTH", "on"),
+    ("OIDC_PRIVATE_KEYS", OPENID_KEYS),
     ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),
@@ -66,6 +67,10 @@ pub const PRIVATE_KEYS: &str = "\
      e1:MC4CAQAwBQYDK2VwBCIEIIgd9QjEpAZu3+7nwitf6u5KbavrYipHROCB9+gCegjq,\
      e2:MC4CAQAwBQYDK2VwBCIEIE6v5KsSiEavMRA5IV8qlB4HlTQXakzRVjf6rhx53A8M,\
      e3:MC4CAQAwBQYDK2VwBCIEIJhANaEAtt60ISDJ8Q6ubddAGonseIX2dfKEyjMoSF53";
+
+/// Two private keys that sign ID tokens, for `OIDC_PRIVATE_KEYS`:
+/// `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER | base64 -w0`.
+pub const OPENID_KEYS: &str = include_str!("openid_keys.txt");
 
 /// Counts all organizations except the one of the deployment itself.
 pub const COUNT_ORGANIZATIONS: &str = "select count(*) from organizations where handle <> 'system'";

@@ -120,7 +120,7 @@ fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
             | "method_not_allowed",
         ) => &["invalid_request"],
         (Family::OAuth, "forbidden" | "organization_suspended") => &["access_denied"],
-        (Family::OAuth, "unauthorized") => &["invalid_client"],
+        (Family::OAuth, "unauthorized") => &["invalid_client", "invalid_token"],
         (Family::OAuth, "rate_limited" | "service_unavailable") => &["temporarily_unavailable"],
         (
             Family::Operator,

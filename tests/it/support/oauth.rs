@@ -144,6 +144,27 @@ pub async fn insert_refresh_token(app: &TestApp, client: &OauthClient, org_id: &
     token
 }
 
+/// Inserts an access token with the scopes of `OpenID` Connect, of what was granted to the client
+/// first; returns it.
+pub async fn insert_openid_token(app: &TestApp, client: &OauthClient) -> String {
+    let token = KeyFormat::oauth_token().generate(&*app.app.entropy).expose().to_owned();
+    let sql =
+        "insert into oauth_access_tokens (id, digest, account_id, grant_id, scopes, resources,
+                   created_at, expires_at)
+               select gen_random_uuid(), $1, g.account_id, g.id, '{openid,profile,email}',
+                      g.resources, now(), now() + interval '1 day'
+               from oauth_grants g join oauth_clients c on c.id = g.client_id
+               where c.client_id = $2 order by g.created_at limit 1";
+    let inserted = sqlx::query(sql)
+        .bind(app.app.peppers.digest(&token).0.bytes().as_slice())
+        .bind(&client.client_id)
+        .execute(&mut app.sql().await)
+        .await;
+    assert_eq!(inserted.expect("a token").rows_affected(), 1);
+    app.seen_secrets.lock().expect("no panic").push(token.clone());
+    token
+}
+
 /// A form with these parameters.
 pub fn form(parameters: &[(&str, &str)]) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());

@@ -7,7 +7,9 @@ use tenantry::model::key_format::KeyFormat;
 use super::accounts::{PASSWORD, TestAccount};
 use super::app::{CreatedKey, text};
 use super::client::TestClient;
-use super::oauth::{Browser, OauthClientSpec, form, handle_in, insert_refresh_token};
+use super::oauth::{
+    Browser, OauthClientSpec, form, handle_in, insert_openid_token, insert_refresh_token,
+};
 use super::spec::Operation;
 use super::{TestApp, app};
 
@@ -50,6 +52,8 @@ pub struct Fixtures {
     authorization: String,
     /// The form of a client that refreshes its token, or revokes another one.
     client_form: String,
+    /// An access token of that client, with the scope `openid`.
+    openid_token: String,
     /// The handle of one that ann has not answered.
     oauth_request: String,
     /// The cookie of the browser that it was made in.
@@ -108,6 +112,7 @@ impl Fixtures {
         let public = OauthClientSpec { auth_method: "none", name: "Public", ..Default::default() };
         let public = public.insert(app, &ann.org_id).await;
         let app_refresh_token = insert_refresh_token(app, &public, &ann.org_id).await;
+        let openid_token = insert_openid_token(app, &public).await;
         let client_form = form(&[
             ("client_id", &public.client_id),
             ("grant_type", "refresh_token"),
@@ -125,6 +130,7 @@ impl Fixtures {
         Self {
             authorization,
             client_form,
+            openid_token,
             oauth_request: handle_in(app, &started.assert_status(303)),
             browser: browser.id().to_owned(),
             app_id,
@@ -180,6 +186,7 @@ impl Fixtures {
             _ if operation.requires_verifier() => {
                 app.verifier().with("x-api-key", &self.acme.api_key)
             }
+            _ if operation.requires_oauth_token() => app.bearer(&self.openid_token),
             _ if family == Family::OAuth => {
                 let browser = format!("tenantry_browser={}", self.browser);
                 app.session(&self.ann.cookie).with("cookie", &browser)

@@ -53,6 +53,11 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
 
+    /// Whether it accepts only OAuth access tokens.
+    pub fn requires_oauth_token(&self) -> bool {
+        self.credentials().iter().any(|it| it.get("oauth_token").is_some())
+    }
+
     /// Whether it requires a verifier.
     pub fn requires_verifier(&self) -> bool {
         self.credentials().iter().any(|it| it.get("verifier").is_some())

@@ -1,0 +1,128 @@
+//! Signs ID tokens (`OpenID` Connect Core §2): they tell a client who signed in, when and how. They
+//! are no credential: nothing of this server accepts one.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::config::oauth::OauthSettings;
+use crate::error::{Error, Result};
+use crate::model::ids::{AccountId, SessionId};
+use crate::model::oauth::tokens::SignIn;
+use crate::model::secret::Secret;
+
+/// For how long a token is valid.
+const LIFETIME: TimeDelta = TimeDelta::minutes(10);
+
+/// What a token states.
+pub struct IdTokenContent<'a> {
+    /// The public id of the client that it is for.
+    pub client_id: &'a str,
+    /// The account that signed in.
+    pub account: AccountId,
+    /// The public id of the organization of the grant.
+    pub organization: Option<&'a str>,
+    /// The nonce of the authorization request; `None` in the response to a refresh.
+    pub nonce: Option<&'a str>,
+    /// The sign-in; `None` for a refresh token of an earlier version, which does not know it.
+    pub sign_in: Option<SignIn>,
+    /// The access token that is issued beside it.
+    pub access_token: &'a Secret,
+    /// When it is issued.
+    pub issued_at: DateTime<Utc>,
+}
+
+/// A token's claims.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: String,
+    aud: &'a str,
+    exp: i64,
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    at_hash: String,
+    /// How the person signed in (RFC 8176).
+    amr: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<&'a str>,
+}
+
+/// Signs ID tokens with the newest key.
+pub struct IdTokens {
+    issuer: String,
+    key: Option<(Header, EncodingKey)>,
+    published: Vec<Jwk>,
+}
+
+impl IdTokens {
+    /// Creates the signer. While OAuth is off, it has no keys.
+    #[must_use]
+    pub fn new(settings: &OauthSettings) -> Self {
+        let key = settings.openid_keys.first().map(|newest| {
+            let header = Header { kid: Some(newest.id.clone()), ..Header::new(Algorithm::RS256) };
+            (header, newest.private.clone())
+        });
+        let published = settings.openid_keys.iter().map(|key| key.public.clone()).collect();
+        Self { issuer: settings.issuer.clone(), key, published }
+    }
+
+    /// Returns the public keys that verify ID tokens: the newest, which signs them, and earlier
+    /// ones.
+    #[must_use]
+    pub fn public_keys(&self) -> &[Jwk] {
+        &self.published
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// Internal without a key, or if signing fails.
+    pub fn sign(&self, content: &IdTokenContent<'_>) -> Result<Secret> {
+        let no_key = || Error::internal("no key is configured to sign ID tokens");
+        let (header, key) = self.key.as_ref().ok_or_else(no_key)?;
+        let sid = |it: SignIn| SessionId::from_uuid(it.session).to_string();
+        let claims = Claims {
+            iss: &self.issuer,
+            sub: content.account.to_string(),
+            aud: content.client_id,
+            exp: (content.issued_at + LIFETIME).timestamp(),
+            iat: content.issued_at.timestamp(),
+            auth_time: content.sign_in.map(|it| it.at.timestamp()),
+            nonce: content.nonce,
+            sid: content.sign_in.map(sid),
+            at_hash: access_token_hash(content.access_token),
+            amr: ["pwd"],
+            organization_id: content.organization,
+        };
+        encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
+    }
+}
+
+/// Returns `at_hash`: the left half of the token's SHA-256, the hash of RS256, in base64url
+/// (`OpenID` Connect Core §3.1.3.6).
+fn access_token_hash(token: &Secret) -> String {
+    let digest = Sha256::digest(token.expose().as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&digest[..digest.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_an_access_token_is_that_of_the_specification() {
+        // OpenID Connect Core, appendix A.3.
+        let token = Secret::new("jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y".to_owned());
+        assert_eq!(access_token_hash(&token), "77QmUPtjPfzWtF2AnpK9RQ");
+    }
+}
