@@ -67,7 +67,11 @@ impl Keepable for Arc<KnownCredential> {
         }
         let account = self.account.as_ref().map(|account| account.id.uuid());
         let ids = [self.id.uuid(), self.metered_key.uuid(), organization.id.0];
-        Some(ids.into_iter().chain(account))
+        let of_oauth = self.oauth.as_ref().map(|oauth| {
+            let ids = [oauth.token, oauth.client, oauth.client_organization.0];
+            ids.into_iter().chain(oauth.session)
+        });
+        Some(ids.into_iter().chain(account).chain(of_oauth.into_iter().flatten()))
     }
 
     fn bytes(&self) -> usize {

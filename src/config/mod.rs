@@ -119,7 +119,7 @@ impl Config {
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         let verification = VerificationSettings::read(env);
-        let oauth = OauthSettings::read(env, &http.public_url, (&keys, &tokens));
+        let oauth = OauthSettings::read(env, &http.public_url, (&keys, &tokens, &verification));
         Self {
             database,
             http,

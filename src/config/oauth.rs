@@ -8,6 +8,7 @@ use crate::config::env::Env;
 use crate::config::keys::{KeySettings, parse_switch};
 use crate::config::openid_keys::{self, OpenidKey};
 use crate::config::tokens::TokenSettings;
+use crate::config::verification::VerificationSettings;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::RequestableScopes;
@@ -27,8 +28,8 @@ pub struct OauthSettings {
     token_format: KeyFormat,
     /// The scopes that clients may request.
     pub scopes: RequestableScopes,
-    /// The resources that tokens may be for beside this API: the operator's own services.
-    pub resources: Vec<Resource>,
+    /// The resources that tokens may be for beside this API.
+    pub resources: Vec<Service>,
     /// The keys that sign ID tokens, newest first. The newest signs. There is at least one if OAuth
     /// is on, and none otherwise.
     pub openid_keys: Vec<OpenidKey>,
@@ -36,16 +37,30 @@ pub struct OauthSettings {
     pub refresh_grace: Duration,
 }
 
+/// A service of the operator's own that tokens may be for.
+pub struct Service {
+    /// Its identifier.
+    pub resource: Resource,
+    /// The verifier that stands for it; `None` for every verifier that stands for no service.
+    verifier: Option<String>,
+}
+
 impl OauthSettings {
     pub(super) fn read(
         env: &mut Env<'_>,
         public_url: &Url,
-        (keys, tokens): (&KeySettings, &TokenSettings),
+        (keys, tokens, verification): (&KeySettings, &TokenSettings, &VerificationSettings),
     ) -> Self {
         let is_on = env.optional("OAUTH", parse_switch).unwrap_or(false);
         let scopes = env.optional("OAUTH_SCOPES", parse_requestable);
         let resources = env.optional("OAUTH_RESOURCES", parse_resources).unwrap_or_default();
         let grace = env.optional("OAUTH_REFRESH_GRACE", parse_grace);
+        for name in resources.iter().filter_map(|service| service.verifier.as_deref()) {
+            if !verification.has_verifier(name) {
+                let problem = format!("names the verifier {name}, which VERIFIER_KEYS does not");
+                env.add_problem("OAUTH_RESOURCES", &problem);
+            }
+        }
         // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
         if is_on && public_url.path() != "/" {
             env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
@@ -65,6 +80,21 @@ impl OauthSettings {
 }
 
 impl OauthSettings {
+    /// Returns whether a verifier accepts tokens for these resources (RFC 8707). One that stands
+    /// for services accepts those for them, and every other one those for this API and for
+    /// services without a verifier of their own.
+    #[must_use]
+    pub fn is_for_verifier(&self, name: &str, resources: &[String]) -> bool {
+        let is_own = |service: &&Service| service.verifier.as_deref() == Some(name);
+        let mut own = self.resources.iter().filter(is_own).peekable();
+        let is_for = |service: &Service| resources.iter().any(|it| it == service.resource.as_str());
+        if own.peek().is_some() {
+            return own.any(is_for);
+        }
+        let mut shared = self.resources.iter().filter(|service| service.verifier.is_none());
+        resources.contains(&self.issuer) || shared.any(is_for)
+    }
+
     /// Returns whether the text may be an access token of this server.
     #[must_use]
     pub fn accepts(&self, text: &str) -> bool {
@@ -102,8 +132,16 @@ fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     Ok(RequestableScopes::new(scopes))
 }
 
-fn parse_resources(text: &str) -> Result<Vec<Resource>, ValidationError> {
-    text.split(',').map(|uri| Resource::parse(uri.trim())).collect()
+fn parse_resources(text: &str) -> Result<Vec<Service>, ValidationError> {
+    text.split(',').map(|item| parse_service(item.trim())).collect()
+}
+
+/// Parses a resource, with or without its verifier: `uri` or `verifier=uri`.
+fn parse_service(item: &str) -> Result<Service, ValidationError> {
+    let is_name = |text: &&str| !text.contains(':');
+    let named = item.split_once('=').filter(|(name, _)| is_name(name));
+    let (verifier, uri) = named.map_or((None, item), |(name, uri)| (Some(name.to_owned()), uri));
+    Ok(Service { resource: Resource::parse(uri)?, verifier })
 }
 
 fn parse_grace(text: &str) -> Result<Duration, ValidationError> {

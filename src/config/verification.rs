@@ -47,6 +47,13 @@ impl VerificationSettings {
         Self { verifiers: Verifiers(verifiers), listener, timeout }
     }
 
+    /// Returns whether there is a verifier with this name.
+    #[must_use]
+    pub fn has_verifier(&self, name: &str) -> bool {
+        let has_listener = name == LOCAL && self.listener.is_some();
+        has_listener || self.verifiers.0.iter().any(|(own_name, _)| &**own_name == name)
+    }
+
     /// Returns whether there are verifiers. Otherwise their routes do not exist.
     #[must_use]
     pub fn is_enabled(&self) -> bool {

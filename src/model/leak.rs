@@ -227,7 +227,7 @@ fn text(stored: &Value, name: &str) -> Option<String> {
 }
 
 fn credential_kind(stored: &Value) -> Option<CredentialKind> {
-    let kinds = [CredentialKind::ApiKey, CredentialKind::PersonalToken];
+    let kinds = [CredentialKind::ApiKey, CredentialKind::PersonalToken, CredentialKind::OauthToken];
     named(&kinds, CredentialKind::as_str, stored, "credential")
 }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::model::ValidationError;
 use crate::model::allowed_ips::AllowedIps;
@@ -179,6 +180,8 @@ pub enum CredentialKind {
     ApiKey,
     /// An account's personal access token.
     PersonalToken,
+    /// An OAuth access token.
+    OauthToken,
 }
 
 impl CredentialKind {
@@ -188,6 +191,7 @@ impl CredentialKind {
         match self {
             Self::ApiKey => UsedCredential::Key,
             Self::PersonalToken => UsedCredential::PersonalToken,
+            Self::OauthToken => UsedCredential::Grant,
         }
     }
 
@@ -197,6 +201,7 @@ impl CredentialKind {
         match self {
             Self::ApiKey => "api_key",
             Self::PersonalToken => "personal_token",
+            Self::OauthToken => "oauth_token",
         }
     }
 }
@@ -206,16 +211,18 @@ impl CredentialKind {
 pub struct KnownCredential {
     /// What it is.
     pub kind: CredentialKind,
-    /// Its id.
+    /// Its id; of an OAuth token, that of its grant.
     pub id: KeyId,
-    /// Its label.
+    /// Its label; of an OAuth token, the name of its client.
     pub name: Option<String>,
     /// What its text starts with.
     pub prefix: String,
-    /// The first 8 characters after the prefix, which may be displayed.
-    pub display_id: String,
-    /// The pepper that it is hashed with.
-    pub pepper_id: String,
+    /// The first 8 characters after the prefix, which may be displayed; `None` for an OAuth token,
+    /// whose text nobody reads.
+    pub display_id: Option<String>,
+    /// The pepper that it is hashed with; `None` for an OAuth token, which expires too soon to be
+    /// rehashed.
+    pub pepper_id: Option<String>,
     /// What it may do.
     pub scopes: ScopeSet,
     /// The networks that it may be used from.
@@ -240,6 +247,8 @@ pub struct KnownCredential {
     pub account: Option<CredentialAccount>,
     /// The account's role in the organization; `None` for an organization's key.
     pub role: Option<Role>,
+    /// What it is beside that, if it is an OAuth token.
+    pub oauth: Option<OauthFacts>,
     /// Why it is not valid; `None` if it is.
     pub defect: Option<VerificationCode>,
     /// Its description in verdicts; empty until the first one.
@@ -267,12 +276,36 @@ impl KnownCredential {
         self.scopes.within_role(catalogue, |scope| role.permits(scope))
     }
 
+    /// Returns whether it is a valid OAuth token about an account alone, which acts in no
+    /// organization.
+    #[must_use]
+    pub const fn is_personal(&self) -> bool {
+        self.oauth.is_some() && self.organization.is_none() && self.defect.is_none()
+    }
+
     /// Returns whether checks of it take credits, its own or those of its organization.
     #[must_use]
     pub fn has_credits(&self) -> bool {
         let of_organization = self.organization.as_ref().and_then(|it| it.credits);
         self.credits.or(of_organization).is_some()
     }
+}
+
+/// What is known about an OAuth access token alone.
+#[derive(Clone, Debug)]
+pub struct OauthFacts {
+    /// The id of the token itself.
+    pub token: Uuid,
+    /// The internal id of its client.
+    pub client: Uuid,
+    /// The public id of its client.
+    pub client_id: String,
+    /// The organization that its client is of.
+    pub client_organization: OrganizationId,
+    /// The session that it ends with; `None` for `offline_access`.
+    pub session: Option<Uuid>,
+    /// The services that it is for (RFC 8707).
+    pub resources: Vec<String>,
 }
 
 /// The organization of a credential.

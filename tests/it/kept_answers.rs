@@ -233,14 +233,18 @@ async fn every_column_that_a_kept_answer_is_made_of_is_watched() {
         db.execute(AssertSqlSafe(grants)).await.unwrap();
         let digests = vec![Digest::new([7; 32])];
         let nothing_kept = KeptAnswers::new(0);
-        for query in
-            [CredentialQuery::Key(digests.clone()), CredentialQuery::PersonalToken(digests.clone())]
-        {
+        for query in [
+            CredentialQuery::Key(digests.clone()),
+            CredentialQuery::PersonalToken(digests.clone()),
+            CredentialQuery::OauthToken(digests.clone()),
+        ] {
             let read = CredentialQuery::answer(&mut db, &nothing_kept, &[query]).await;
             assert!(read.unwrap()[0].is_none());
         }
         let nothing_kept = KeptAnswers::new(0);
-        for kind in [CredentialKind::ApiKey, CredentialKind::PersonalToken] {
+        for kind in
+            [CredentialKind::ApiKey, CredentialKind::PersonalToken, CredentialKind::OauthToken]
+        {
             let query = VerificationQuery { kind, candidates: digests.clone() };
             let read = VerificationQuery::answer(&mut db, &nothing_kept, &[query]).await;
             assert!(read.unwrap()[0].is_none());

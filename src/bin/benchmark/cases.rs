@@ -7,6 +7,7 @@ use crate::environment::{BenchmarkEnvironment, VERIFIER_SECRET};
 use crate::hashing::{self, cores};
 use crate::load::{Measurement, MeasurementWindow, execute_all, run_load};
 use crate::nginx::Nginx;
+use crate::oauth::insert_tokens;
 use crate::pgbench::Pgbench;
 use crate::recorder::Recorder;
 use crate::script::Recording;
@@ -20,6 +21,8 @@ pub(crate) const FEW_CONNECTIONS: usize = 32;
 pub(crate) const MANY_CONNECTIONS: usize = 256;
 /// The number of keys in a batch of checks.
 const BATCH_SIZE: usize = 100;
+/// The path of a request that reads only its caller.
+const AUTHENTICATED_PATH: &str = "/v1/organization/me";
 /// The password of every account.
 const PASSWORD: &str = "a-long-secure-passphrase";
 
@@ -30,6 +33,8 @@ pub(crate) enum BenchmarkCase {
     Bare(usize),
     /// A request with a key, which reads only the key's caller, over this number of connections.
     Authenticated(usize),
+    /// The same with an OAuth access token, over the smaller number of connections.
+    OauthToken,
     /// A check of a key by a verifier, over this number of connections.
     Verify(usize),
     /// A batch of checks of 100 keys by a verifier.
@@ -57,9 +62,10 @@ pub(crate) enum BenchmarkCase {
 impl BenchmarkCase {
     /// All cases, in the order in which they are measured: cases that are compared follow each
     /// other.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Bare(FEW_CONNECTIONS),
         Self::Authenticated(FEW_CONNECTIONS),
+        Self::OauthToken,
         Self::Verify(FEW_CONNECTIONS),
         Self::VerifyBatch,
         Self::NginxChecked,
@@ -87,8 +93,10 @@ pub(crate) struct Setup {
     nginx: Option<Nginx>,
     /// One key for each of [`MANY_CONNECTIONS`] organizations.
     keys: Vec<String>,
-    /// The stored digests of the keys.
+    /// The stored digests of the keys, in hexadecimal digits.
     digests: Vec<String>,
+    /// OAuth access tokens of the accounts.
+    oauth_tokens: Vec<String>,
     /// The two cases that pgbench runs; `None` if it is not installed.
     pgbench: Option<[Pgbench; 2]>,
 }
@@ -117,10 +125,13 @@ impl Setup {
         } else {
             None
         };
-        let digests = keys.iter().map(|key| environment.digest(key)).collect();
+        let digests = keys.iter().map(|key| hex::encode(environment.digest(key).bytes())).collect();
+        let emails = (0..sign_in_connections()).map(email);
+        let per_account = FEW_CONNECTIONS.div_ceil(sign_in_connections());
+        let oauth_tokens = insert_tokens(environment, emails, per_account).await?;
         let bare = environment.start_bare()?;
         let nginx = Nginx::start(environment.path(), (server.address, bare.address))?;
-        Ok(Self { server, bare, nginx, keys, digests, pgbench })
+        Ok(Self { server, bare, nginx, keys, digests, oauth_tokens, pgbench })
     }
 
     /// Measures a case. Returns `None` if it needs a program that is not installed.
@@ -140,8 +151,13 @@ impl Setup {
                 run_load(bare, vec![Request::bare("/bare"); count], window).await?
             }
             BenchmarkCase::Authenticated(count) => {
-                let requests = keys(count).map(|key| Request::get("/v1/organization/me", key));
+                let requests = keys(count).map(|key| Request::get(AUTHENTICATED_PATH, key));
                 run_load(server, requests.collect(), window).await?
+            }
+            BenchmarkCase::OauthToken => {
+                let tokens = self.oauth_tokens.iter().take(FEW_CONNECTIONS);
+                let request = |token: &String| Request::get_with_token(AUTHENTICATED_PATH, token);
+                run_load(server, tokens.map(request).collect(), window).await?
             }
             BenchmarkCase::Verify(count) => {
                 let requests = keys(count).map(|key| check(key));
@@ -231,8 +247,13 @@ fn check_batch(keys: &[String]) -> Request {
     Request::check("/v1/verify/batch", VERIFIER_SECRET, &body)
 }
 
+/// Returns the address of an account.
+fn email(number: usize) -> String {
+    format!("p{number}@example.com")
+}
+
 fn account_request(path: &str, number: usize, status: u16) -> Request {
-    let body = format!(r#"{{"email":"p{number}@example.com","password":"{PASSWORD}"}}"#);
+    let body = format!(r#"{{"email":"{}","password":"{PASSWORD}"}}"#, email(number));
     Request::post(path, None, &body, status)
 }
 

@@ -44,6 +44,13 @@ impl Request {
         Self { head, is_forwarded: true, ..bare }
     }
 
+    /// Returns a `GET` with an access token, through a proxy.
+    pub(crate) fn get_with_token(path: &str, token: &str) -> Self {
+        let bare = Self::bare(path);
+        let head = format!("{}authorization: Bearer {token}\r\n", bare.head);
+        Self { head, is_forwarded: true, ..bare }
+    }
+
     /// Returns a check by a verifier.
     pub(crate) fn check(path: &str, secret: &str, body: &str) -> Self {
         let request = Self::post(path, None, body, 200);

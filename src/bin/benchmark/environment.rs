@@ -13,6 +13,7 @@ use tenantry::commands::{Failure, print};
 use tenantry::config::env::Env;
 use tenantry::config::{Config, secrets_file};
 use tenantry::entropy::{SystemEntropy, random_base62};
+use tenantry::model::secret::Digest;
 use tenantry::postgres::Cluster;
 
 /// The verifier of the servers and its secret, which protects nothing.
@@ -20,10 +21,15 @@ const VERIFIER_KEYS: &str = "api:benchmark-0123456789abcdef0123456789";
 /// The secret alone.
 pub(crate) const VERIFIER_SECRET: &str = "benchmark-0123456789abcdef0123456789";
 
-/// The settings of the servers: the defaults, behind a proxy that reports client addresses, and
-/// with rate limits that are counted for each request, but never reached.
-const SETTINGS: [(&str, &str); 7] = [
+/// The URL of the servers, which OAuth tokens are for.
+pub(crate) const PUBLIC_URL: &str = "http://127.0.0.1:8080";
+
+/// The settings of the servers: the defaults, with OAuth on, behind a proxy that reports client
+/// addresses, and with rate limits that are counted for each request, but never reached.
+const SETTINGS: [(&str, &str); 9] = [
     ("LISTEN_ADDR", "127.0.0.1:0"),
+    ("PUBLIC_URL", PUBLIC_URL),
+    ("OAUTH", "on"),
     ("METRICS_ADDR", "127.0.0.1:0"),
     ("TRUSTED_PROXY_HOPS", "1"),
     ("VERIFIER_KEYS", VERIFIER_KEYS),
@@ -80,9 +86,9 @@ impl BenchmarkEnvironment {
         &self.folder.0
     }
 
-    /// Returns the stored digest of a key, in hexadecimal digits.
-    pub(crate) fn digest(&self, key: &str) -> String {
-        hex::encode(self.peppers.digest(key).0.bytes())
+    /// Returns the stored digest of a key or token.
+    pub(crate) fn digest(&self, text: &str) -> Digest {
+        self.peppers.digest(text).0
     }
 
     /// Starts a server as a user does, with its log in a file.

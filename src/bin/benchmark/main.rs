@@ -8,6 +8,7 @@
 //! | `nginx` | nginx in front of a bare handler, with and without checks |
 //! | `client`, `load` | connections that send the next request after each response |
 //! | `recorder`, `script`, `pgbench` | pgbench with recorded statements |
+//! | `oauth` | OAuth access tokens |
 //! | `hashing` | the rate at which the cores hash passwords |
 //! | `cases` | the cases that are measured, and their setup |
 //! | `report` | the table |
@@ -22,6 +23,7 @@ mod environment;
 mod hashing;
 mod load;
 mod nginx;
+mod oauth;
 mod pgbench;
 mod recorder;
 mod report;

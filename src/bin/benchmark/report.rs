@@ -12,11 +12,12 @@ use tenantry::clock::{Clock, SystemClock};
 use tenantry::model::timestamp;
 
 /// The cases that are compared, and the lowest ratio within the budget.
-const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 11] = [
+const COMPARISONS: [(BenchmarkCase, BenchmarkCase, f64); 12] = [
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Bare(FEW_CONNECTIONS), 0.40),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Bare(MANY_CONNECTIONS), 0.55),
     (BenchmarkCase::Authenticated(FEW_CONNECTIONS), BenchmarkCase::Select(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Authenticated(MANY_CONNECTIONS), BenchmarkCase::Select(MANY_CONNECTIONS), 0.90),
+    (BenchmarkCase::OauthToken, BenchmarkCase::Authenticated(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Verify(FEW_CONNECTIONS), BenchmarkCase::Authenticated(FEW_CONNECTIONS), 0.90),
     (BenchmarkCase::Verify(MANY_CONNECTIONS), BenchmarkCase::Authenticated(MANY_CONNECTIONS), 0.90),
     (BenchmarkCase::VerifyBatch, BenchmarkCase::Verify(FEW_CONNECTIONS), 0.25),
@@ -177,6 +178,9 @@ fn label(case: BenchmarkCase) -> String {
         BenchmarkCase::Bare(_) => "a bare axum route".to_owned(),
         BenchmarkCase::Authenticated(count) => {
             format!("`GET /v1/organization/me` with a key, {count} connections")
+        }
+        BenchmarkCase::OauthToken => {
+            format!("`GET /v1/organization/me` with an OAuth token, {FEW_CONNECTIONS} connections")
         }
         BenchmarkCase::Verify(count) => format!("`POST /v1/verify`, {count} connections"),
         BenchmarkCase::VerifyBatch => {

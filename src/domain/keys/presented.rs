@@ -1,4 +1,5 @@
-//! The text of a presented key or personal access token: which digests it may be stored under.
+//! The text of a presented key, personal access token or OAuth access token: which digests it may
+//! be stored under.
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,6 +17,9 @@ use crate::repo::{keys, personal_tokens};
 pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Digest>)> {
     if app.config.accounts.token_format.matches(text) {
         return Some((CredentialKind::PersonalToken, app.peppers.candidates(text)));
+    }
+    if app.config.oauth.accepts(text) {
+        return Some((CredentialKind::OauthToken, app.peppers.candidates(text)));
     }
     let mut candidates = Vec::new();
     if app.config.keys.format.matches(text) {

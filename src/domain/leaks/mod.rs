@@ -28,9 +28,11 @@ use crate::model::leak::{
     LeakAction, LeakNotice, LeakPolicy, LeakReport, LeakSource, ReportingRequest,
 };
 use crate::model::secret::Secret;
-use crate::model::verification::{CredentialKind, KnownCredential};
+use crate::model::verification::{CredentialKind, KnownCredential, OauthFacts};
 use crate::repo::leaks::LeakedCredential;
-use crate::repo::{accounts, audit_events, key_lifecycle, known_credentials, leaks, rls};
+use crate::repo::{
+    accounts, audit_events, key_lifecycle, known_credentials, leaks, oauth_tokens, rls,
+};
 
 /// The reason for the revocation of a leaked key.
 const REVOKED_REASON: &str = "Reported as leaked";
@@ -85,6 +87,10 @@ pub async fn act(app: &App, report: &LeakReport) -> Result<JobOutcome> {
         (CredentialKind::PersonalToken, KnownCredential { account: Some(it), .. }) => {
             act_on_token(app, tx, it.id, &known, report, &audit).await
         }
+        (
+            CredentialKind::OauthToken,
+            KnownCredential { account: Some(account), oauth: Some(oauth), defect: None, .. },
+        ) => act_on_oauth_token(tx, (account.id, oauth), &known, report, &audit).await,
         _ => Ok(None),
     });
     if let Some(action) = action.await? {
@@ -126,7 +132,7 @@ async fn act_on_key(
         LeakPolicy::Disable => LeakAction::AlreadyDisabled,
         LeakPolicy::Revoke => LeakAction::Revoked,
     };
-    let mut detail = detail_of(&credential, action, report);
+    let mut detail = detail_of(names_of(&credential), action, report);
     detail["policy"] = json!(policy.as_str());
     if action == LeakAction::Revoked {
         let chain = key_lifecycle::list_predecessors(tx, organization, key).await?;
@@ -161,7 +167,7 @@ async fn act_on_token(
         Some(pinned_to) => pinned_to,
         None => accounts::find_audit_organization(tx, account).await?,
     };
-    let mut detail = detail_of(&token.credential, action, report);
+    let mut detail = detail_of(names_of(&token.credential), action, report);
     detail["account"] = json!(account.to_string());
     record_event(tx, organization, known, (report, detail), audit).await?;
     let notice = notice_of(&token.credential, action, report);
@@ -169,17 +175,50 @@ async fn act_on_token(
     Ok(Some(action))
 }
 
-/// Returns the detail of the audit event. It never contains the key's text.
-fn detail_of(credential: &LeakedCredential, action: LeakAction, report: &LeakReport) -> Value {
+/// Acts on an OAuth access token: revokes it, whatever the policy. Its app gets another one by
+/// itself, so there is nothing that a mail would have to ask for.
+async fn act_on_oauth_token(
+    tx: &mut PgConnection,
+    (account, oauth): (AccountId, &OauthFacts),
+    known: &KnownCredential,
+    report: &LeakReport,
+    audit: &AuditContext,
+) -> Result<Option<LeakAction>> {
+    if !oauth_tokens::revoke_access_token(tx, &report.digests, oauth.client).await? {
+        return Ok(None);
+    }
+    let organization = match &known.organization {
+        Some(organization) => organization.id,
+        None => accounts::find_audit_organization(tx, account).await?,
+    };
+    let action = LeakAction::Revoked;
+    let mut detail = detail_of((known.name.as_deref(), None), action, report);
+    detail["account"] = json!(account.to_string());
+    detail["client_id"] = json!(oauth.client_id);
+    record_event(tx, organization, known, (report, detail), audit).await?;
+    Ok(Some(action))
+}
+
+/// Returns the detail of the audit event, with the name and the display id of the credential. It
+/// never contains the key's text.
+fn detail_of(
+    (name, display_id): (Option<&str>, Option<&str>),
+    action: LeakAction,
+    report: &LeakReport,
+) -> Value {
     json!({
-        "display_id": credential.display_id,
-        "name": credential.name,
+        "display_id": display_id,
+        "name": name,
         "credential": report.kind.as_str(),
         "action": action.as_str(),
         "source": report.source.as_str(),
         "url": report.url,
         "found_in": report.found_in,
     })
+}
+
+fn names_of(credential: &LeakedCredential) -> (Option<&str>, Option<&str>) {
+    (credential.name.as_deref(), Some(&credential.display_id))
 }
 
 async fn record_event(

@@ -69,7 +69,8 @@ pub fn parse(
 ) -> Result<AuthorizationRequest, AuthorizationResponse> {
     let settings = &app.config.oauth;
     let own = Resource::parse(&settings.issuer).ok();
-    let resources: Vec<Resource> = own.into_iter().chain(settings.resources.clone()).collect();
+    let services = settings.resources.iter().map(|service| service.resource.clone());
+    let resources: Vec<Resource> = own.into_iter().chain(services).collect();
     let rules =
         RequestRules { client, requestable: &settings.scopes, resources: resources.as_slice() };
     let parsed = AuthorizationRequest::parse(parameters, target.clone(), &rules);

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::record::record_rejection;
 use super::{CheckRequest, Verdict, Verifier};
-use super::{count_invalid, find_credential, rehash_later, rejection};
+use super::{count_invalid, find_credential, for_verifier, rehash_later, rejection};
 use crate::app::App;
 use crate::app::meter::CheckOutcome;
 use crate::error::Result;
 use crate::model::audit::AuditContext;
+use crate::model::oauth::client::OauthClient;
 use crate::model::secret::Secret;
 use crate::model::verification::{KnownCredential, RequiredScopes, VerdictClass, VerificationCode};
 
@@ -33,19 +34,10 @@ pub async fn introspect(
     token: &Secret,
     audit: &AuditContext,
 ) -> Result<Option<Arc<KnownCredential>>> {
-    let request = CheckRequest {
-        scopes: RequiredScopes::default(),
-        cost: 0,
-        limits: Vec::new(),
-        attribution: Arc::default(),
-        client_address: None,
-        client_origin: None,
-        is_dry_run: false,
-        method_and_path: ("POST".into(), "/oauth2/introspect".into()),
-    };
+    let request = check_request();
     let deadline = Instant::now() + app.config.verification.timeout;
     let found = find_credential(app, token, deadline).await;
-    let verdict = match found {
+    let verdict = match found.map(|found| for_verifier(app, verifier, found)) {
         Ok(Ok(credential)) => {
             let code = rejection(app, &credential, &request);
             Verdict::new(code.unwrap_or(VerificationCode::Valid), Some(credential))
@@ -69,6 +61,39 @@ pub async fn introspect(
         record_use(app, credential, audit);
     }
     Ok(verdict.credential)
+}
+
+/// Returns a presented OAuth access token of this client if it is active; `None` for every other
+/// credential.
+///
+/// # Errors
+/// Unavailable if the database does not respond in time.
+pub async fn introspect_own(
+    app: &App,
+    client: &OauthClient,
+    token: &Secret,
+) -> Result<Option<Arc<KnownCredential>>> {
+    let deadline = Instant::now() + app.config.verification.timeout;
+    let found = find_credential(app, token, deadline).await?.ok();
+    let is_own = |credential: &Arc<KnownCredential>| {
+        credential.oauth.as_ref().is_some_and(|oauth| oauth.client == client.id)
+    };
+    let own = found.filter(is_own);
+    Ok(own.filter(|credential| rejection(app, credential, &check_request()).is_none()))
+}
+
+/// Returns the check that an introspection is: it requires nothing and counts as nothing.
+fn check_request() -> CheckRequest {
+    CheckRequest {
+        scopes: RequiredScopes::default(),
+        cost: 0,
+        limits: Vec::new(),
+        attribution: Arc::default(),
+        client_address: None,
+        client_origin: None,
+        is_dry_run: false,
+        method_and_path: ("POST".into(), "/oauth2/introspect".into()),
+    }
 }
 
 /// Records when a credential was used, without counting its use.

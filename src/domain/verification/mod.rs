@@ -249,7 +249,10 @@ async fn evaluate(
     found: Found,
     (audit, deadline): (&AuditContext, Instant),
 ) -> Result<Verdict> {
-    let mut verdict = match found {
+    let mut verdict = match for_verifier(app, verifier, found) {
+        Ok(credential) if credential.is_personal() => {
+            Verdict::new(VerificationCode::KeyUnknown, None)
+        }
         Ok(credential) => decide(app, credential, request, (audit.at, deadline)).await?,
         Err(code) => Verdict::new(code, None),
     };
@@ -269,19 +272,31 @@ async fn evaluate(
     Ok(verdict)
 }
 
+/// Returns the credential, or the code of an unknown one if it is an OAuth token for a service that
+/// is not the verifier's (RFC 8707). The verifier learns nothing of such a token.
+fn for_verifier(app: &App, verifier: &Verifier, found: Found) -> Found {
+    let settings = &app.config.oauth;
+    let is_meant = |credential: &KnownCredential| {
+        let oauth = credential.oauth.as_ref();
+        oauth.is_none_or(|oauth| settings.is_for_verifier(verifier.name(), &oauth.resources))
+    };
+    found.and_then(|it| if is_meant(&it) { Ok(it) } else { Err(VerificationCode::KeyUnknown) })
+}
+
 /// Rehashes a valid credential that is stored under an old pepper. The check does not wait for it.
 fn rehash_later(app: &App, key: &Secret, credential: Option<&KnownCredential>) {
-    let Some(credential) = credential.filter(|it| it.pepper_id != app.peppers.newest_id()) else {
+    let Some(credential) = credential else { return };
+    let Some(pepper_id) = credential.pepper_id.clone() else { return };
+    if pepper_id == app.peppers.newest_id() {
         return;
-    };
+    }
     let owner = match (&credential.organization, &credential.account) {
         (_, Some(account)) => CredentialOwner::Account(account.id),
         (Some(organization), None) => CredentialOwner::Organization(organization.id),
         (None, None) => return,
     };
     let (app, text) = (app.clone(), Secret::new(key.expose().to_owned()));
-    let (id, prefix, pepper_id) =
-        (credential.id, credential.prefix.clone(), credential.pepper_id.clone());
+    let (id, prefix) = (credential.id, credential.prefix.clone());
     tokio::spawn(async move {
         rehash(&app, (owner, id), (&prefix, &pepper_id), text.expose()).await;
     });

@@ -71,7 +71,7 @@ pub(super) fn record_rejection(
     let (method, path) = (method.to_string(), redact(app, key, path));
     app.rejections.record_request(organization.id, || Rejection {
         id: RejectionId::new(audit.at, &*app.entropy),
-        key_display_id: Some(credential.display_id.clone()),
+        key_display_id: credential.display_id.clone(),
         method,
         path,
         status: status_of(class),
@@ -82,11 +82,13 @@ pub(super) fn record_rejection(
         created_at: audit.at,
     });
     let reason = rejection_reason(verdict.code);
-    if let (CredentialKind::ApiKey, Some(reason)) = (credential.kind, reason) {
+    if let (CredentialKind::ApiKey, Some(reason), Some(display_id)) =
+        (credential.kind, reason, &credential.display_id)
+    {
         let rejected = RejectedKey {
             organization: organization.id,
             key: credential.id,
-            key_display_id: credential.display_id.clone(),
+            key_display_id: display_id.clone(),
             reason,
         };
         app.rejections.record_credential(RejectedCredential::Key(rejected), || AuditContext {

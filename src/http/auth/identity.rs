@@ -30,7 +30,9 @@ pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Re
             CredentialQuery::PersonalToken(candidates)
         }
         Some((CredentialKind::ApiKey, candidates)) => CredentialQuery::Key(candidates),
-        None => return Err(invalid_credential(AuthFailure::InvalidKey)),
+        Some((CredentialKind::OauthToken, _)) | None => {
+            return Err(invalid_credential(AuthFailure::InvalidKey));
+        }
     };
     let identity = look_up(app, context, query, AuthFailure::InvalidKey).await?;
     rehash_key(app, &identity, text).await;

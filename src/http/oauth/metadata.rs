@@ -53,6 +53,8 @@ pub struct ServerMetadata {
     revocation_endpoint: String,
     #[schema(examples("https://api.example.com/oauth2/userinfo"))]
     userinfo_endpoint: String,
+    #[schema(examples("https://api.example.com/oauth2/introspect"))]
+    introspection_endpoint: String,
     #[schema(examples("https://api.example.com/.well-known/jwks.json"))]
     jwks_uri: String,
     /// What clients may request: the scopes of `OpenID` Connect and `offline_access` included.
@@ -70,6 +72,8 @@ pub struct ServerMetadata {
     token_endpoint_auth_methods_supported: Vec<&'static str>,
     #[schema(examples("none"))]
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    #[schema(examples("none"))]
+    introspection_endpoint_auth_methods_supported: Vec<&'static str>,
     authorization_response_iss_parameter_supported: bool,
     #[schema(examples("public"))]
     subject_types_supported: [&'static str; 1],
@@ -94,7 +98,8 @@ impl From<&OauthSettings> for ServerMetadata {
     fn from(settings: &OauthSettings) -> Self {
         let issuer = &settings.issuer;
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
-        let resources = settings.resources.iter().map(|resource| resource.as_str().to_owned());
+        let resources =
+            settings.resources.iter().map(|service| service.resource.as_str().to_owned());
         let openid = OpenidScope::ALL.iter().map(|scope| scope.as_str().to_owned());
         let scopes = openid.chain(settings.scopes.iter().map(ToString::to_string));
         Self {
@@ -102,6 +107,7 @@ impl From<&OauthSettings> for ServerMetadata {
             token_endpoint: format!("{issuer}/oauth2/token"),
             revocation_endpoint: format!("{issuer}/oauth2/revoke"),
             userinfo_endpoint: format!("{issuer}/oauth2/userinfo"),
+            introspection_endpoint: format!("{issuer}/oauth2/introspect"),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
             scopes_supported: scopes.chain([OFFLINE_ACCESS.to_owned()]).collect(),
             response_types_supported: ["code"],
@@ -109,7 +115,8 @@ impl From<&OauthSettings> for ServerMetadata {
             grant_types_supported: ["authorization_code", "refresh_token"],
             code_challenge_methods_supported: ["S256"],
             token_endpoint_auth_methods_supported: methods.clone(),
-            revocation_endpoint_auth_methods_supported: methods,
+            revocation_endpoint_auth_methods_supported: methods.clone(),
+            introspection_endpoint_auth_methods_supported: methods,
             authorization_response_iss_parameter_supported: true,
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: ["RS256"],

@@ -13,6 +13,8 @@ mod sign_in_page;
 mod token;
 mod userinfo;
 
+pub use client_authentication::authenticate as authenticate_client;
+
 use axum::Router;
 use axum::routing::get;
 use utoipa_axum::routes;

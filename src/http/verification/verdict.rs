@@ -34,18 +34,18 @@ pub struct Verification<'a> {
     /// codes from `key_malformed` to `owner_disabled` it is.
     #[schema(examples("valid"))]
     code: &'static str,
-    /// `api_key` or `personal_token`; null for an unknown credential.
+    /// `api_key`, `personal_token` or `oauth_token`; null for an unknown credential.
     #[schema(required, examples("api_key"))]
     credential: Option<&'static str>,
     /// The organization that the credential acts in; null for an unknown credential, and for a
-    /// personal access token whose account is no longer a member. A personal access token that is
-    /// pinned to no organization acts in its account's own.
+    /// token whose account is no longer a member. A personal access token that is pinned to no
+    /// organization acts in its account's own.
     #[schema(required, value_type = Option<VerifiedOrganization>)]
     organization: Option<&'a RawValue>,
     /// The key or token; null for an unknown credential.
     #[schema(required, value_type = Option<VerifiedKey>)]
     key: Option<&'a RawValue>,
-    /// The account of a personal access token; null for an organization's key.
+    /// The account of a personal access token or an OAuth token; null for an organization's key.
     #[schema(required, value_type = Option<VerifiedAccount>)]
     account: Option<&'a RawValue>,
     /// The required scopes that the credential lacks.
@@ -86,15 +86,18 @@ pub struct VerifiedOrganization<'a> {
     metadata: serde_json::Value,
 }
 
-/// A key or a token.
+/// A key or a token. An OAuth token counts as its grant.
 #[derive(Serialize, ToSchema)]
 #[schema(as = verification::Key)]
 pub struct VerifiedKey<'a> {
+    /// Its id; of an OAuth token, that of its grant, which all tokens of the app for this account
+    /// and organization share.
     #[schema(examples("key_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,
+    /// Its name; of an OAuth token, that of its app.
     #[schema(required, examples("Analytics Dashboard"))]
     name: Option<&'a str>,
-    /// The start of its text: the prefix and 4 characters.
+    /// The start of its text: the prefix and 4 characters; of an OAuth token, the prefix alone.
     #[schema(examples("tnt_live_LfbR"))]
     prefix: String,
     #[schema(examples("docs:read"))]
@@ -230,7 +233,8 @@ impl<'a> From<&'a CredentialAccount> for VerifiedAccount<'a> {
 
 impl<'a> From<&'a KnownCredential> for VerifiedKey<'a> {
     fn from(known: &'a KnownCredential) -> Self {
-        let start = known.display_id.get(..4).unwrap_or(&known.display_id);
+        let display_id = known.display_id.as_deref().unwrap_or_default();
+        let start = display_id.get(..4).unwrap_or(display_id);
         Self {
             id: known.id.to_string(),
             name: known.name.as_deref(),

@@ -13,6 +13,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::query;
 use crate::model::audit::AuditContext;
+use crate::model::ids::AppId;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
 const VERIFIER: HeaderName = HeaderName::from_static("x-tenantry-verifier");
@@ -35,24 +36,39 @@ impl FromRequestParts<App> for JsonVerifier {
     }
 }
 
-/// Guard of introspection: as [`JsonVerifier`], or name and secret as `Authorization: Basic`.
+/// Guard of introspection: a verifier as for [`JsonVerifier`], or with name and secret as
+/// `Authorization: Basic`; while OAuth is on, also a client, which is not authenticated yet.
 /// Unknown query parameters are ignored (RFC 6749 §3.1).
-pub struct IntrospectionVerifier(pub Verifier);
+pub enum Introspector {
+    /// A verifier.
+    Verifier(Verifier),
+    /// A request that presents the id of a client in HTTP Basic, or neither a verifier's secret nor
+    /// HTTP Basic: the body may have the id of a client.
+    Client,
+}
 
-impl FromRequestParts<App> for IntrospectionVerifier {
+impl FromRequestParts<App> for Introspector {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let headers = &parts.headers;
         let secret = single(headers, &VERIFIER).or_else(|| bearer(headers));
-        let presented = match secret {
+        let presented: Vec<PresentedSecret> = match secret {
             Some(secret) => vec![(None, secret)],
             None => basic_credentials(headers)
                 .into_iter()
                 .map(|(name, secret)| (Some(name), secret))
                 .collect(),
         };
-        identify(parts, app, presented).await.map(Self)
+        let is_app = |(name, _): &PresentedSecret| {
+            name.as_deref().is_some_and(|name| AppId::parse(name).is_some())
+        };
+        let may_be_client = presented.is_empty() || presented.iter().any(is_app);
+        let is_local = parts.extensions.get::<LocalVerifier>().is_some();
+        if may_be_client && !is_local && app.config.oauth.is_on {
+            return Ok(Self::Client);
+        }
+        identify(parts, app, presented).await.map(Self::Verifier)
     }
 }
 
@@ -104,14 +120,21 @@ async fn identify(
         return Ok(Verifier::new(name));
     }
     let context = RequestContext::from_request_parts(parts, app).await?;
+    Err(missing_secret(app, &context))
+}
+
+/// Counts and records a request without a valid secret of a verifier, and returns its error.
+pub fn missing_secret(app: &App, context: &RequestContext) -> Error {
     let client = LimitSubject::from_address(context.client_address);
     app.rejections.record_credential(RejectedCredential::Verifier(Some(client)), || AuditContext {
         path: context.route.clone(),
         ..context.audit_context_for(StatusCode::UNAUTHORIZED)
     });
-    count_address(app, &context, RateLimit::VerifierFailures)?;
+    if let Err(limited) = count_address(app, context, RateLimit::VerifierFailures) {
+        return limited;
+    }
     let message = "This endpoint requires a verifier's secret in X-Tenantry-Verifier";
-    Err(Error::unauthenticated(AuthFailure::InvalidVerifier, message))
+    Error::unauthenticated(AuthFailure::InvalidVerifier, message)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

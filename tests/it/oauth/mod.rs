@@ -1,6 +1,7 @@
 //! The `oauth` family: `/oauth2/…`.
 
 mod authorize;
+mod checks;
 mod consent;
 mod consent_checks;
 mod flow;

@@ -23,7 +23,7 @@ async fn introspect(app: &TestApp, token: &str) -> TestResponse {
 }
 
 /// A client that authenticates with Basic.
-fn basic(app: &TestApp, text: &str) -> TestClient {
+pub fn basic(app: &TestApp, text: &str) -> TestClient {
     app.anonymous().with("authorization", &format!("Basic {}", BASE64_STANDARD.encode(text)))
 }
 
@@ -272,8 +272,8 @@ async fn invalid_requests_have_the_errors_of_rfc_6749() {
 }
 
 #[tokio::test]
-async fn without_verifiers_there_is_no_introspection() {
-    with_settings(&[("VERIFIER_KEYS", "")])
+async fn without_verifiers_and_oauth_there_is_no_introspection() {
+    with_settings(&[("VERIFIER_KEYS", ""), ("OAUTH", "off")])
         .run(async |app| {
             let response = app.anonymous().post_form(PATH, "token=x").await;
             response.assert_error(404, "not_found");

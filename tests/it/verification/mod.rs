@@ -3,7 +3,7 @@
 mod checks;
 mod credits;
 mod guarantees;
-mod introspection;
+pub mod introspection;
 mod killed_server;
 mod limits;
 mod listener;
@@ -12,7 +12,7 @@ mod nginx;
 mod proxies;
 mod proxy_tokens;
 mod revocation_causes;
-mod revocations;
+pub mod revocations;
 mod tokens;
 mod usage;
 mod verifiers;
