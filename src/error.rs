@@ -103,7 +103,7 @@ pub enum AuthFailure {
     InactiveAccount,
 }
 
-/// Why an OAuth request cannot be granted (RFC 6749 §5.2, RFC 8707 §2).
+/// Why an OAuth request cannot be granted (RFC 6749 §5.2, RFC 8707 §2, RFC 7591 §3.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OauthFailure {
     /// The code or the refresh token is not valid, or was issued for something else.
@@ -116,6 +116,10 @@ pub enum OauthFailure {
     InvalidScope,
     /// A resource is unknown, or not one of those that were granted.
     InvalidTarget,
+    /// A redirect URI of a registration breaks rules.
+    InvalidRedirectUri,
+    /// Another member of a registration breaks rules.
+    InvalidClientMetadata,
 }
 
 impl OauthFailure {
@@ -128,6 +132,8 @@ impl OauthFailure {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
+            Self::InvalidRedirectUri => "invalid_redirect_uri",
+            Self::InvalidClientMetadata => "invalid_client_metadata",
         }
     }
 }

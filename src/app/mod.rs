@@ -8,6 +8,7 @@ pub mod connector;
 pub mod credential_lookup;
 pub mod credit_leases;
 pub mod database;
+pub mod document_fetches;
 pub mod github_keys;
 pub mod hash_pool;
 pub mod http_client;
@@ -38,6 +39,7 @@ use crate::app::access_tokens::AccessTokens;
 use crate::app::credential_lookup::CredentialLookup;
 use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
+use crate::app::document_fetches::DocumentFetches;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::http_client::HttpClient;
 use crate::app::id_tokens::IdTokens;
@@ -118,6 +120,8 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Fetches documents over HTTP.
     pub http_client: HttpClient,
+    /// Fetches of the metadata documents of OAuth clients.
+    pub document_fetches: DocumentFetches,
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
     /// Wakes the worker of queued mails.
@@ -197,6 +201,7 @@ impl App {
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github, http_client.clone()),
             http_client,
+            document_fetches: DocumentFetches::default(),
             mail_waker: Notify::new(),
             leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),

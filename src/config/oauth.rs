@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::config::env::Env;
+use crate::config::env::{Env, check_unquoted};
 use crate::config::keys::{KeySettings, parse_switch};
 use crate::config::openid_keys::{self, OpenidKey};
 use crate::config::tokens::TokenSettings;
 use crate::config::verification::VerificationSettings;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::RequestableScopes;
 use crate::model::oauth::resource::Resource;
+use crate::model::oauth::{ClientKind, RequestableScopes};
 use crate::model::scope::Scope;
+use crate::model::secret::Secret;
 
 /// For how long a refresh token that was used may be used again, by default.
 const DEFAULT_REFRESH_GRACE: Duration = Duration::from_mins(1);
@@ -35,6 +36,53 @@ pub struct OauthSettings {
     pub openid_keys: Vec<OpenidKey>,
     /// For how long a refresh token that was used gives the same successor again.
     pub refresh_grace: Duration,
+    /// Whether the URL of a metadata document is a client id.
+    pub accepts_documents: bool,
+    /// Who may register clients.
+    pub registration: RegistrationSettings,
+}
+
+/// Who may register clients (RFC 7591).
+pub enum RegistrationSettings {
+    /// No one.
+    Off,
+    /// Requests with this initial access token.
+    WithToken(Secret),
+    /// Anyone.
+    Open,
+}
+
+impl RegistrationSettings {
+    fn read(env: &mut Env<'_>) -> Self {
+        let token = env.optional("OAUTH_DCR_TOKEN", parse_token);
+        let mode = env.optional("OAUTH_DCR", |text| match text {
+            "off" | "token" | "open" => Ok(text.to_owned()),
+            _ => Err("must be off, token or open".into()),
+        });
+        match (mode.as_deref(), token) {
+            (Some("token"), Some(token)) => Self::WithToken(token),
+            (Some("token"), None) => {
+                if !env.is_set("OAUTH_DCR_TOKEN") {
+                    env.add_problem("OAUTH_DCR_TOKEN", "must be set when OAUTH_DCR is token");
+                }
+                Self::Off
+            }
+            (Some("open"), _) => Self::Open,
+            (_, token) => {
+                if token.is_some() && !env.is_set("OAUTH_DCR") {
+                    let problem = "must be set when OAUTH_DCR_TOKEN is set; token requires it";
+                    env.add_problem("OAUTH_DCR", problem);
+                }
+                Self::Off
+            }
+        }
+    }
+
+    /// Returns whether clients can be registered.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        !matches!(self, Self::Off)
+    }
 }
 
 /// A service of the operator's own that tokens may be for.
@@ -61,6 +109,7 @@ impl OauthSettings {
                 env.add_problem("OAUTH_RESOURCES", &problem);
             }
         }
+        let accepts_documents = env.optional("OAUTH_CIMD", parse_switch).unwrap_or(true);
         // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
         if is_on && public_url.path() != "/" {
             env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
@@ -75,6 +124,8 @@ impl OauthSettings {
             resources,
             openid_keys,
             refresh_grace: grace.unwrap_or(DEFAULT_REFRESH_GRACE),
+            accepts_documents,
+            registration: RegistrationSettings::read(env),
         }
     }
 }
@@ -99,6 +150,13 @@ impl OauthSettings {
     #[must_use]
     pub fn accepts(&self, text: &str) -> bool {
         self.is_on && self.token_format.matches(text)
+    }
+
+    /// Returns whether clients of this kind may request anything. Clients that registered
+    /// themselves may after `OAUTH_DCR` is off, too: that only ends further registrations.
+    #[must_use]
+    pub fn accepts_kind(&self, kind: ClientKind) -> bool {
+        kind != ClientKind::Document || self.accepts_documents
     }
 }
 
@@ -142,6 +200,14 @@ fn parse_service(item: &str) -> Result<Service, ValidationError> {
     let named = item.split_once('=').filter(|(name, _)| is_name(name));
     let (verifier, uri) = named.map_or((None, item), |(name, uri)| (Some(name.to_owned()), uri));
     Ok(Service { resource: Resource::parse(uri)?, verifier })
+}
+
+fn parse_token(text: &str) -> Result<Secret, ValidationError> {
+    let text = check_unquoted(text)?;
+    if text.len() < 32 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("must be at least 32 visible ASCII characters".into());
+    }
+    Ok(Secret::new(text.to_owned()))
 }
 
 fn parse_grace(text: &str) -> Result<Duration, ValidationError> {

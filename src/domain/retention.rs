@@ -12,8 +12,9 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    oauth_grants, oauth_requests, oauth_tokens, payments, personal_tokens, rate_limits, rejections,
-    revocations, sessions, unfulfilled_checkouts, usage, usage_events, usage_hourly,
+    oauth_grants, oauth_registrations, oauth_requests, oauth_tokens, payments, personal_tokens,
+    rate_limits, rejections, revocations, sessions, unfulfilled_checkouts, usage, usage_events,
+    usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -45,12 +46,13 @@ enum SweepTarget {
     Memberships,
     Accounts,
     OauthRequests,
+    OauthClients,
     EmailsOfDeleted(OrganizationId),
     RowsOfDeleted(OrganizationId),
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 26] = [
+const SWEEP_ORDER: [SweepTarget; 27] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -77,6 +79,7 @@ const SWEEP_ORDER: [SweepTarget; 26] = [
     SweepTarget::Memberships,
     SweepTarget::Accounts,
     SweepTarget::OauthRequests,
+    SweepTarget::OauthClients,
 ];
 
 impl SweepTarget {
@@ -108,6 +111,7 @@ impl SweepTarget {
             Self::Memberships => "users",
             Self::Accounts => "accounts",
             Self::OauthRequests => "oauth_requests",
+            Self::OauthClients => "oauth_clients",
             Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
@@ -141,6 +145,7 @@ impl SweepTarget {
             Self::Memberships => memberships::sweep(tx, retention.tombstones).await,
             Self::Accounts => accounts::sweep(tx, retention.tombstones).await,
             Self::OauthRequests => oauth_requests::sweep(tx).await,
+            Self::OauthClients => oauth_registrations::sweep(tx).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }

@@ -33,8 +33,9 @@ pub struct KeyFormat {
 
 impl KeyFormat {
     /// The prefixes of what only Tenantry parses: the tokens of sessions and of mailed links,
-    /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests and secrets.
-    pub const INTERNAL_PREFIXES: [&str; 8] = [
+    /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests, secrets and
+    /// registration access tokens.
+    pub const INTERNAL_PREFIXES: [&str; 9] = [
         "tnt_session_",
         "tnt_link_",
         "tnt_refresh_",
@@ -43,6 +44,7 @@ impl KeyFormat {
         "tnt_oauth_code_",
         "tnt_oauth_request_",
         "tnt_oauth_secret_",
+        "tnt_oauth_registration_",
     ];
 
     /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
@@ -118,6 +120,12 @@ impl KeyFormat {
     #[must_use]
     pub fn oauth_secret() -> Self {
         Self { prefix: Self::INTERNAL_PREFIXES[7].to_owned() }
+    }
+
+    /// Returns the format of the tokens with which OAuth clients manage their registrations.
+    #[must_use]
+    pub fn oauth_registration_token() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[8].to_owned() }
     }
 
     /// Returns whether `text` has one of the formats that only Tenantry parses.

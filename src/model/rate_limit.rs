@@ -49,11 +49,16 @@ pub enum RateLimit {
     CheckedUnknownKeys,
     /// Reports of leaked keys, for each client address.
     LeakReports,
+    /// Authorization requests whose client's metadata document must be fetched, for each client
+    /// address.
+    ClientDocuments,
+    /// Registrations of OAuth clients, for each client address.
+    ClientRegistrations,
 }
 
 impl RateLimit {
     /// Every rate limit.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -71,6 +76,8 @@ impl RateLimit {
         Self::VerifierFailures,
         Self::CheckedUnknownKeys,
         Self::LeakReports,
+        Self::ClientDocuments,
+        Self::ClientRegistrations,
     ];
 
     /// Returns the limit's name in responses, settings and metrics.
@@ -94,6 +101,8 @@ impl RateLimit {
             Self::VerifierFailures => "verifier_failures",
             Self::CheckedUnknownKeys => "checked_unknown_keys",
             Self::LeakReports => "leak_reports",
+            Self::ClientDocuments => "client_documents",
+            Self::ClientRegistrations => "client_registrations",
         }
     }
 
@@ -114,8 +123,10 @@ impl RateLimit {
             // 10 at once, then one every 30 seconds.
             Self::SignInFailures | Self::OwnPassword => Rate::new(10, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient | Self::Organizations => Rate::new(30, 3_600),
-            Self::TokenChecks | Self::LeakReports => Rate::new(30, 300),
+            Self::MailClient | Self::Organizations | Self::ClientRegistrations => {
+                Rate::new(30, 3_600)
+            }
+            Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             // 1,200 at once, then one every 3 seconds: each adds an event to the audit log, which
             // is stored for a long time.
@@ -135,8 +146,10 @@ impl RateLimit {
             Self::SignIn => Rate::new(10, 60),
             Self::SignInFailures | Self::OwnPassword => Rate::new(5, 300),
             Self::MailAddress => Rate::new(3, 3_600),
-            Self::MailClient | Self::Organizations => Rate::new(10, 3_600),
-            Self::TokenChecks | Self::LeakReports => Rate::new(10, 300),
+            Self::MailClient | Self::Organizations | Self::ClientRegistrations => {
+                Rate::new(10, 3_600)
+            }
+            Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::Changes => Rate::new(300, 3_600),
             Self::MasterFailures | Self::VerifierFailures => Rate::new(20, 300),

@@ -1,4 +1,5 @@
-//! Apps: the OAuth clients that organizations register.
+//! Apps: the OAuth clients that organizations register. Of the operator's view, also the clients
+//! that no organization registered, which belong to the deployment.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,8 +9,8 @@ use crate::error::Result;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::names::AppName;
 use crate::model::oauth::app::{AppChanges, ClientUri, NewApp, OauthApp, scopes_to_stored};
-use crate::model::oauth::redirect_uri::RedirectUri;
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientVisibility};
+use crate::model::oauth::redirect_uri::{RedirectUri, to_stored};
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
 use crate::repo::MapConstraintViolations;
 
 const NAME_TAKEN: (&str, &str) =
@@ -17,6 +18,8 @@ const NAME_TAKEN: (&str, &str) =
 
 struct Row {
     id: Uuid,
+    client_id: String,
+    kind: String,
     organization_handle: String,
     name: String,
     client_uri: Option<String>,
@@ -37,6 +40,8 @@ impl Row {
     fn into_app(self) -> Option<OauthApp> {
         Some(OauthApp {
             id: AppId::from_uuid(self.id),
+            client_id: self.client_id,
+            kind: ClientKind::parse(&self.kind)?,
             organization_handle: self.organization_handle,
             name: self.name,
             client_uri: self.client_uri,
@@ -53,10 +58,6 @@ impl Row {
             updated_at: self.updated_at,
         })
     }
-}
-
-fn to_stored(uris: &[RedirectUri]) -> Vec<String> {
-    uris.iter().map(|uri| uri.as_str().to_owned()).collect()
 }
 
 /// Inserts an app.
@@ -98,8 +99,8 @@ pub async fn list(
 ) -> Result<(Vec<OauthApp>, i64)> {
     let rows = sqlx::query_as!(
         Row,
-        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
-                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+        "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
                 c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
@@ -133,12 +134,12 @@ pub async fn find(
 ) -> Result<Option<OauthApp>> {
     let row = sqlx::query_as!(
         Row,
-        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
-                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+        "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
                 c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
-         where c.id = $2 and (c.organization_id = $1) is true and c.kind = 'registered'",
+         where c.id = $2 and (c.organization_id = $1) is true",
         organization.0,
         id.uuid(),
     )
@@ -225,44 +226,48 @@ pub async fn delete(
     Ok(result.rows_affected() == 1)
 }
 
-/// Returns at most `limit` apps of all organizations or of one, newest first: those before the app
-/// `after`, or the newest. Secrets and grants are not read.
+/// Returns at most `limit` clients of all organizations and of the deployment, or those of one
+/// organization, or those of one kind, newest first: those before the one `after`, or the newest.
+/// Secrets and grants are not read.
 pub async fn list_of_all(
     db: &mut PgConnection,
-    organization_handle: Option<&str>,
+    (organization_handle, kind): (Option<&str>, Option<ClientKind>),
     after: Option<AppId>,
     limit: i64,
 ) -> Result<Vec<OauthApp>> {
     let rows = sqlx::query_as!(
         Row,
-        "select c.id, o.handle as organization_handle, c.name, c.client_uri, c.redirect_uris,
-                c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
+        "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
                 c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
-         where c.kind = 'registered'
-           and ($1::text is null or lower(o.handle) = lower($1))
+         where ($1::text is null or lower(o.handle) = lower($1))
            and ($2::uuid is null or c.id < $2)
+           and ($4::text is null or c.kind = $4)
          order by c.id desc limit $3",
         organization_handle,
         after.map(AppId::uuid),
         limit,
+        kind.map(ClientKind::as_str),
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().filter_map(Row::into_app).collect())
 }
 
-/// Locks an app of any organization until the transaction ends, and returns its organization.
-pub async fn lock_of_all(db: &mut PgConnection, id: AppId) -> Result<Option<OrganizationId>> {
-    let organization = sqlx::query_scalar!(
-        "select organization_id from oauth_clients
-         where id = $1 and kind = 'registered' for update",
-        id.uuid(),
+/// Locks a client of any kind until the transaction ends. Returns its id and its organization.
+pub async fn lock_of_all(
+    db: &mut PgConnection,
+    client_id: &str,
+) -> Result<Option<(AppId, OrganizationId)>> {
+    let row = sqlx::query!(
+        "select id, organization_id from oauth_clients where client_id = $1 for update",
+        client_id,
     )
     .fetch_optional(db)
     .await?;
-    Ok(organization.map(OrganizationId))
+    Ok(row.map(|row| (AppId::from_uuid(row.id), OrganizationId(row.organization_id))))
 }
 
 /// Makes an app public; returns whether it was private.
@@ -278,7 +283,7 @@ pub async fn publish(db: &mut PgConnection, id: AppId, at: DateTime<Utc>) -> Res
     Ok(result.rows_affected() == 1)
 }
 
-/// Disables or enables an app; returns whether that changed anything.
+/// Disables or enables a client of any kind; returns whether that changed anything.
 pub async fn set_disabled(
     db: &mut PgConnection,
     id: AppId,
@@ -288,7 +293,7 @@ pub async fn set_disabled(
     let result = sqlx::query!(
         "update oauth_clients
          set disabled_at = case when $2 then $3::timestamptz end, updated_at = $3
-         where id = $1 and kind = 'registered' and (disabled_at is not null) <> $2",
+         where id = $1 and (disabled_at is not null) <> $2",
         id.uuid(),
         is_disabled,
         at,

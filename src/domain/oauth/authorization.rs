@@ -45,6 +45,7 @@ pub async fn find_sender(
         return Ok(Err(UnknownSender::Client));
     };
     let client = app.db.run(async |db| oauth_clients::find(db, client_id).await).await?;
+    let client = client.filter(|client| app.config.oauth.accepts_kind(client.kind));
     let Some(client) = client else { return Ok(Err(UnknownSender::Client)) };
     let redirect_uri = parameters.single("redirect_uri");
     let redirect_uri =

@@ -31,7 +31,9 @@ pub async fn authenticate(app: &App, presented: &PresentedClient) -> Result<Opti
     let digests = secret.as_ref().map(|secret| app.peppers.candidates(secret.expose()));
     app.db
         .run(async |db| {
-            let Some(client) = oauth_clients::find(db, client_id).await? else { return Ok(None) };
+            let client = oauth_clients::find(db, client_id).await?;
+            let client = client.filter(|client| app.config.oauth.accepts_kind(client.kind));
+            let Some(client) = client else { return Ok(None) };
             let is_authentic = match &digests {
                 _ if client.auth_method != *method => false,
                 None => true,

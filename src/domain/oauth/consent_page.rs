@@ -6,10 +6,12 @@ use crate::domain::oauth::consent;
 use crate::domain::oauth::pending_request::PendingRequest;
 use crate::error::Result;
 use crate::model::ids::AccountId;
+use crate::model::oauth::client::OauthClient;
+use crate::model::oauth::document_url::document_host;
 use crate::model::oauth::grant::{GrantCandidate, GrantObstacle, permitted_scopes};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::scope_sentence::scope_sentence;
-use crate::model::oauth::{ClientVisibility, OFFLINE_ACCESS};
+use crate::model::oauth::{ClientKind, ClientVisibility, OFFLINE_ACCESS};
 
 /// A requested scope.
 pub struct RequestedScope {
@@ -33,13 +35,33 @@ pub struct OrganizationChoice {
     pub is_selected: bool,
 }
 
+/// Who stands behind a client.
+pub enum ClientPublisher {
+    /// The organization that registered it, by its name.
+    Organization(String),
+    /// Whoever controls the host of its metadata document.
+    DocumentHost(String),
+    /// No one is known: it registered itself.
+    Unknown,
+}
+
+impl ClientPublisher {
+    fn of(client: &OauthClient) -> Self {
+        match client.kind {
+            ClientKind::Registered => Self::Organization(client.organization_name.clone()),
+            ClientKind::Document => Self::DocumentHost(document_host(&client.client_id)),
+            ClientKind::Dynamic => Self::Unknown,
+        }
+    }
+}
+
 /// What the consent page shows.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts that the page shows")]
 pub struct ConsentView {
     /// The name that the client gives itself.
     pub client_name: String,
-    /// The organization that registered it.
-    pub owner: String,
+    /// Who stands behind it.
+    pub publisher: ClientPublisher,
     /// Whether the operator has published it.
     pub is_verified: bool,
     /// Where the person is sent afterwards.
@@ -88,7 +110,7 @@ pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<
     let scopes = scopes.map(|scope| RequestedScope { sentence: scope_sentence(&scope), scope });
     Ok(ConsentView {
         client_name: client.name.clone(),
-        owner: client.organization_name.clone(),
+        publisher: ClientPublisher::of(client),
         is_verified: client.is_verified(),
         redirect_host: redirect_uri.display_host(),
         is_local: redirect_uri.is_local(),

@@ -4,6 +4,7 @@
 pub mod apps;
 pub mod authorization;
 pub mod client_authentication;
+pub mod client_documents;
 pub mod consent;
 pub mod consent_page;
 pub mod grants;
@@ -11,6 +12,7 @@ pub mod locks;
 pub mod pending_request;
 pub mod policy;
 pub mod publication;
+pub mod registration;
 mod remembered_consent;
 pub mod revocation;
 pub mod secrets;

@@ -1,4 +1,5 @@
-//! What the operator decides about apps: publish, disable, enable.
+//! What the operator decides about clients: publish the apps of organizations; disable and enable
+//! all kinds.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -6,23 +7,24 @@ use sqlx::PgConnection;
 use crate::domain::oauth::apps::set_grant_counts;
 use crate::domain::oauth::grants::record_app_end;
 use crate::domain::oauth::locks::no_such_app;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::app::OauthApp;
 use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::{ClientKind, is_client_id};
 use crate::repo::{app_grants, audit_events, oauth_apps};
 
-/// Returns at most `limit` apps, newest first, with the numbers of their grants: those before the
-/// app `after`, or the newest.
+/// Returns at most `limit` clients, of one organization or of one kind if that is given, newest
+/// first, with the numbers of their grants: those before the client `after`, or the newest.
 pub async fn list(
     db: &mut PgConnection,
-    organization_handle: Option<&str>,
+    (organization_handle, kind): (Option<&str>, Option<ClientKind>),
     after: Option<AppId>,
     limit: i64,
 ) -> Result<Vec<OauthApp>> {
-    let mut apps = oauth_apps::list_of_all(db, organization_handle, after, limit).await?;
+    let mut apps = oauth_apps::list_of_all(db, (organization_handle, kind), after, limit).await?;
     set_grant_counts(db, &mut apps).await?;
     Ok(apps)
 }
@@ -31,19 +33,23 @@ pub async fn list(
 /// no error.
 ///
 /// # Errors
-/// Not found if there is no such app.
+/// Not found if there is no such app; conflict if no organization registered it.
 pub async fn publish(
     tx: &mut PgConnection,
-    id: AppId,
+    client_id: &str,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<OauthApp> {
-    let organization = lock(tx, id).await?;
+    let (id, organization) = lock(tx, client_id).await?;
+    if find(tx, organization, id).await?.kind != ClientKind::Registered {
+        return Err(Error::conflict(
+            "No organization registered this app, so nobody vouches for it",
+        ));
+    }
     if oauth_apps::publish(tx, id, audit.at).await? {
         let app = find(tx, organization, id).await?;
-        let target = id.to_string();
         let event_type = AuditEventType::AppPublished;
-        let event = event(organization, event_type, &target, (actor, &app.name), audit);
+        let event = event(organization, event_type, client_id, (actor, &app.name), audit);
         audit_events::insert(tx, &event).await?;
     }
     find(tx, organization, id).await
@@ -56,19 +62,18 @@ pub async fn publish(
 /// Not found if there is no such app.
 pub async fn disable(
     tx: &mut PgConnection,
-    id: AppId,
+    client_id: &str,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<(OauthApp, i64)> {
-    let organization = lock(tx, id).await?;
+    let (id, organization) = lock(tx, client_id).await?;
     if !oauth_apps::set_disabled(tx, id, true, audit.at).await? {
         return Ok((find(tx, organization, id).await?, 0));
     }
     let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDisabled, audit.at).await?;
     let app = find(tx, organization, id).await?;
-    let target = id.to_string();
     let event_type = AuditEventType::AppDisabled;
-    let event = event(organization, event_type, &target, (actor, &app.name), audit);
+    let event = event(organization, event_type, client_id, (actor, &app.name), audit);
     record_app_end(tx, event, GrantEnd::AppDisabled, &app.name, &ended).await?;
     Ok((app, ended.iter().map(|it| it.count).sum()))
 }
@@ -80,24 +85,27 @@ pub async fn disable(
 /// Not found if there is no such app.
 pub async fn enable(
     tx: &mut PgConnection,
-    id: AppId,
+    client_id: &str,
     actor: Decider,
     audit: &AuditContext,
 ) -> Result<OauthApp> {
-    let organization = lock(tx, id).await?;
+    let (id, organization) = lock(tx, client_id).await?;
     let is_changed = oauth_apps::set_disabled(tx, id, false, audit.at).await?;
     let app = find(tx, organization, id).await?;
     if is_changed {
-        let target = id.to_string();
         let event_type = AuditEventType::AppEnabled;
-        let event = event(organization, event_type, &target, (actor, &app.name), audit);
+        let event = event(organization, event_type, client_id, (actor, &app.name), audit);
         audit_events::insert(tx, &event).await?;
     }
     Ok(app)
 }
 
-async fn lock(tx: &mut PgConnection, id: AppId) -> Result<OrganizationId> {
-    oauth_apps::lock_of_all(tx, id).await?.ok_or_else(no_such_app)
+async fn lock(tx: &mut PgConnection, client_id: &str) -> Result<(AppId, OrganizationId)> {
+    // The database stores no other text, and would reject it with an error.
+    if !is_client_id(client_id) {
+        return Err(no_such_app());
+    }
+    oauth_apps::lock_of_all(tx, client_id).await?.ok_or_else(no_such_app)
 }
 
 /// Returns an app with the number of its grants.

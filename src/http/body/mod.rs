@@ -6,6 +6,7 @@ mod fields;
 mod form;
 mod nesting;
 mod node;
+mod object;
 mod parsers;
 
 use std::future::poll_fn;
@@ -24,6 +25,7 @@ pub use self::fields::{FieldContext, Fields, FromFields};
 pub use self::form::{Form, FormPairs};
 use self::nesting::NestingCounter;
 pub use self::node::JsonNode;
+pub use self::object::JsonMembers;
 pub use self::parsers::{
     parse_allowed_ips, parse_metadata, parse_metadata_changes, parse_presented_password,
     parse_role, parse_secret, take_new_password, text,
@@ -94,7 +96,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 ///
 /// # Errors
 /// Too large; malformed if it is nested too deep, ends early or arrives too slowly; the errors of
-/// [`shedding::await_body`].
+/// [`shedding::await_outside`].
 pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -106,7 +108,7 @@ pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Byte
     let mut body = pin!(collect(request.into_body(), limit, timeout));
     match (poll_available(body.as_mut()).await, context) {
         (Some(body), _) => body,
-        (None, Some(context)) => shedding::await_body(app, &context, body).await,
+        (None, Some(context)) => shedding::await_outside(app, &context, body).await,
         (None, None) => body.await,
     }
 }

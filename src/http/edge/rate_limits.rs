@@ -318,6 +318,13 @@ impl AddressLimit for SignInLimit {
     const LIMIT: RateLimit = RateLimit::SignIn;
 }
 
+/// Registering an OAuth client.
+pub struct RegistrationLimit;
+
+impl AddressLimit for RegistrationLimit {
+    const LIMIT: RateLimit = RateLimit::ClientRegistrations;
+}
+
 /// Presenting the token of a mailed link.
 pub struct TokenCheckLimit;
 

@@ -60,30 +60,29 @@ pub fn acquire_caller_permit(
     Ok(PermitGuard(context.clone()))
 }
 
-/// Awaits the body of a request. The request releases its permits meanwhile and acquires them again
-/// once the body is complete, so that a client that sends slowly, or nothing, blocks no other
-/// client.
+/// Awaits the body of a request, or what another server sends. The request releases its permits
+/// meanwhile and acquires them again once that is complete, so that a client or a server that sends
+/// slowly, or nothing, blocks no other client.
 ///
 /// # Errors
-/// Rate limited if too many bodies of the same caller are awaited, or if too many of its requests
-/// are in progress when this body is complete; unavailable if no permit is left then; the errors of
-/// `body`.
-pub async fn await_body<T>(
+/// Rate limited if too many requests of the same caller wait like this, or if too many of them are
+/// in progress when the wait ends; unavailable if no permit is left then; the errors of `outside`.
+pub async fn await_outside<T>(
     app: &App,
     context: &RequestContext,
-    body: impl Future<Output = Result<T>>,
+    outside: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let Some(permits) = context.permits.get() else { return body.await };
+    let Some(permits) = context.permits.get() else { return outside.await };
     let body_permit =
         app.in_flight.acquire_body_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(None);
-    let body = body.await?;
+    let received = outside.await?;
     drop(body_permit);
     let permit = app.in_flight.acquire(permits.cost).ok_or_else(no_permit_left)?;
     let caller_permit =
         app.in_flight.acquire_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(Some((permit, caller_permit)));
-    Ok(body)
+    Ok(received)
 }
 
 fn no_permit_left() -> Error {

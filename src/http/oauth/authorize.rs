@@ -12,10 +12,13 @@ use crate::http::auth::{CookieSession, CountedRequest, InSession};
 use crate::http::body::FormPairs;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::browser_cookie::BrowserCookies;
+use crate::http::oauth::client_documents;
 use crate::http::oauth::responses::{respond, see_other, unknown_sender};
 use crate::http::oauth::{CONSENT_PATH, SIGN_IN_PATH};
 use crate::http::oauth_switch::OauthIsOn;
-use crate::http::render::oauth::{ErrorBody, TooLarge, Unavailable, UnsupportedMediaType};
+use crate::http::render::oauth::{
+    ErrorBody, TooLarge, TooManyRequests, Unavailable, UnsupportedMediaType,
+};
 use crate::model::oauth::authorization_request::RequestParameters;
 
 /// The parameters of an authorization request. Unknown ones are ignored; only `resource` may be
@@ -29,7 +32,7 @@ pub struct AuthorizationParameters {
     #[param(example = "code")]
     #[schema(examples("code"))]
     response_type: String,
-    /// The app's id.
+    /// The app's id, or the URL of its metadata document.
     #[param(example = "app_01JZ3VQ0Xb1cT4yW8mK2pa")]
     #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     client_id: String,
@@ -98,8 +101,9 @@ pub struct AuthorizationParameters {
                `response_mode=form_post`.",
                body = String, content_type = "text/html; charset=utf-8"),
               (status = 400, description = "An HTML page: the app or the redirect URI is \
-               not known.", body = String, content_type = "text/html; charset=utf-8"),
-              (status = 404, description = "OAuth is off.", body = ErrorBody), Unavailable))]
+               not known, or the app's metadata document cannot be used.", body = String, content_type = "text/html; charset=utf-8"),
+              (status = 404, description = "OAuth is off.", body = ErrorBody), TooManyRequests,
+              Unavailable))]
 pub(super) async fn authorize(
     State(app): State<App>,
     _: OauthIsOn,
@@ -136,10 +140,11 @@ pub(super) async fn authorize(
                `response_mode=form_post`.",
                body = String, content_type = "text/html; charset=utf-8"),
               (status = 400, description = "An HTML page: the app or the redirect URI is \
-               not known. An error as of the other routes: the body cannot be read.",
+               not known, or the app's metadata document cannot be used. An error as of the other \
+               routes: the body cannot be read.",
                content((String = "text/html; charset=utf-8"), (ErrorBody = "application/json"))),
               (status = 404, description = "OAuth is off.", body = ErrorBody),
-              TooLarge, UnsupportedMediaType, Unavailable))]
+              TooLarge, UnsupportedMediaType, TooManyRequests, Unavailable))]
 pub(super) async fn authorize_by_post(
     State(app): State<App>,
     _: OauthIsOn,
@@ -161,6 +166,10 @@ async fn find_pending(
     pairs: Vec<(String, String)>,
 ) -> Result<Result<PendingRequest, Response>> {
     let parameters = RequestParameters::new(pairs);
+    let client_id = parameters.single("client_id").unwrap_or_default();
+    if let Err(page) = client_documents::refresh(app, context, client_id).await? {
+        return Ok(Err(page));
+    }
     let (client, target) = match authorization::find_sender(app, &parameters).await? {
         Ok(sender) => sender,
         Err(reason) => return Ok(Err(unknown_sender(reason))),

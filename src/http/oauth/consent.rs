@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::oauth::authorization::{self, NextStep};
 use crate::domain::oauth::consent::{self, Approval};
-use crate::domain::oauth::consent_page::{self, ConsentView};
+use crate::domain::oauth::consent_page::{self, ClientPublisher, ConsentView};
 use crate::domain::oauth::pending_request::{self, page_path};
 use crate::error::{Error, Result};
 use crate::http::auth::{CookieSession, InSession};

@@ -55,6 +55,10 @@ pub struct ServerMetadata {
     userinfo_endpoint: String,
     #[schema(examples("https://api.example.com/oauth2/introspect"))]
     introspection_endpoint: String,
+    /// Absent while `OAUTH_DCR` is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("https://api.example.com/oauth2/register"))]
+    registration_endpoint: Option<String>,
     #[schema(examples("https://api.example.com/.well-known/jwks.json"))]
     jwks_uri: String,
     /// What clients may request: the scopes of `OpenID` Connect and `offline_access` included.
@@ -87,6 +91,10 @@ pub struct ServerMetadata {
     request_uri_parameter_supported: bool,
     #[schema(examples("none"))]
     prompt_values_supported: Vec<&'static str>,
+    /// Absent while `OAUTH_CIMD` is off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    client_id_metadata_document_supported: bool,
     /// This API, and the services of `OAUTH_RESOURCES`.
     #[schema(examples("https://api.example.com"))]
     protected_resources: Vec<String>,
@@ -96,7 +104,7 @@ pub struct ServerMetadata {
 
 impl From<&OauthSettings> for ServerMetadata {
     fn from(settings: &OauthSettings) -> Self {
-        let issuer = &settings.issuer;
+        let (issuer, registration) = (&settings.issuer, settings.registration.is_on());
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
         let resources =
             settings.resources.iter().map(|service| service.resource.as_str().to_owned());
@@ -108,6 +116,7 @@ impl From<&OauthSettings> for ServerMetadata {
             revocation_endpoint: format!("{issuer}/oauth2/revoke"),
             userinfo_endpoint: format!("{issuer}/oauth2/userinfo"),
             introspection_endpoint: format!("{issuer}/oauth2/introspect"),
+            registration_endpoint: registration.then(|| format!("{issuer}/oauth2/register")),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
             scopes_supported: scopes.chain([OFFLINE_ACCESS.to_owned()]).collect(),
             response_types_supported: ["code"],
@@ -125,6 +134,7 @@ impl From<&OauthSettings> for ServerMetadata {
             request_parameter_supported: false,
             request_uri_parameter_supported: false,
             prompt_values_supported: Prompt::ALL.iter().map(|prompt| prompt.as_str()).collect(),
+            client_id_metadata_document_supported: settings.accepts_documents,
             protected_resources: [issuer.clone()].into_iter().chain(resources).collect(),
             service_documentation: format!("{issuer}/docs"),
             issuer: issuer.clone(),

@@ -5,8 +5,10 @@
 mod authorize;
 mod browser_cookie;
 mod client_authentication;
+mod client_documents;
 mod consent;
 pub mod metadata;
+mod registration;
 mod responses;
 mod revocation;
 mod sign_in_page;
@@ -48,7 +50,11 @@ pub fn routes() -> Routes {
         .route(RouteKind::WRITE, routes!(consent::answer));
     let for_clients = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
         .route(RouteKind::WRITE.open_to_all_origins(), routes!(token::issue))
-        .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke));
+        .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke))
+        .route(RouteKind::WRITE.open_to_all_origins(), routes!(registration::register))
+        .route(RouteKind::READ.open_to_all_origins(), routes!(registration::show))
+        .route(RouteKind::WRITE.open_to_all_origins(), routes!(registration::update))
+        .route(RouteKind::DELETE.open_to_all_origins(), routes!(registration::delete));
     let for_tokens = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::OauthTokens)
         .route(RouteKind::READ.open_to_all_origins(), routes!(userinfo::show))
         .route(RouteKind::READ_BY_POST.open_to_all_origins(), routes!(userinfo::show_by_post));

@@ -47,7 +47,12 @@ pub fn unknown_sender(reason: UnknownSender) -> Response {
              `redirect_uri` must be exactly one that is registered."
         }
     };
-    error_page(StatusCode::BAD_REQUEST, Error::malformed(message), message.to_owned())
+    bad_client(message.to_owned())
+}
+
+/// Returns the page for a request whose client cannot be used. It leads nowhere.
+pub fn bad_client(message: String) -> Response {
+    error_page(StatusCode::BAD_REQUEST, Error::malformed(message.clone()), message)
 }
 
 /// Returns the page for an error that concerns the handle of a request; other errors are rendered

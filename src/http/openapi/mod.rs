@@ -102,6 +102,14 @@ impl Modify for SecuritySchemes {
             .description(Some("An OAuth access token."))
             .build();
         components.add_security_scheme("oauth_token", SecurityScheme::Http(oauth_token));
+        let registration = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "The registration access token of an OAuth client; to register one, \
+                 `OAUTH_DCR_TOKEN`.",
+            ))
+            .build();
+        components.add_security_scheme("registration", SecurityScheme::Http(registration));
         components.add_security_scheme("client_basic", SecurityScheme::Http(client_basic));
         components.add_security_scheme("verifier_basic", SecurityScheme::Http(verifier_basic));
         components.add_security_scheme("verifier_bearer", SecurityScheme::Http(verifier_bearer));

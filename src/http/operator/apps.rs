@@ -1,4 +1,5 @@
-//! `/v1/admin/oauth/apps`: the operator publishes and disables the apps of organizations.
+//! `/v1/admin/oauth/apps`: the operator publishes the apps of organizations, and disables these and
+//! the clients that no organization registered.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,7 +9,6 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::oauth::locks::no_such_app;
 use crate::domain::oauth::publication;
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OauthApps};
@@ -30,22 +30,28 @@ use crate::model::audit::AuditContext;
 use crate::model::decider::Decider;
 use crate::model::ids::AppId;
 use crate::model::master_scope::MasterScope;
+use crate::model::oauth::ClientKind;
 use crate::model::oauth::app::OauthApp;
 use crate::model::organization_handle::OrganizationHandle;
 
+const CLIENT_ID: &str = "The app's client id, percent-encoded if it is a URL.";
 /// The default and the maximum number of apps in a response.
 const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
-/// An app of an organization.
+/// An app.
 #[derive(Serialize, ToSchema)]
 #[schema(as = operator::App)]
 pub struct OperatedApp {
     #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     client_id: String,
+    /// `registered` by an organization, known by its metadata `document`, or `dynamic`: it
+    /// registered itself.
+    #[schema(examples("registered"))]
+    kind: &'static str,
     /// The organization that registered it.
-    #[schema(examples("org_acme_2026_example"))]
-    org_id: String,
+    #[schema(required, examples("org_acme_2026_example"))]
+    org_id: Option<String>,
     #[schema(examples("Acme Reports"))]
     name: String,
     #[schema(required, examples("https://reports.example.com"))]
@@ -77,9 +83,10 @@ pub struct OperatedApp {
 impl From<OauthApp> for OperatedApp {
     fn from(app: OauthApp) -> Self {
         Self {
-            client_id: app.id.to_string(),
             status: app.status(),
-            org_id: app.organization_handle,
+            client_id: app.client_id,
+            kind: app.kind.as_str(),
+            org_id: (app.kind == ClientKind::Registered).then_some(app.organization_handle),
             name: app.name,
             client_uri: app.client_uri,
             redirect_uris: app.redirect_uris.iter().map(|it| it.as_str().to_owned()).collect(),
@@ -107,10 +114,12 @@ pub struct OperatedApps {
     stamp: ResponseMeta,
 }
 
-/// List the apps of all organizations, newest first.
+/// List the apps of all organizations, and those that no organization registered, newest first.
 #[utoipa::path(get, path = "/v1/admin/oauth/apps", operation_id = "listOauthApps",
     tag = "operator",
     params(("org_id" = Option<String>, Query, description = "Only apps of this organization."),
+           ("kind" = Option<String>, Query, example = "document",
+            description = "Only apps of this kind: `registered`, `document` or `dynamic`."),
            ("limit" = Option<i64>, Query, description = "1 to 100. Default: 20."),
            ("cursor" = Option<String>, Query,
             description = "The `next_cursor` of the page before.")),
@@ -125,6 +134,7 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Result<Json<OperatedApps>> {
     let organization = query.optional("org_id", OrganizationHandle::parse);
+    let kind = query.optional("kind", parse_kind);
     let limit = query.optional("limit", |text| parse_integer(text, 1, MAX_LIMIT));
     let after = query.optional("cursor", |text| {
         AppId::parse(text).ok_or_else(|| ValidationError::from("must be a cursor of this list"))
@@ -134,7 +144,7 @@ pub(super) async fn list(
     // One more than the limit shows whether there is a next page.
     let list = async |db: &mut PgConnection| {
         let organization = organization.as_ref().map(OrganizationHandle::as_str);
-        publication::list(db, organization, after, limit + 1).await
+        publication::list(db, (organization, kind), after, limit + 1).await
     };
     let mut apps = app.db.run(list).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -143,6 +153,10 @@ pub(super) async fn list(
     let next_cursor = apps.last().filter(|_| has_more).map(|app| app.id.to_string());
     let apps = apps.into_iter().map(OperatedApp::from).collect();
     Ok(Json(OperatedApps { apps, next_cursor, stamp: ResponseMeta::from(&context) }))
+}
+
+fn parse_kind(text: &str) -> Result<ClientKind, ValidationError> {
+    ClientKind::parse(text).ok_or_else(|| "must be registered, document or dynamic".into())
 }
 
 /// A response with one app.
@@ -164,18 +178,12 @@ async fn run(
     (id, RequireIdempotencyKey(idempotency)): (String, RequireIdempotencyKey),
     context: RequestContext,
     body: JsonBody<EmptyBody>,
-    change: impl AsyncFnOnce(
-        &mut PgConnection,
-        AppId,
-        Decider,
-        &AuditContext,
-    ) -> Result<(OauthApp, i64)>,
+    change: impl AsyncFnOnce(&mut PgConnection, &str, Decider, &AuditContext) -> Result<(OauthApp, i64)>,
 ) -> Result<Response> {
-    let id = AppId::parse(&id).ok_or_else(no_such_app)?;
     let scope = MasterScope::OauthApps;
     let audit = context.audit_context();
     let work = async |tx: &mut PgConnection| {
-        let (changed, revoked_grants) = change(tx, id, Decider::Master(scope), &audit).await?;
+        let (changed, revoked_grants) = change(tx, &id, Decider::Master(scope), &audit).await?;
         let (app, stamp) = (changed.into(), ResponseMeta::from(&context));
         Ok(ChangeResponse::ok(OperatedAppResponse { app, revoked_grants, stamp }))
     };
@@ -185,7 +193,7 @@ async fn run(
 /// Publish an app: people of all organizations may grant access to it.
 #[utoipa::path(post, path = "/v1/admin/oauth/apps/{clientId}/publish",
     operation_id = "publishOauthApp", tag = "operator", request_body = EmptyBody,
-    params(("clientId" = String, Path, description = "The app's client id."),
+    params(("clientId" = String, Path, description = CLIENT_ID),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
     responses((status = 200, description = "Published.", body = OperatedAppResponse), BadRequest,
@@ -210,7 +218,7 @@ pub(super) async fn publish(
 /// come back when it is enabled.
 #[utoipa::path(post, path = "/v1/admin/oauth/apps/{clientId}/disable",
     operation_id = "disableOauthApp", tag = "operator", request_body = EmptyBody,
-    params(("clientId" = String, Path, description = "The app's client id."),
+    params(("clientId" = String, Path, description = CLIENT_ID),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
     responses((status = 200, description = "Disabled.", body = OperatedAppResponse), BadRequest,
@@ -234,7 +242,7 @@ pub(super) async fn disable(
 /// Enable an app that is disabled.
 #[utoipa::path(post, path = "/v1/admin/oauth/apps/{clientId}/enable",
     operation_id = "enableOauthApp", tag = "operator", request_body = EmptyBody,
-    params(("clientId" = String, Path, description = "The app's client id."),
+    params(("clientId" = String, Path, description = CLIENT_ID),
            RequiredIdempotencyHeader),
     security(("master_key" = [])),
     responses((status = 200, description = "Enabled.", body = OperatedAppResponse), BadRequest,

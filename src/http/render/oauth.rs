@@ -92,6 +92,15 @@ error_responses! { ErrorBody,
     InsufficientScope = 403, "`insufficient_scope`: the access token lacks `openid`.";
     /// For every route of the authorization server.
     NoSuchRoute = 404, "`not_found`: `OAUTH` is off.";
+    /// For routes for registrations.
+    InvalidMetadata = 400, "`invalid_redirect_uri` or `invalid_client_metadata`, with every member \
+                            that breaks a rule; `invalid_request`: the body is no JSON object.";
+    /// For routes for registrations.
+    WrongToken = 401, "`invalid_client`: the token is missing, wrong, or of another client.";
+    /// For routes for registrations.
+    RegistrationOff = 403, "`access_denied`: `OAUTH_DCR` is off.";
+    /// For routes for registrations.
+    JsonRequired = 415, "Content-Type is not application/json.";
     /// For routes for clients.
     TooManyRequests = 429, "`slow_down`: try again after `Retry-After` seconds.";
     /// For every route.

@@ -10,7 +10,7 @@ use crate::model::ids::{AppId, AppSecretId, MembershipId, OrganizationId};
 use crate::model::names::AppName;
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::{
-    ApplicationType, ClientAuthMethod, ClientVisibility, OFFLINE_ACCESS, OpenidScope,
+    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, OFFLINE_ACCESS, OpenidScope,
     RequestableScopes,
 };
 use crate::model::scope::Scope;
@@ -22,11 +22,15 @@ pub const MAX_SECRETS: i64 = 2;
 /// The maximum length of the URI of an app's home page, in bytes.
 const MAX_URI_LENGTH: usize = 2_048;
 
-/// An app of an organization.
+/// An app of an organization; for the operator, also a client that no organization registered.
 #[derive(Clone, Debug)]
 pub struct OauthApp {
-    /// Its id, whose text is its `client_id`.
+    /// Its id, whose text is its `client_id` unless that is the URL of a metadata document.
     pub id: AppId,
+    /// Its public id.
+    pub client_id: String,
+    /// How it came to be known.
+    pub kind: ClientKind,
     /// The public id of its organization.
     pub organization_handle: String,
     /// Its name.

@@ -28,7 +28,8 @@ pub struct OauthClient {
     pub application_type: ApplicationType,
     /// How it authenticates.
     pub auth_method: ClientAuthMethod,
-    /// The scopes that it may request, `offline_access` included if it may.
+    /// The scopes that it may request, `offline_access` included if it may. Of a client that no
+    /// organization registered: those that it requests if a request names none.
     pub scopes: Vec<String>,
     /// Who may grant access to it.
     pub visibility: ClientVisibility,
@@ -50,10 +51,11 @@ impl OauthClient {
         self.is_published && self.kind == ClientKind::Registered
     }
 
-    /// Returns whether it may request the scope.
+    /// Returns whether it may request the scope, if the deployment lets clients request it at all.
+    /// A client that no organization registered may request every such scope.
     #[must_use]
     pub fn may_request(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|it| it == scope)
+        self.kind != ClientKind::Registered || self.scopes.iter().any(|it| it == scope)
     }
 
     /// Returns its scopes without `offline_access`.

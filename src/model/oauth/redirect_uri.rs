@@ -96,6 +96,12 @@ impl RedirectUri {
     }
 }
 
+/// Returns redirect URIs as the database stores them.
+#[must_use]
+pub fn to_stored(uris: &[RedirectUri]) -> Vec<String> {
+    uris.iter().map(|uri| uri.as_str().to_owned()).collect()
+}
+
 fn is_loopback(url: &Url) -> bool {
     matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }

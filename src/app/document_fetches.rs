@@ -1,0 +1,201 @@
+//! Fetches of clients' metadata documents. Strangers choose the URLs, so few fetches run at once,
+//! requests that need the same document share one, and a document that was refused is not fetched
+//! again for a minute.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+use crate::model::oauth::document::DocumentRefusal;
+
+/// The maximum number of fetches that run at once.
+const MAX_RUNNING: usize = 32;
+/// For how long a refusal is remembered.
+const REFUSAL_LIFETIME: TimeDelta = TimeDelta::seconds(60);
+/// The maximum number of refusals that are remembered. Further ones are not.
+const MAX_REFUSALS: usize = 4_096;
+
+/// The result of a fetch, for each request that waits for it.
+pub type FetchOutcome = Result<(), FetchFailure>;
+
+/// Why a fetch did not make the document available.
+#[derive(Clone, Debug)]
+pub enum FetchFailure {
+    /// There is no document that can be used.
+    Refused(DocumentRefusal),
+    /// This server failed, as this text says.
+    Failed(String),
+}
+
+/// The fetches that run, and those that were refused; cheap to clone.
+#[derive(Clone)]
+pub struct DocumentFetches(Arc<State>);
+
+struct State {
+    running: Mutex<HashMap<String, Shared<BoxFuture<'static, FetchOutcome>>>>,
+    refused: Mutex<HashMap<String, (DateTime<Utc>, DocumentRefusal)>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Default for DocumentFetches {
+    fn default() -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_RUNNING));
+        Self(Arc::new(State { running: Mutex::default(), refused: Mutex::default(), permits }))
+    }
+}
+
+/// A fetch that runs. It is removed from the list when it ends, also by a panic.
+struct RunningFetch {
+    state: Arc<State>,
+    client_id: String,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for RunningFetch {
+    fn drop(&mut self) {
+        lock(&self.state.running).remove(&self.client_id);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DocumentFetches {
+    /// Waits for the fetch of this document that runs already, or runs this one. It runs to its end
+    /// even if every request that waits for it is cancelled.
+    ///
+    /// # Errors
+    /// Unavailable if too many fetches run.
+    pub async fn share<F>(&self, client_id: &str, fetch: impl FnOnce() -> F) -> Result<FetchOutcome>
+    where
+        F: Future<Output = FetchOutcome> + Send + 'static,
+    {
+        let shared = self.find_or_start(client_id, fetch)?;
+        Ok(shared.await)
+    }
+
+    fn find_or_start<F>(
+        &self,
+        client_id: &str,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<Shared<BoxFuture<'static, FetchOutcome>>>
+    where
+        F: Future<Output = FetchOutcome> + Send + 'static,
+    {
+        let mut running = lock(&self.0.running);
+        if let Some(shared) = running.get(client_id) {
+            return Ok(shared.clone());
+        }
+        let permit = Arc::clone(&self.0.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| Error::unavailable("too many documents are fetched"))?;
+        let (state, client_id) = (Arc::clone(&self.0), client_id.to_owned());
+        let entry = RunningFetch { state, client_id: client_id.clone(), _permit: permit };
+        let fetch = fetch();
+        let task = tokio::spawn(async move {
+            let _entry = entry;
+            fetch.await
+        });
+        let outcome = async {
+            task.await.unwrap_or_else(|error| Err(FetchFailure::Failed(error.to_string())))
+        };
+        let shared = outcome.boxed().shared();
+        running.insert(client_id, shared.clone());
+        Ok(shared)
+    }
+
+    /// Returns why a document was refused less than a minute ago.
+    #[must_use]
+    pub fn find_refusal(&self, client_id: &str, now: DateTime<Utc>) -> Option<DocumentRefusal> {
+        let refused = lock(&self.0.refused);
+        let (until, refusal) = refused.get(client_id)?;
+        (*until > now).then(|| refusal.clone())
+    }
+
+    /// Remembers for a minute that a document was refused.
+    pub fn remember_refusal(&self, client_id: &str, refusal: DocumentRefusal, now: DateTime<Utc>) {
+        let mut refused = lock(&self.0.refused);
+        if refused.len() >= MAX_REFUSALS {
+            refused.retain(|_, (until, _)| *until > now);
+        }
+        if refused.len() < MAX_REFUSALS {
+            refused.insert(client_id.to_owned(), (now + REFUSAL_LIFETIME, refusal));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_for_one_document_share_a_fetch_that_outlives_the_first_of_them() {
+        let (fetches, count) = (DocumentFetches::default(), Arc::new(AtomicUsize::new(0)));
+        let done = Arc::new(Notify::new());
+        let share = || {
+            let (count, done) = (Arc::clone(&count), Arc::clone(&done));
+            fetches.share("a", move || async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                done.notified().await;
+                Ok(())
+            })
+        };
+        let mut first = Box::pin(share());
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(share());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(first);
+        done.notify_one();
+        second.await.expect("a permit").expect("a document");
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        assert!(lock(&fetches.0.running).is_empty());
+        done.notify_one();
+        share().await.expect("a permit").expect("a document");
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_over_the_limit_is_rejected_and_one_that_panics_leaves_its_place() {
+        let fetches = DocumentFetches::default();
+        let mut waiting = Vec::new();
+        for number in 0..MAX_RUNNING {
+            let id = number.to_string();
+            let (fetches, forever) = (fetches.clone(), std::future::pending::<FetchOutcome>);
+            waiting.push(Box::pin(async move { fetches.share(&id, forever).await }));
+            assert!(futures_util::poll!(waiting.last_mut().expect("one")).is_pending());
+        }
+        let immediate = || std::future::ready(Ok(()));
+        assert!(fetches.share("another", immediate).await.is_err());
+        drop(fetches);
+        let fetches = DocumentFetches::default();
+        let panicking = || async { panic!("a test") };
+        let outcome = fetches.share("a", panicking).await.expect("a permit");
+        assert!(matches!(outcome, Err(FetchFailure::Failed(_))), "{outcome:?}");
+        fetches.share("a", immediate).await.expect("a permit").expect("a document");
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_for_a_minute_and_strangers_cannot_fill_the_memory() {
+        let fetches = DocumentFetches::default();
+        let now: DateTime<Utc> = "2036-05-08T09:00:00Z".parse().expect("a time");
+        fetches.remember_refusal("a", DocumentRefusal::NotFetched, now);
+        assert!(fetches.find_refusal("a", now + TimeDelta::seconds(59)).is_some());
+        assert!(fetches.find_refusal("a", now + TimeDelta::seconds(60)).is_none());
+        for number in 0..=MAX_REFUSALS {
+            fetches.remember_refusal(&number.to_string(), DocumentRefusal::NotFetched, now);
+        }
+        assert_eq!(lock(&fetches.0.refused).len(), MAX_REFUSALS);
+        let later = now + TimeDelta::minutes(2);
+        fetches.remember_refusal("b", DocumentRefusal::NotFetched, later);
+        assert_eq!(lock(&fetches.0.refused).len(), 1);
+    }
+}

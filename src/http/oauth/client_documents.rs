@@ -1,0 +1,56 @@
+//! The metadata document of the client of an authorization request: fetched if that is due, and
+//! the page for one that cannot be used.
+
+use axum::response::Response;
+
+use crate::app::App;
+use crate::domain::oauth::client_documents;
+use crate::error::Result;
+use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::count_address;
+use crate::http::edge::shedding;
+use crate::http::oauth::responses::bad_client;
+use crate::model::oauth::document::{DocumentRefusal, MAX_DOCUMENT_BYTES};
+use crate::model::rate_limit::RateLimit;
+
+/// Fetches the metadata document of a client if its id is the URL of one, and the stored version is
+/// missing or too old. A request that causes a fetch is counted by its address, since anyone can
+/// send it, and has no permit while it waits.
+///
+/// # Errors
+/// The outer errors are rate limited and unavailable. The inner one is the page to respond with.
+pub async fn refresh(
+    app: &App,
+    context: &RequestContext,
+    client_id: &str,
+) -> Result<Result<(), Response>> {
+    let outcome = match client_documents::find_stale(app, client_id).await? {
+        Ok(None) => Ok(()),
+        Ok(Some(document)) => {
+            count_address(app, context, RateLimit::ClientDocuments)?;
+            let refresh = client_documents::refresh(app, document);
+            shedding::await_outside(app, context, refresh).await?
+        }
+        Err(refusal) => Err(refusal),
+    };
+    Ok(outcome.map_err(|refusal| bad_client(describe(refusal))))
+}
+
+/// Returns what is required, for the developer of the app.
+fn describe(refusal: DocumentRefusal) -> String {
+    match refusal {
+        DocumentRefusal::Url(message) => {
+            format!("The app that sent you here is not known. `client_id` {message}.")
+        }
+        DocumentRefusal::NotFetched => format!(
+            "The metadata document of the app that sent you here could not be fetched. Its server \
+             must respond to a GET of `client_id` within 5 seconds, with status 200, without a \
+             redirect, and with a JSON object of at most {MAX_DOCUMENT_BYTES} bytes as \
+             application/json."
+        ),
+        DocumentRefusal::Invalid(problems) => format!(
+            "The metadata document of the app that sent you here is not valid: {}.",
+            problems.join("; "),
+        ),
+    }
+}
