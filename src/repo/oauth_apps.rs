@@ -100,8 +100,8 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
-                c.disabled_at, c.created_at, c.updated_at
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
          where (c.organization_id = $1) is true and c.kind = 'registered'
@@ -135,8 +135,8 @@ pub async fn find(
     let row = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
-                c.disabled_at, c.created_at, c.updated_at
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
          where c.id = $2 and (c.organization_id = $1) is true",
@@ -238,8 +238,8 @@ pub async fn list_of_all(
     let rows = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility, c.published_at,
-                c.disabled_at, c.created_at, c.updated_at
+                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
          where ($1::text is null or lower(o.handle) = lower($1))

@@ -4,8 +4,16 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
+use std::time::Duration;
 
-use crate::support::server::{Server, WorkDir};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::outbound::TlsServer;
+use crate::support::accounts::PASSWORD;
+use crate::support::documents::document;
+use crate::support::relay::{RelayTarget, relay};
+use crate::support::server::{WorkDir, curl};
 use crate::support::tools;
 
 fn folder() -> PathBuf {
@@ -25,7 +33,7 @@ fn install() {
 /// needs `installed` in that folder.
 fn run_client(
     dir: &WorkDir,
-    server: &Server,
+    url: &str,
     (language, program, installed): (&str, &str, &str),
     settings: &[(&str, &str)],
 ) {
@@ -36,7 +44,7 @@ fn run_client(
     }
     let Some(language) = tools::find_program(language) else { return };
     let mut command = dir.command_for(&language, settings);
-    command.env("TENANTRY_URL", server.url("")).env("PYTHONPATH", folder().join("python"));
+    command.env("TENANTRY_URL", url).env("PYTHONPATH", folder().join("python"));
     let done = command.arg(folder().join(program)).output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -50,7 +58,7 @@ fn supported_calls_of_cohesion_sdk_work_and_the_others_raise_its_own_errors() {
     let secret = "0123456789abcdef0123456789abcdef";
     let server = dir.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
     let program = ("python3", "cohesion_sdk.py", "python/cohesion");
-    run_client(&dir, &server, program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
+    run_client(&dir, &server.url(""), program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
 }
 
 /// The client of the library whose routes have the names of those of page s4.
@@ -63,7 +71,50 @@ fn the_unmodified_better_auth_client_works_as_the_readme_configures_it() {
     let program = ("node", "better_auth.mjs", "node_modules/better-auth");
     let page = format!("{dashboard}/welcome");
     let settings = [("MAILS", mails.to_str().unwrap()), ("PAGE", &page)];
-    run_client(&dir, &server, program, &settings);
+    run_client(&dir, &server.url(""), program, &settings);
+}
+
+/// Both SDKs of MCP, whose clients no organization registered: one names its metadata document, one
+/// registers itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_themselves() {
+    let dir = WorkDir::new();
+    let Some(documents) = TlsServer::start(dir.path()) else { return };
+    let client_id = format!("https://127.0.0.1:{}/client.json", documents.1);
+    std::fs::write(dir.path().join("client.json"), document(&client_id).to_string()).unwrap();
+    // The issuer has the port of the relay, which is known before the server starts.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = dir.start(&[
+        ("PUBLIC_URL", &url),
+        ("OAUTH", "on"),
+        ("OAUTH_DCR", "open"),
+        ("OUTBOUND_ALLOW", &format!("127.0.0.1:{}", documents.1)),
+        ("SSL_CERT_FILE", "ca.pem"),
+    ]);
+    let port = server.url("").rsplit_once(':').unwrap().1.parse().unwrap();
+    relay(listener, RelayTarget::Port(port), Duration::ZERO);
+    let email = "ann@example.com";
+    let account = json!({ "email": email, "password": PASSWORD, "name": "Ann" }).to_string();
+    let headers = ["-H", "Content-Type: application/json", "-d", &account];
+    let signed_up = curl(&[&headers[..], &[&server.url("/api/auth/sign-up/email")]].concat());
+    assert_eq!(signed_up.status, 200, "{}", signed_up.text);
+    sqlx::query("update accounts set proven_at = now()")
+        .execute(&mut dir.sql().await)
+        .await
+        .unwrap();
+    let person = [("EMAIL", email), ("PASSWORD", PASSWORD)];
+    for (language, program, installed) in [
+        ("node", "mcp_sdk.mjs", "node_modules/@modelcontextprotocol/sdk"),
+        ("python3", "mcp_client.py", "python/mcp"),
+    ] {
+        let program = (language, program, installed);
+        let with_document = [&person[..], &[("CLIENT_ID", client_id.as_str())]].concat();
+        tokio::task::block_in_place(|| {
+            run_client(&dir, &url, program, &with_document);
+            run_client(&dir, &url, program, &person);
+        });
+    }
 }
 
 /// A server with OAuth, whose address is its issuer.

@@ -49,6 +49,8 @@ fn all_errors() -> Vec<Error> {
         ErrorKind::Oauth(OauthFailure::UnsupportedGrantType),
         ErrorKind::Oauth(OauthFailure::InvalidScope),
         ErrorKind::Oauth(OauthFailure::InvalidTarget),
+        ErrorKind::Oauth(OauthFailure::InvalidRedirectUri),
+        ErrorKind::Oauth(OauthFailure::InvalidClientMetadata),
     ];
     for (at, kind) in kinds.iter().enumerate() {
         assert_eq!(position(kind), at);
@@ -98,6 +100,8 @@ fn position(kind: &ErrorKind) -> usize {
         ErrorKind::Oauth(OauthFailure::UnsupportedGrantType) => 31,
         ErrorKind::Oauth(OauthFailure::InvalidScope) => 32,
         ErrorKind::Oauth(OauthFailure::InvalidTarget) => 33,
+        ErrorKind::Oauth(OauthFailure::InvalidRedirectUri) => 34,
+        ErrorKind::Oauth(OauthFailure::InvalidClientMetadata) => 35,
     }
 }
 

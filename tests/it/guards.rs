@@ -36,6 +36,7 @@ const PUBLIC: [&str; 29] = [
     "POST /auth/signup",
     "POST /auth/token-exchange",
     "POST /oauth2/authorize",
+    "POST /oauth2/register",
     // OAuth clients authenticate in the body, or have no secret.
     "POST /oauth2/revoke",
     "POST /oauth2/token",

@@ -32,10 +32,18 @@ async fn body_routes(app: &TestApp) -> Vec<(TestClient, String, String)> {
     routes
 }
 
+/// Whether a route ignores fields that it does not know (RFC 7591 §2). What is wrong with a body of
+/// others is then that required ones are missing.
+fn ignores_unknown_fields(path: &str) -> bool {
+    path.starts_with("/oauth2/register")
+}
+
 /// The status and the code of a kind of error in the family of a path.
 fn expected_error(path: &str, kind: &ErrorKind) -> (u16, &'static str) {
     match (kind, Family::from_path(path)) {
         (ErrorKind::Malformed, _) => (400, "malformed"),
+        (ErrorKind::Invalid, _) if path == "/oauth2/register" => (400, "invalid_redirect_uri"),
+        (ErrorKind::Invalid, _) if ignores_unknown_fields(path) => (400, "invalid_client_metadata"),
         (ErrorKind::Invalid, Family::Onboarding | Family::Operator) => (422, "validation_error"),
         (ErrorKind::Invalid, _) => (400, "validation_error"),
         (ErrorKind::TooLarge, _) => (413, "entity_too_large"),
@@ -144,6 +152,10 @@ async fn at_most_50_invalid_fields_are_reported_with_the_number_of_the_others() 
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
             let response = actor.send(&method, &path, body).await.assert_error(status, code);
             assert!(response.text.len() < 12_000, "{path}: {}", response.text.len());
+            if ignores_unknown_fields(&path) {
+                assert!(!response.text.contains("a0"), "{path}: {}", response.text);
+                continue;
+            }
             assert!(response.text.contains("more issues"), "{path}");
             // The RFC's errors name the fields in their text.
             if path.starts_with("/oauth2/") {
@@ -226,6 +238,10 @@ async fn an_unknown_field_is_rejected_by_name() {
             let actor = actor.with("content-type", "application/json");
             let (status, code) = expected_error(&path, &ErrorKind::Invalid);
             let response = actor.send(&method, &path, body).await.assert_error(status, code);
+            if ignores_unknown_fields(&path) {
+                assert!(!response.text.contains("emailVerified"), "{}", response.text);
+                continue;
+            }
             if path.starts_with("/oauth2/") {
                 let issue = "`emailVerified` is not a field of this request";
                 assert!(response.text.contains(issue), "{}", response.text);

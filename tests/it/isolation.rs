@@ -88,6 +88,13 @@ const ACCOUNT_OPERATIONS: [&str; 5] =
 const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
 /// Operations about an organization that a person chooses for an app: `oauth::consent` tests them.
 const CONSENT_OPERATIONS: [&str; 2] = ["answerConsent", "authorize"];
+/// Operations on a client's own registration, with the token of that: `oauth::registration` tests
+/// them.
+const REGISTRATION_OPERATIONS: [&str; 3] =
+    ["deleteClientRegistration", "getClientRegistration", "updateClientRegistration"];
+/// Operations whose body names the client that the request is about, or ignores that:
+/// `oauth::registration` tests them.
+const CLIENT_OPERATIONS: [&str; 2] = ["registerClient", "updateClientRegistration"];
 /// Operations that name an object of the caller's account in the path: `user::app_grants` tests
 /// them.
 const OWN_OPERATIONS: [&str; 1] = ["revokeAuthorizedApp"];
@@ -132,6 +139,7 @@ fn every_operation_that_takes_an_id_is_in_the_matrix() {
         &OPERATOR_OPERATIONS,
         &SECRET_OPERATIONS,
         &OWN_OPERATIONS,
+        &REGISTRATION_OPERATIONS,
     ];
     let rows: BTreeSet<_> = rows.into_iter().flatten().copied().collect();
     let operations = operations();
@@ -143,6 +151,7 @@ fn every_operation_that_takes_an_id_is_in_the_matrix() {
         .chain(CHOSEN_ID_OPERATIONS)
         .chain(CONSENT_OPERATIONS)
         .chain(SELECTING_OPERATIONS)
+        .chain(CLIENT_OPERATIONS)
         .collect();
     // Operations with a master key, a verifier or a signature accept no credential of a tenant.
     let is_for_tenants =

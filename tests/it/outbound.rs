@@ -83,7 +83,7 @@ async fn start_with(response: impl Into<String>) -> SocketAddr {
 }
 
 /// A listener on all addresses of this machine that accepts nothing.
-fn listen_everywhere() -> (StdListener, u16) {
+pub fn listen_everywhere() -> (StdListener, u16) {
     let listener = StdListener::bind("[::]:0").or_else(|_| StdListener::bind("0.0.0.0:0")).unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -91,7 +91,7 @@ fn listen_everywhere() -> (StdListener, u16) {
 }
 
 /// Whether a client connected to a listener.
-fn has_connection(listener: &StdListener) -> bool {
+pub fn has_connection(listener: &StdListener) -> bool {
     match listener.accept() {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::WouldBlock => false,
@@ -100,7 +100,7 @@ fn has_connection(listener: &StdListener) -> bool {
 }
 
 /// Spellings of addresses inside a network.
-const INNER_ADDRESSES: [&str; 38] = [
+pub const INNER_ADDRESSES: [&str; 38] = [
     "127.0.0.1",
     "127.0.0.1.",
     "127.1",
@@ -352,11 +352,11 @@ server.serve_forever()
 ";
 
 /// The process of [`TLS_SERVER`], killed when dropped, and its port.
-struct TlsServer(Child, u16);
+pub struct TlsServer(Child, pub u16);
 
 impl TlsServer {
     /// `None` if the test is skipped because a program is missing.
-    fn start(folder: &std::path::Path) -> Option<Self> {
+    pub fn start(folder: &std::path::Path) -> Option<Self> {
         let python = find_program("python3")?;
         create_certificates(folder)?;
         let mut python = Command::new(python);

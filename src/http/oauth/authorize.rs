@@ -101,7 +101,8 @@ pub struct AuthorizationParameters {
                `response_mode=form_post`.",
                body = String, content_type = "text/html; charset=utf-8"),
               (status = 400, description = "An HTML page: the app or the redirect URI is \
-               not known, or the app's metadata document cannot be used.", body = String, content_type = "text/html; charset=utf-8"),
+               not known, or the app's metadata document cannot be used.",
+               body = String, content_type = "text/html; charset=utf-8"),
               (status = 404, description = "OAuth is off.", body = ErrorBody), TooManyRequests,
               Unavailable))]
 pub(super) async fn authorize(

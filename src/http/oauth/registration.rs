@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::oauth::registration::{self, PresentedRegistration};
 use crate::error::{Error, ErrorKind, Issue, OauthFailure, Result};
-use crate::http::auth::{CountedRequest, authorization};
+use crate::http::auth::{CountedRequest, PresentedCredential};
 use crate::http::body::JsonMembers;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{
@@ -45,15 +45,24 @@ impl FromRequestParts<App> for RegistrationIsOn {
     }
 }
 
-/// Extracts the client in the path, and the token that the request presents.
-pub(super) struct Presented(PresentedRegistration);
+/// Guard: the registration of the client in the path, with its registration access token.
+pub(super) struct OwnRegistration {
+    registration: Registration,
+    presented: PresentedRegistration,
+}
 
-impl FromRequestParts<App> for Presented {
+impl FromRequestParts<App> for OwnRegistration {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        CountedRequest::from_request_parts(parts, app).await?;
+        let context = RequestContext::from_request_parts(parts, app).await?;
         let PathId(client_id) = PathId::from_request_parts(parts, app).await?;
-        Ok(Self(PresentedRegistration { client_id, token: bearer(&parts.headers) }))
+        let presented = PresentedRegistration { client_id, token: bearer(&parts.headers)? };
+        match registration::find(app, &presented).await {
+            Ok(registration) => Ok(Self { registration, presented }),
+            Err(error) => count_invalid_credential(app, &context, error),
+        }
     }
 }
 
@@ -168,11 +177,11 @@ pub(super) async fn register(
     headers: HeaderMap,
     JsonMembers(members): JsonMembers,
 ) -> Result<(StatusCode, JsonWithSecrets<RegistrationResponse>)> {
-    let settings = &app.config.oauth.registration;
-    if let Err(error) = registration::require_allowed(settings, bearer(&headers).as_ref()) {
+    let (settings, token) = (&app.config.oauth.registration, bearer(&headers)?);
+    if let Err(error) = registration::require_allowed(settings, token.as_ref()) {
         return count_invalid_credential(&app, &context, error);
     }
-    let metadata = parse(&app, &members)?;
+    let metadata = parse(&app, &members, None)?;
     let registered = registration::register(&app, metadata, &context.audit_context()).await?;
     let (registration, token) = registered;
     let response = RegistrationResponse::new(&app, registration, token.into());
@@ -191,14 +200,9 @@ pub(super) async fn show(
     State(app): State<App>,
     _: OauthIsOn,
     _: RegistrationIsOn,
-    _: CountedRequest,
-    Presented(presented): Presented,
-    context: RequestContext,
-) -> Result<JsonWithSecrets<RegistrationResponse>> {
-    match registration::find(&app, &presented).await {
-        Ok(found) => Ok(respond(&app, found)),
-        Err(error) => count_invalid_credential(&app, &context, error),
-    }
+    own: OwnRegistration,
+) -> JsonWithSecrets<RegistrationResponse> {
+    respond(&app, own.registration)
 }
 
 /// Replace the metadata of an app (RFC 7592 §2.2). A member that is not sent is removed.
@@ -215,20 +219,12 @@ pub(super) async fn update(
     State(app): State<App>,
     _: OauthIsOn,
     _: RegistrationIsOn,
-    _: CountedRequest,
-    Presented(presented): Presented,
+    OwnRegistration { presented, .. }: OwnRegistration,
     context: RequestContext,
     JsonMembers(members): JsonMembers,
 ) -> Result<JsonWithSecrets<RegistrationResponse>> {
-    // Who has no token learns nothing about the rules of the body.
-    if let Err(error) = registration::find(&app, &presented).await {
-        return count_invalid_credential(&app, &context, error);
-    }
-    if members.get("client_id").and_then(Value::as_str) != Some(&presented.client_id) {
-        let message = "must be the id of the client".into();
-        return Err(invalid(vec![MetadataProblem { name: "client_id", message }]));
-    }
-    let (metadata, audit) = (parse(&app, &members)?, context.audit_context());
+    let metadata = parse(&app, &members, Some(&presented.client_id))?;
+    let audit = context.audit_context();
     let updated = registration::update(&app, &presented, metadata, &audit).await?;
     Ok(respond(&app, updated))
 }
@@ -245,27 +241,36 @@ pub(super) async fn delete(
     State(app): State<App>,
     _: OauthIsOn,
     _: RegistrationIsOn,
-    _: CountedRequest,
-    Presented(presented): Presented,
+    OwnRegistration { presented, .. }: OwnRegistration,
     context: RequestContext,
 ) -> Result<StatusCode> {
-    match registration::delete(&app, &presented, &context.audit_context()).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) => count_invalid_credential(&app, &context, error),
-    }
+    registration::delete(&app, &presented, &context.audit_context()).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn respond(app: &App, registration: Registration) -> JsonWithSecrets<RegistrationResponse> {
     JsonWithSecrets(RegistrationResponse::new(app, registration, ShownOnce::NONE))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    authorization(headers, "bearer").map(Secret::new)
+fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
+    Ok(match PresentedCredential::from_headers(headers)? {
+        Some(PresentedCredential::Bearer(token)) => Some(Secret::new(token.to_owned())),
+        _ => None,
+    })
 }
 
-fn parse(app: &App, members: &Map<String, Value>) -> Result<ClientMetadata> {
+/// Returns what a body says about a client. One that replaces the metadata names the client's own
+/// id (RFC 7592 §2.2).
+fn parse(app: &App, members: &Map<String, Value>, own_id: Option<&str>) -> Result<ClientMetadata> {
     let requestable = &app.config.oauth.scopes;
-    ClientMetadata::parse(members, MetadataSource::Registration, requestable).map_err(invalid)
+    let parsed = ClientMetadata::parse(members, MetadataSource::Registration, requestable);
+    let named = members.get("client_id").and_then(Value::as_str);
+    if own_id.is_none_or(|own| named == Some(own)) {
+        return parsed.map_err(invalid);
+    }
+    let message = "must be the id of the client".into();
+    let other_id = MetadataProblem { name: "client_id", message };
+    Err(invalid([vec![other_id], parsed.err().unwrap_or_default()].concat()))
 }
 
 /// Returns the error for metadata with these problems (RFC 7591 §3.2.2).

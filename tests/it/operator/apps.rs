@@ -46,7 +46,8 @@ async fn the_operator_lists_the_apps_of_all_organizations_in_pages() {
         assert_eq!(ids, expected);
         let first = all["apps"].as_array().unwrap().iter().find(|it| it["client_id"] == *id);
         let expected = json!({
-            "client_id": id, "org_id": ann.org_id, "name": "Reports", "client_uri": null,
+            "client_id": id, "kind": "registered", "org_id": ann.org_id, "name": "Reports",
+            "client_uri": null,
             "redirect_uris": ["https://reports.example.com/callback"], "application_type": "web",
             "token_endpoint_auth_method": "client_secret_basic",
             "scopes": ["projects:read", "projects:write", "offline_access"],

@@ -271,6 +271,16 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_clients::find",
         "oauth_clients::find_known",
     ],
+    // Clients that no organization registered, which belong to the deployment.
+    &[
+        "oauth_documents::extend",
+        "oauth_documents::find",
+        "oauth_documents::upsert",
+        "oauth_registrations::delete",
+        "oauth_registrations::insert",
+        "oauth_registrations::lock",
+        "oauth_registrations::update",
+    ],
     // Objects of an account, whatever its memberships are.
     &[
         "app_grants::exists_of_account",
@@ -398,6 +408,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "usage_hourly::sweep_resources",
         "memberships::sweep",
         "oauth_requests::sweep",
+        "oauth_registrations::sweep",
     ],
     // The connection itself, and the tenant role with its privileges.
     &[

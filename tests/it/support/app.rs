@@ -28,7 +28,7 @@ use super::waiting::wait_until_async;
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// Two peppers and two signing secrets, as during a rotation.
-const SETTINGS: [(&str, &str); 20] = [
+const SETTINGS: [(&str, &str); 21] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -54,6 +54,7 @@ const SETTINGS: [(&str, &str); 20] = [
     ("MASTER_ADMIN_KEY_OAUTH_APPS", "master-of-OAUTH_APPS-0123456789abcdef0123456789"),
     ("OAUTH", "on"),
     ("OIDC_PRIVATE_KEYS", OPENID_KEYS),
+    ("OAUTH_DCR", "open"),
     ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),

@@ -20,6 +20,7 @@ pub mod apps;
 pub mod client;
 pub mod database;
 pub mod dedicated_postgres;
+pub mod documents;
 pub mod github;
 pub mod leaks;
 pub mod locks;

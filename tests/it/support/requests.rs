@@ -68,6 +68,10 @@ pub struct Fixtures {
     secret_id: String,
     /// The id of a grant of ann to the app, in her organization.
     grant_id: String,
+    /// A client that registered itself, and its registration access token.
+    registration: (String, String),
+    /// Another one, which may be deleted.
+    spare_registration: (String, String),
     next_number: std::sync::atomic::AtomicU32,
 }
 
@@ -127,6 +131,13 @@ impl Fixtures {
         let secret_id = app.first_secret(&ann, &app_id).await;
         let of_ann = (&ann, Some(ann.org_id.as_str()));
         let grant_id = app.insert_grant(of_ann, &app_id, &["projects:read"]).await;
+        let register = async || {
+            let request = json!({ "redirect_uris": [super::oauth::REDIRECT_URI] });
+            let created = app.anonymous().post("/oauth2/register", request).await;
+            let body = created.assert_status(201).body;
+            (text(&body["client_id"]), text(&body["registration_access_token"]))
+        };
+        let (registration, spare_registration) = (register().await, register().await);
         Self {
             authorization,
             client_form,
@@ -138,6 +149,8 @@ impl Fixtures {
             operated_app_id,
             secret_id,
             grant_id,
+            registration,
+            spare_registration,
             acme,
             operator_target,
             ann,
@@ -187,6 +200,9 @@ impl Fixtures {
                 app.verifier().with("x-api-key", &self.acme.api_key)
             }
             _ if operation.requires_oauth_token() => app.bearer(&self.openid_token),
+            _ if operation.path.starts_with("/oauth2/register/") => {
+                app.bearer(&self.registration_of(operation).1)
+            }
             _ if family == Family::OAuth => {
                 let browser = format!("tenantry_browser={}", self.browser);
                 app.session(&self.ann.cookie).with("cookie", &browser)
@@ -199,6 +215,14 @@ impl Fixtures {
             | Family::Verification
             | Family::OAuth
             | Family::Other => app.key(&self.acme.api_key),
+        }
+    }
+
+    /// The client whose registration an operation shows or changes, and its token.
+    fn registration_of(&self, operation: &Operation) -> &(String, String) {
+        match operation.id() {
+            "deleteClientRegistration" => &self.spare_registration,
+            _ => &self.registration,
         }
     }
 
@@ -244,7 +268,11 @@ impl Fixtures {
         let path = path.replace("{token}", &self.invite_token);
         let path = path.replace("{secretId}", &self.secret_id);
         let path = path.replace("{grantId}", &self.grant_id);
-        let path = path.replace("{clientId}", &self.operated_app_id);
+        let client_id = match Family::from_path(&path) {
+            Family::OAuth => &self.registration_of(operation).0,
+            _ => &self.operated_app_id,
+        };
+        let path = path.replace("{clientId}", client_id);
         match operation.id() {
             "revokeAppGrantsOfClient" => format!("{path}?clientId={}", self.spare_app_id),
             "getToken" => format!("{path}?id={}", self.token_id),
@@ -274,6 +302,10 @@ impl Fixtures {
             "issueToken" | "revokeToken" => return self.client_form.clone(),
             "answerConsent" => json!({
                 "request": self.oauth_request, "accept": true, "organizationId": self.ann.org_id,
+            }),
+            "registerClient" => json!({ "redirect_uris": [super::oauth::REDIRECT_URI] }),
+            "updateClientRegistration" => json!({
+                "client_id": self.registration.0, "redirect_uris": [super::oauth::REDIRECT_URI],
             }),
             "provisionOrganization" => json!({
                 "org_id": format!("provisioned-{number}"), "name": "Acme Corp", "domain": "general",
