@@ -103,7 +103,8 @@ pub enum AuthFailure {
     InactiveAccount,
 }
 
-/// Why an OAuth request cannot be granted (RFC 6749 §5.2, RFC 8707 §2, RFC 7591 §3.2.2).
+/// Why an OAuth request cannot be granted (RFC 6749 §5.2, RFC 8707 §2, RFC 7591 §3.2.2, RFC 8628
+/// §3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OauthFailure {
     /// The code or the refresh token is not valid, or was issued for something else.
@@ -120,6 +121,14 @@ pub enum OauthFailure {
     InvalidRedirectUri,
     /// Another member of a registration breaks rules.
     InvalidClientMetadata,
+    /// The person has not answered a device's request yet (RFC 8628 §3.5).
+    AuthorizationPending,
+    /// As above, and the device polls too often (RFC 8628 §3.5).
+    SlowDown,
+    /// The person did not answer a device's request in time (RFC 8628 §3.5).
+    ExpiredToken,
+    /// The person denied a device's request (RFC 8628 §3.5).
+    AccessDenied,
 }
 
 impl OauthFailure {
@@ -134,6 +143,10 @@ impl OauthFailure {
             Self::InvalidTarget => "invalid_target",
             Self::InvalidRedirectUri => "invalid_redirect_uri",
             Self::InvalidClientMetadata => "invalid_client_metadata",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::ExpiredToken => "expired_token",
+            Self::AccessDenied => "access_denied",
         }
     }
 }

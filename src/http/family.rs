@@ -63,7 +63,7 @@ impl Family {
             ("v1", Some("admin")) => Self::Operator,
             ("v1", Some("leaks" | "usage" | "verify")) => Self::Verification,
             ("api", Some("auth" | "user")) => Self::User,
-            ("oauth2", _) => Self::OAuth,
+            ("oauth2", _) | ("device", None) => Self::OAuth,
             _ => Self::Other,
         }
     }

@@ -97,6 +97,12 @@ pub struct Query {
 }
 
 impl Query {
+    /// Returns whether the parameter `name` is sent, be it empty.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(parameter, _)| parameter == name)
+    }
+
     /// Parses the parameter `name`. Returns `None` if it is absent, empty or invalid.
     pub fn optional<T>(
         &mut self,

@@ -33,9 +33,9 @@ pub struct KeyFormat {
 
 impl KeyFormat {
     /// The prefixes of what only Tenantry parses: the tokens of sessions and of mailed links,
-    /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests, secrets and
-    /// registration access tokens.
-    pub const INTERNAL_PREFIXES: [&str; 9] = [
+    /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests, secrets,
+    /// registration access tokens, and device codes.
+    pub const INTERNAL_PREFIXES: [&str; 10] = [
         "tnt_session_",
         "tnt_link_",
         "tnt_refresh_",
@@ -45,6 +45,7 @@ impl KeyFormat {
         "tnt_oauth_request_",
         "tnt_oauth_secret_",
         "tnt_oauth_registration_",
+        "tnt_oauth_device_",
     ];
 
     /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
@@ -126,6 +127,12 @@ impl KeyFormat {
     #[must_use]
     pub fn oauth_registration_token() -> Self {
         Self { prefix: Self::INTERNAL_PREFIXES[8].to_owned() }
+    }
+
+    /// Returns the format of the codes with which devices poll (RFC 8628).
+    #[must_use]
+    pub fn oauth_device_code() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[9].to_owned() }
     }
 
     /// Returns whether `text` has one of the formats that only Tenantry parses.

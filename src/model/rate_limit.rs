@@ -54,11 +54,13 @@ pub enum RateLimit {
     ClientDocuments,
     /// Registrations of OAuth clients, for each client address.
     ClientRegistrations,
+    /// User codes of devices that people type, for each account and for each client address.
+    UserCodes,
 }
 
 impl RateLimit {
     /// Every rate limit.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -78,6 +80,7 @@ impl RateLimit {
         Self::LeakReports,
         Self::ClientDocuments,
         Self::ClientRegistrations,
+        Self::UserCodes,
     ];
 
     /// Returns the limit's name in responses, settings and metrics.
@@ -103,6 +106,7 @@ impl RateLimit {
             Self::LeakReports => "leak_reports",
             Self::ClientDocuments => "client_documents",
             Self::ClientRegistrations => "client_registrations",
+            Self::UserCodes => "user_codes",
         }
     }
 
@@ -128,6 +132,8 @@ impl RateLimit {
             }
             Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
+            // 10 at once, then one a minute.
+            Self::UserCodes => Rate::new(10, 600),
             // 1,200 at once, then one every 3 seconds: each adds an event to the audit log, which
             // is stored for a long time.
             Self::Changes => Rate::new(1_200, 3_600),
@@ -151,6 +157,7 @@ impl RateLimit {
             }
             Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
+            Self::UserCodes => Rate::new(10, 600),
             Self::Changes => Rate::new(300, 3_600),
             Self::MasterFailures | Self::VerifierFailures => Rate::new(20, 300),
             Self::MasterRequests => Rate::new(300, 60),

@@ -43,6 +43,7 @@ pub mod oauth_apps;
 pub mod oauth_callers;
 pub mod oauth_clients;
 pub mod oauth_codes;
+pub mod oauth_devices;
 pub mod oauth_documents;
 pub mod oauth_grants;
 pub mod oauth_registrations;

@@ -9,7 +9,7 @@ use sqlx::types::Json;
 
 use crate::error::Result;
 use crate::model::oauth::OpenidScope;
-use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt};
+use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt, RequestedAccess};
 use crate::model::oauth::authorization_response::{ResponseMode, ResponseTarget};
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
@@ -43,10 +43,10 @@ impl From<&AuthorizationRequest> for Parameters {
             redirect_uri: request.target.redirect_uri.clone(),
             response_mode: request.target.mode.as_str().to_owned(),
             state: request.target.state.clone(),
-            openid_scopes: request.openid_scopes.iter().map(|it| it.as_str().to_owned()).collect(),
-            scopes: request.scopes.iter().map(ToString::to_string).collect(),
-            is_offline: request.is_offline,
-            resources: request.resources.iter().map(|it| it.as_str().to_owned()).collect(),
+            openid_scopes: texts(&request.access.openid_scopes, |it| it.as_str().to_owned()),
+            scopes: texts(&request.access.scopes, ToString::to_string),
+            is_offline: request.access.is_offline,
+            resources: texts(&request.access.resources, |it| it.as_str().to_owned()),
             challenge: request.challenge.clone(),
             nonce: request.nonce.clone(),
             prompts: request.prompts.iter().map(|it| it.as_str().to_owned()).collect(),
@@ -55,6 +55,11 @@ impl From<&AuthorizationRequest> for Parameters {
             organization: request.organization.as_ref().map(|it| it.as_str().to_owned()),
         }
     }
+}
+
+/// Returns the texts of some values.
+fn texts<T>(values: &[T], text: impl Fn(&T) -> String) -> Vec<String> {
+    values.iter().map(text).collect()
 }
 
 impl Parameters {
@@ -70,10 +75,12 @@ impl Parameters {
                 mode: ResponseMode::parse(&self.response_mode)?,
                 state: self.state,
             },
-            openid_scopes: openid_scopes.collect::<Option<_>>()?,
-            scopes: scopes.collect::<Option<_>>()?,
-            is_offline: self.is_offline,
-            resources: resources.collect::<Option<_>>()?,
+            access: RequestedAccess {
+                openid_scopes: openid_scopes.collect::<Option<_>>()?,
+                scopes: scopes.collect::<Option<_>>()?,
+                is_offline: self.is_offline,
+                resources: resources.collect::<Option<_>>()?,
+            },
             challenge: self.challenge,
             nonce: self.nonce,
             prompts: prompts.collect::<Option<_>>()?,

@@ -7,13 +7,14 @@ use std::sync::Once;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::TcpListener;
 
 use crate::outbound::TlsServer;
 use crate::support::accounts::PASSWORD;
 use crate::support::documents::document;
+use crate::support::oauth::ISSUER;
 use crate::support::relay::{RelayTarget, relay};
-use crate::support::server::{WorkDir, curl};
+use crate::support::server::{Server, WorkDir, curl};
+use crate::support::tools;
 use crate::support::tools;
 
 fn folder() -> PathBuf {
@@ -83,7 +84,7 @@ async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_them
     let client_id = format!("https://127.0.0.1:{}/client.json", documents.1);
     std::fs::write(dir.path().join("client.json"), document(&client_id).to_string()).unwrap();
     // The issuer has the port of the relay, which is known before the server starts.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = dir.start(&[
         ("PUBLIC_URL", &url),
@@ -135,7 +136,7 @@ fn run_openid_client(program: (&str, &str, &str), settings: &[(&str, &str)]) {
     let server = openid_provider(&dir);
     let mails = dir.path().join(".tenantry/mail");
     let mails = ("MAILS", mails.to_str().unwrap());
-    run_client(&dir, &server, program, &[&[mails], settings].concat());
+    run_client(&dir, &server.url(""), program, &[&[mails], settings].concat());
 }
 
 #[test]
@@ -154,4 +155,15 @@ fn apache_with_mod_auth_openidc_lets_a_person_in_who_signed_in_here() {
     let Some(apache) = tools::find_program("apache2") else { return };
     let settings = [("APACHE", apache.to_str().unwrap()), ("PORT", &free_port().to_string())];
     run_openid_client(("node", "mod_auth_openidc.mjs", "person.mjs"), &settings);
+}
+
+/// The device flow of a certified client, as a command line tool uses it.
+#[test]
+fn a_command_line_tool_signs_in_with_the_device_flow_of_openid_client() {
+    let dir = WorkDir::new();
+    let server = dir.start(&[("OAUTH", "on"), ("PUBLIC_URL", ISSUER)]);
+    let mails = dir.path().join(".tenantry/mail");
+    let program = ("node", "device_flow.mjs", "node_modules/openid-client");
+    let settings = [("MAILS", mails.to_str().unwrap()), ("ISSUER", ISSUER)];
+    run_client(&dir, &server.url(""), program, &settings);
 }

@@ -51,6 +51,10 @@ fn all_errors() -> Vec<Error> {
         ErrorKind::Oauth(OauthFailure::InvalidTarget),
         ErrorKind::Oauth(OauthFailure::InvalidRedirectUri),
         ErrorKind::Oauth(OauthFailure::InvalidClientMetadata),
+        ErrorKind::Oauth(OauthFailure::AuthorizationPending),
+        ErrorKind::Oauth(OauthFailure::SlowDown),
+        ErrorKind::Oauth(OauthFailure::ExpiredToken),
+        ErrorKind::Oauth(OauthFailure::AccessDenied),
     ];
     for (at, kind) in kinds.iter().enumerate() {
         assert_eq!(position(kind), at);
@@ -102,6 +106,10 @@ fn position(kind: &ErrorKind) -> usize {
         ErrorKind::Oauth(OauthFailure::InvalidTarget) => 33,
         ErrorKind::Oauth(OauthFailure::InvalidRedirectUri) => 34,
         ErrorKind::Oauth(OauthFailure::InvalidClientMetadata) => 35,
+        ErrorKind::Oauth(OauthFailure::AuthorizationPending) => 36,
+        ErrorKind::Oauth(OauthFailure::SlowDown) => 37,
+        ErrorKind::Oauth(OauthFailure::ExpiredToken) => 38,
+        ErrorKind::Oauth(OauthFailure::AccessDenied) => 39,
     }
 }
 
@@ -181,6 +189,9 @@ fn every_path_belongs_to_the_family_of_the_contract() {
         ("/v1/verifying", Family::Other),
         ("/oauth2/introspect", Family::OAuth),
         ("/oauth2", Family::OAuth),
+        ("/device", Family::OAuth),
+        ("/device/", Family::Other),
+        ("/devices", Family::Other),
         ("/oauth", Family::Other),
         ("/signups", Family::Other),
         ("/health/live", Family::Other),

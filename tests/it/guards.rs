@@ -9,7 +9,7 @@ use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 29] = [
+const PUBLIC: [&str; 32] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/oauth-protected-resource",
@@ -20,6 +20,7 @@ const PUBLIC: [&str; 29] = [
     "GET /api/auth/reset-password",
     "GET /api/auth/verify-email",
     "GET /api/user/invites/{token}/accept",
+    "GET /device",
     "GET /health/live",
     "GET /health/ready",
     "GET /oauth2/authorize",
@@ -38,6 +39,7 @@ const PUBLIC: [&str; 29] = [
     "POST /oauth2/authorize",
     "POST /oauth2/register",
     // OAuth clients authenticate in the body, or have no secret.
+    "POST /oauth2/device_authorization",
     "POST /oauth2/revoke",
     "POST /oauth2/token",
     "POST /signup",

@@ -86,8 +86,9 @@ const ACCOUNT_OPERATIONS: [&str; 5] =
     ["createToken", "deleteToken", "getToken", "revokeSession", "updateToken"];
 /// Operations that name an object by a secret: `user::invites` tests them.
 const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
-/// Operations about an organization that a person chooses for an app: `oauth::consent` tests them.
-const CONSENT_OPERATIONS: [&str; 2] = ["answerConsent", "authorize"];
+/// Operations about an organization that a person chooses for an app: `oauth::consent` and
+/// `oauth::device` test them.
+const CONSENT_OPERATIONS: [&str; 3] = ["answerConsent", "approveDevice", "authorize"];
 /// Operations on a client's own registration, with the token of that: `oauth::registration` tests
 /// them.
 const REGISTRATION_OPERATIONS: [&str; 3] =

@@ -69,13 +69,18 @@ pub fn parse(
     parameters: &RequestParameters,
 ) -> Result<AuthorizationRequest, AuthorizationResponse> {
     let settings = &app.config.oauth;
-    let own = Resource::parse(&settings.issuer).ok();
-    let services = settings.resources.iter().map(|service| service.resource.clone());
-    let resources: Vec<Resource> = own.into_iter().chain(services).collect();
-    let rules =
-        RequestRules { client, requestable: &settings.scopes, resources: resources.as_slice() };
+    let resources = known_resources(app);
+    let rules = RequestRules { client, requestable: &settings.scopes, resources: &resources };
     let parsed = AuthorizationRequest::parse(parameters, target.clone(), &rules);
     parsed.map_err(|error| AuthorizationResponse::new(&target, &settings.issuer, Err(error)))
+}
+
+/// Returns the resources that tokens may be for: first this API, the default.
+pub(super) fn known_resources(app: &App) -> Vec<Resource> {
+    let settings = &app.config.oauth;
+    let own = Resource::parse(&settings.issuer).ok();
+    let services = settings.resources.iter().map(|service| service.resource.clone());
+    own.into_iter().chain(services).collect()
 }
 
 /// What follows a valid request.

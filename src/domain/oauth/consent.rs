@@ -13,17 +13,19 @@ use crate::domain::oauth::pending_request::{PendingRequest, consume};
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Person};
-use crate::model::ids::{AccountId, GrantId, OrganizationId, SessionId};
+use crate::model::ids::{AccountId, GrantId, MembershipId, OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
+use crate::model::oauth::authorization_request::{AuthorizationRequest, RequestedAccess};
 use crate::model::oauth::authorization_response::{
     AuthorizationError, AuthorizationErrorCode, AuthorizationResponse,
 };
+use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::grant::{
     GrantCandidate, GrantObstacle, GrantedAccess, NewCode, NewGrant, permitted_scopes,
 };
 use crate::model::oauth::{ClientVisibility, OFFLINE_ACCESS};
 use crate::model::organization_handle::OrganizationHandle;
-use crate::model::secret::Secret;
+use crate::model::secret::Digest;
 use crate::repo::{
     account_callers, accounts, app_policies, audit_events, oauth_clients, oauth_codes,
     oauth_grants, organizations,
@@ -31,6 +33,17 @@ use crate::repo::{
 
 /// For how long a code can be exchanged.
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
+
+/// What a person is asked: a client, and the access that it requests.
+#[derive(Clone, Copy)]
+pub struct AccessRequest<'a> {
+    /// The client.
+    pub client: &'a OauthClient,
+    /// What it requests.
+    pub access: &'a RequestedAccess,
+    /// Where the person is sent afterwards; `None` if the client is a device.
+    pub redirect_uri: Option<&'a str>,
+}
 
 /// What a person grants.
 pub struct Approval {
@@ -46,10 +59,9 @@ pub struct Approval {
 /// The errors of the database.
 pub async fn list_candidates(
     db: &mut PgConnection,
-    pending: &PendingRequest,
+    client: &OauthClient,
     account: AccountId,
 ) -> Result<Vec<(GrantCandidate, Option<GrantObstacle>)>> {
-    let client = &pending.client;
     let candidates = oauth_grants::list_candidates(db, account, client.id).await?;
     let ids: Vec<OrganizationId> = candidates.iter().map(|it| it.organization).collect();
     let permitting = app_policies::filter_permitting(db, &ids, client.id).await?;
@@ -106,17 +118,21 @@ pub async fn approve(
     audit: &AuditContext,
 ) -> Result<AuthorizationResponse> {
     let selected = select_scopes(pending, approval)?;
+    let request = pending.access_request();
     let outcome = app.db.transaction(async |tx| {
-        let membership = lock_all(tx, pending, caller, approval).await?;
-        consume(tx, pending, audit.at).await?;
-        let role = membership.as_ref().and_then(|membership| membership.role);
-        let scopes = permitted_scopes(&selected, role);
-        if scopes.iter().all(|scope| scope == OFFLINE_ACCESS) {
-            return Ok(None);
+        let membership = lock_all(tx, request, caller, approval.organization.as_ref()).await?;
+        if pending.requires_sign_in(tx, caller).await? {
+            return Err(sign_in_again());
         }
-        let grant =
-            record_grant(app, tx, (pending, caller.0), (membership, &scopes), audit).await?;
-        issue_code(app, tx, pending, (caller, grant), &scopes).await.map(Some)
+        consume(tx, pending, audit.at).await?;
+        let Some(scopes) = permitted_by(membership.as_deref(), &selected) else { return Ok(None) };
+        let granted =
+            record_grant(app, tx, (request, caller.0), (membership, scopes), audit).await?;
+        let code = KeyFormat::oauth_code().generate(&*app.entropy);
+        let digest = app.peppers.digest(code.expose()).0;
+        let of = (digest, CODE_LIFETIME, Some(&pending.request));
+        insert_code(tx, request, of, (caller, &granted)).await?;
+        Ok(Some(code))
     });
     Ok(match outcome.await? {
         Some(code) => pending.respond(app, Ok(code)),
@@ -126,7 +142,7 @@ pub async fn approve(
 
 /// Returns the scopes that the person selected.
 fn select_scopes(pending: &PendingRequest, approval: &Approval) -> Result<Vec<String>> {
-    let requested = pending.request.scope_texts();
+    let requested = pending.request.access.scope_texts();
     let Some(selected) = &approval.scopes else { return Ok(requested) };
     if !selected.iter().all(|scope| requested.contains(scope)) {
         let issue = Issue::field("scopes", "must contain only scopes that were requested");
@@ -137,19 +153,18 @@ fn select_scopes(pending: &PendingRequest, approval: &Approval) -> Result<Vec<St
 
 /// Locks, in the order of all transactions, what the grant depends on, and checks it. Returns the
 /// membership in the chosen organization.
-async fn lock_all(
+pub(super) async fn lock_all(
     tx: &mut PgConnection,
-    pending: &PendingRequest,
+    request: AccessRequest<'_>,
     (person, session): (&Person, SessionId),
-    approval: &Approval,
+    organization: Option<&OrganizationHandle>,
 ) -> Result<Option<Arc<Caller>>> {
     let has_ended = |error: Error| match error.kind() {
         ErrorKind::NotFound => sign_in_again(),
         _ => error,
     };
     let account = accounts::lock(tx, person.account).await.map_err(has_ended)?;
-    let organization =
-        lock_organization(tx, pending, person, approval.organization.as_ref()).await?;
+    let organization = lock_organization(tx, request, person, organization).await?;
     let membership = organization.map(|organization| (person.account, organization));
     account_callers::lock_and_confirm_session(tx, membership, session).await?;
     // A person who proved only a password may not own the mailbox.
@@ -157,15 +172,12 @@ async fn lock_all(
         let message = "Verify your e-mail address first";
         return Err(Error::new(ErrorKind::EmailNotVerified, message));
     }
-    if pending.requires_sign_in(tx, (person, session)).await? {
-        return Err(sign_in_again());
-    }
-    confirm_client(tx, pending).await?;
+    confirm_client(tx, request).await?;
     match organization {
         Some(organization) => {
-            confirm_organization(tx, pending, person, organization).await.map(Some)
+            confirm_organization(tx, request.client, person, organization).await.map(Some)
         }
-        None => confirm_personal(tx, pending, person).await.map(|()| None),
+        None => confirm_personal(tx, request.client, person).await.map(|()| None),
     }
 }
 
@@ -180,12 +192,12 @@ fn not_a_member() -> Error {
 /// Locks the organization, so that a change of its policy sees the grant, or is seen here.
 async fn lock_organization(
     tx: &mut PgConnection,
-    pending: &PendingRequest,
+    request: AccessRequest<'_>,
     person: &Person,
     handle: Option<&OrganizationHandle>,
 ) -> Result<Option<OrganizationId>> {
     let issue = |message| Err(Error::invalid(vec![Issue::field("organizationId", message)]));
-    match (pending.request.needs_organization(), handle) {
+    match (request.access.needs_organization(), handle) {
         (true, None) => issue("is required"),
         (false, Some(_)) => issue("must not be sent: every scope is about your own account"),
         (false, None) => Ok(None),
@@ -199,18 +211,19 @@ async fn lock_organization(
 }
 
 /// Checks that the client is still enabled, and may still request what it requested.
-async fn confirm_client(tx: &mut PgConnection, pending: &PendingRequest) -> Result<()> {
-    let PendingRequest { client, request, .. } = pending;
+async fn confirm_client(tx: &mut PgConnection, request: AccessRequest<'_>) -> Result<()> {
+    let AccessRequest { client, access, redirect_uri } = request;
     oauth_clients::lock_unchanged(tx, &client.client_id).await?;
     let current = oauth_clients::find(tx, &client.client_id).await?;
     let current = current.ok_or_else(|| Error::forbidden("This app is disabled"))?;
-    let redirect_uri = &request.target.redirect_uri;
-    let has_redirect_uri = current.redirect_uris.iter().any(|own| own.allows(redirect_uri));
-    let has_scopes = request.scope_texts().iter().all(|scope| current.may_request(scope));
+    let has_redirect_uri = redirect_uri
+        .is_none_or(|redirect_uri| current.redirect_uris.iter().any(|it| it.allows(redirect_uri)));
+    let has_scopes = access.scope_texts().iter().all(|scope| current.may_request(scope));
     let is_same = has_redirect_uri
         && has_scopes
         && current.visibility == client.visibility
-        && current.is_public() == client.is_public();
+        && current.is_public() == client.is_public()
+        && current.application_type == client.application_type;
     if is_same {
         Ok(())
     } else {
@@ -220,17 +233,16 @@ async fn confirm_client(tx: &mut PgConnection, pending: &PendingRequest) -> Resu
 
 async fn confirm_organization(
     tx: &mut PgConnection,
-    pending: &PendingRequest,
+    client: &OauthClient,
     person: &Person,
     organization: OrganizationId,
 ) -> Result<Arc<Caller>> {
     let membership = account_callers::find_caller_in(tx, person, organization).await?;
     let membership = membership.ok_or_else(not_a_member)?;
     membership.require_active()?;
-    let permitting =
-        app_policies::filter_permitting(tx, &[organization], pending.client.id).await?;
+    let permitting = app_policies::filter_permitting(tx, &[organization], client.id).await?;
     let state = (membership.is_suspended, permitting.contains(&organization));
-    match GrantObstacle::find(&pending.client, organization, state) {
+    match GrantObstacle::find(client, organization, state) {
         Some(obstacle) => Err(Error::forbidden(obstacle.message())),
         None => Ok(membership),
     }
@@ -240,10 +252,9 @@ async fn confirm_organization(
 /// client's organization.
 async fn confirm_personal(
     tx: &mut PgConnection,
-    pending: &PendingRequest,
+    client: &OauthClient,
     person: &Person,
 ) -> Result<()> {
-    let client = &pending.client;
     if client.visibility == ClientVisibility::Public {
         return Ok(());
     }
@@ -253,45 +264,50 @@ async fn confirm_personal(
     }
 }
 
+/// A grant, and the scopes of it that the client gets tokens for.
+pub(super) struct Granted {
+    id: GrantId,
+    scopes: Vec<String>,
+}
+
+/// Returns those of the selected scopes that the membership's role permits; `None` if it permits no
+/// access.
+pub(super) fn permitted_by(
+    membership: Option<&Caller>,
+    selected: &[String],
+) -> Option<Vec<String>> {
+    let scopes = permitted_scopes(selected, membership.and_then(|membership| membership.role));
+    let is_access = scopes.iter().any(|scope| scope != OFFLINE_ACCESS);
+    is_access.then_some(scopes)
+}
+
 /// Creates the grant, or adds to the live one, and records that. The account is locked, so that
 /// there is no other transaction that does the same.
-async fn record_grant(
+pub(super) async fn record_grant(
     app: &App,
     tx: &mut PgConnection,
-    (pending, person): (&PendingRequest, &Person),
-    (membership, scopes): (Option<Arc<Caller>>, &[String]),
+    (request, person): (AccessRequest<'_>, &Person),
+    (membership, scopes): (Option<Arc<Caller>>, Vec<String>),
     audit: &AuditContext,
-) -> Result<GrantId> {
-    let (client, resources) = (&pending.client, &pending.request.resources);
+) -> Result<Granted> {
     let membership = membership.as_deref();
     let pin = membership.map(|membership| (membership.organization, membership.membership));
     if let Some(pin) = pin {
         oauth_grants::revoke_of_earlier_memberships(tx, person.account, pin, audit.at).await?;
     }
+    let (client, resources) = (request.client, &request.access.resources);
     let organization = pin.map(|(organization, _)| organization);
     let live = oauth_grants::lock_live(tx, person.account, client.id, organization).await?;
     let (event, id, access) = if let Some((id, mut access)) = live {
-        if !access.add(scopes, resources) {
-            return Ok(id);
+        if !access.add(&scopes, resources) {
+            return Ok(Granted { id, scopes });
         }
         oauth_grants::set_access(tx, (person.account, id), &access, audit.at).await?;
         (AuditEventType::AppGrantWidened, id, access)
     } else {
         let mut access = GrantedAccess::default();
-        access.add(scopes, resources);
-        let id = GrantId::new(audit.at, &*app.entropy);
-        let (account, created_at) = (person.account, audit.at);
-        let new = NewGrant {
-            id,
-            account,
-            client: client.id,
-            membership: pin,
-            access: &access,
-            created_at,
-        };
-        if !oauth_grants::insert(tx, &new).await? {
-            return Err(Error::unavailable("another transaction created the grant"));
-        }
+        access.add(&scopes, resources);
+        let id = insert_grant(app, tx, (client, person), (pin, &access), audit).await?;
         (AuditEventType::AppGrantCreated, id, access)
     };
     let detail = json!({
@@ -301,7 +317,24 @@ async fn record_grant(
         "resources": access.resources,
     });
     record_grant_event(tx, person, membership, (event, id, detail), audit).await?;
-    Ok(id)
+    Ok(Granted { id, scopes })
+}
+
+async fn insert_grant(
+    app: &App,
+    tx: &mut PgConnection,
+    (client, person): (&OauthClient, &Person),
+    (membership, access): (Option<(OrganizationId, MembershipId)>, &GrantedAccess),
+    audit: &AuditContext,
+) -> Result<GrantId> {
+    let id = GrantId::new(audit.at, &*app.entropy);
+    let (account, created_at) = (person.account, audit.at);
+    let new = NewGrant { id, account, client: client.id, membership, access, created_at };
+    if oauth_grants::insert(tx, &new).await? {
+        Ok(id)
+    } else {
+        Err(Error::unavailable("another transaction created the grant"))
+    }
 }
 
 /// Records an event of a grant in the audit log of its organization, or in that of the account.
@@ -328,30 +361,28 @@ async fn record_grant_event(
     audit_events::insert(tx, &event).await
 }
 
-async fn issue_code(
-    app: &App,
+/// Inserts the code, with this digest and lifetime, with which the client gets the tokens of a
+/// grant. `authorization` is the request of a client that is not a device.
+pub(super) async fn insert_code(
     tx: &mut PgConnection,
-    pending: &PendingRequest,
-    ((person, session), grant): ((&Person, SessionId), GrantId),
-    scopes: &[String],
-) -> Result<Secret> {
-    let request = &pending.request;
-    let code = KeyFormat::oauth_code().generate(&*app.entropy);
-    let of_credentials: Vec<String> =
-        scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned().collect();
+    request: AccessRequest<'_>,
+    (digest, lifetime, authorization): (Digest, Duration, Option<&AuthorizationRequest>),
+    ((person, session), granted): ((&Person, SessionId), &Granted),
+) -> Result<()> {
+    let scopes = granted.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned();
+    let scopes: Vec<String> = scopes.collect();
     let new = NewCode {
-        digest: app.peppers.digest(code.expose()).0,
+        digest,
         account: person.account,
-        grant,
+        grant: granted.id,
         session,
-        redirect_uri: &request.target.redirect_uri,
-        challenge: &request.challenge,
-        nonce: request.nonce.as_deref(),
-        is_offline: of_credentials.len() < scopes.len(),
-        scopes: &of_credentials,
-        resources: &request.resources,
-        lifetime: CODE_LIFETIME,
+        redirect_uri: request.redirect_uri,
+        challenge: authorization.map(|it| it.challenge.as_str()),
+        nonce: authorization.and_then(|it| it.nonce.as_deref()),
+        is_offline: scopes.len() < granted.scopes.len(),
+        scopes: &scopes,
+        resources: &request.access.resources,
+        lifetime,
     };
-    oauth_codes::insert(tx, &new).await?;
-    Ok(code)
+    oauth_codes::insert(tx, &new).await
 }

@@ -2,16 +2,17 @@
 
 use crate::app::App;
 use crate::domain::accounts;
-use crate::domain::oauth::consent;
-use crate::domain::oauth::pending_request::PendingRequest;
+use crate::domain::oauth::consent::{self, AccessRequest};
 use crate::error::Result;
 use crate::model::ids::AccountId;
+use crate::model::oauth::authorization_request::RequestedAccess;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::document_url::document_host;
 use crate::model::oauth::grant::{GrantCandidate, GrantObstacle, permitted_scopes};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::scope_sentence::scope_sentence;
 use crate::model::oauth::{ClientKind, ClientVisibility, OFFLINE_ACCESS};
+use crate::model::organization_handle::OrganizationHandle;
 
 /// A requested scope.
 pub struct RequestedScope {
@@ -64,8 +65,8 @@ pub struct ConsentView {
     pub publisher: ClientPublisher,
     /// Whether the operator has published it.
     pub is_verified: bool,
-    /// Where the person is sent afterwards.
-    pub redirect_host: String,
+    /// Where the person is sent afterwards; `None` if the client is a device.
+    pub redirect_host: Option<String>,
     /// Whether any program on the device could receive the response.
     pub is_local: bool,
     /// The address of the account that is signed in.
@@ -84,19 +85,25 @@ pub struct ConsentView {
     pub obstacle: Option<&'static str>,
 }
 
-/// Returns what the consent page shows to an account.
+/// Returns what the consent page shows to an account. `named` is the organization that the client
+/// expects.
 ///
 /// # Errors
 /// Not found if the account was deleted; the errors of the database.
-pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<ConsentView> {
+pub async fn view(
+    app: &App,
+    request: AccessRequest<'_>,
+    named: Option<&OrganizationHandle>,
+    id: AccountId,
+) -> Result<ConsentView> {
+    let AccessRequest { client, access, redirect_uri } = request;
     let read = async |db: &mut _| {
         let account = accounts::find(db, id).await?;
-        Ok((account, consent::list_candidates(db, pending, id).await?))
+        Ok((account, consent::list_candidates(db, client, id).await?))
     };
     let (account, candidates) = app.db.run(read).await?;
-    let PendingRequest { client, request, .. } = pending;
-    let redirect_uri = RedirectUri::from_stored(request.target.redirect_uri.clone());
-    let needs_organization = request.needs_organization();
+    let redirect_uri = redirect_uri.map(|uri| RedirectUri::from_stored(uri.to_owned()));
+    let needs_organization = access.needs_organization();
     let is_private = client.visibility == ClientVisibility::Private;
     let is_member =
         candidates.iter().any(|(candidate, _)| candidate.organization == client.organization);
@@ -106,35 +113,34 @@ pub async fn view(app: &App, pending: &PendingRequest, id: AccountId) -> Result<
     } else {
         (is_private && !is_member).then_some(GrantObstacle::PrivateClient.message())
     };
-    let scopes = request.scope_texts().into_iter().filter(|scope| scope != OFFLINE_ACCESS);
+    let scopes = access.scope_texts().into_iter().filter(|scope| scope != OFFLINE_ACCESS);
     let scopes = scopes.map(|scope| RequestedScope { sentence: scope_sentence(&scope), scope });
     Ok(ConsentView {
         client_name: client.name.clone(),
         publisher: ClientPublisher::of(client),
         is_verified: client.is_verified(),
-        redirect_host: redirect_uri.display_host(),
-        is_local: redirect_uri.is_local(),
+        redirect_host: redirect_uri.as_ref().map(RedirectUri::display_host),
+        is_local: redirect_uri.is_some_and(|uri| uri.is_local()),
         is_email_verified: account.is_proven,
         email: account.email,
         scopes: scopes.collect(),
-        is_offline: request.is_offline,
+        is_offline: access.is_offline,
         needs_organization,
-        organizations: choices(pending, candidates),
+        organizations: choices(access, named, candidates),
         obstacle,
     })
 }
 
 /// Returns the choices. The one that the request names is selected, or the only one.
 fn choices(
-    pending: &PendingRequest,
+    access: &RequestedAccess,
+    named: Option<&OrganizationHandle>,
     candidates: Vec<(GrantCandidate, Option<GrantObstacle>)>,
 ) -> Vec<OrganizationChoice> {
-    let request = &pending.request;
-    let requested = request.scope_texts();
+    let requested = access.scope_texts();
     let is_only = candidates.iter().filter(|(_, obstacle)| obstacle.is_none()).count() == 1;
     let choice = |(candidate, obstacle): (GrantCandidate, Option<GrantObstacle>)| {
         let permitted = permitted_scopes(&requested, Some(candidate.role));
-        let named = request.organization.as_ref();
         let is_named = named.is_some_and(|it| it.as_str().eq_ignore_ascii_case(&candidate.handle));
         OrganizationChoice {
             lacking: requested.iter().filter(|it| !permitted.contains(it)).cloned().collect(),

@@ -7,6 +7,8 @@ pub mod client_authentication;
 pub mod client_documents;
 pub mod consent;
 pub mod consent_page;
+pub mod device_answers;
+pub mod devices;
 pub mod grants;
 pub mod locks;
 pub mod pending_request;

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use crate::app::App;
+use crate::domain::oauth::consent::AccessRequest;
 use crate::error::{Error, Result};
 use crate::model::caller::Person;
 use crate::model::ids::SessionId;
@@ -35,6 +36,13 @@ pub struct PendingRequest {
 }
 
 impl PendingRequest {
+    /// Returns what the person is asked.
+    #[must_use]
+    pub fn access_request(&self) -> AccessRequest<'_> {
+        let AuthorizationRequest { access, target, .. } = &self.request;
+        AccessRequest { client: &self.client, access, redirect_uri: Some(&target.redirect_uri) }
+    }
+
     /// Returns the response to it with a code or an error.
     #[must_use]
     pub fn respond(
@@ -86,8 +94,14 @@ pub async fn store(app: &App, pending: &PendingRequest, browser: Digest) -> Resu
 /// Returns the path of a page about the request with this handle.
 #[must_use]
 pub fn page_path(page: &str, handle: &Secret) -> Secret {
+    page_with(page, ("request", handle))
+}
+
+/// Returns the path or the URL of a page with a secret in a parameter of its query.
+#[must_use]
+pub fn page_with(page: &str, (name, value): (&str, &Secret)) -> Secret {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("request", handle.expose());
+    query.append_pair(name, value.expose());
     let separator = if page.contains('?') { '&' } else { '?' };
     Secret::new(format!("{page}{separator}{}", query.finish()))
 }

@@ -29,17 +29,17 @@ pub async fn find_remembered(
     if is_anybody || asks {
         return Ok(None);
     }
-    let scopes = request.scope_texts();
-    if !request.needs_organization() && !client.is_verified() {
+    let scopes = request.access.scope_texts();
+    if !request.access.needs_organization() && !client.is_verified() {
         return Ok(None);
     }
-    if !request.needs_organization() {
+    if !request.access.needs_organization() {
         let live = async |tx: &mut _| oauth_grants::lock_live(tx, account, client.id, None).await;
         let granted = app.db.transaction(live).await?.map(|(_, access)| access);
-        let granted = granted.filter(|access| access.contains(&scopes, &request.resources));
+        let granted = granted.filter(|access| access.contains(&scopes, &request.access.resources));
         return Ok(granted.map(|_| Approval { organization: None, scopes: None }));
     }
-    let list = async |db: &mut _| list_candidates(db, pending, account).await;
+    let list = async |db: &mut _| list_candidates(db, client, account).await;
     let mut candidates = app.db.run(list).await?;
     candidates.retain(|(candidate, obstacle)| {
         let named = request.organization.as_ref();
@@ -49,7 +49,7 @@ pub async fn find_remembered(
     let [(candidate, _)] = &candidates[..] else { return Ok(None) };
     let permitted = permitted_scopes(&scopes, Some(candidate.role));
     let granted = candidate.granted.as_ref();
-    if !granted.is_some_and(|access| access.contains(&permitted, &request.resources)) {
+    if !granted.is_some_and(|access| access.contains(&permitted, &request.access.resources)) {
         return Ok(None);
     }
     let organization = OrganizationHandle::parse(&candidate.handle).ok();

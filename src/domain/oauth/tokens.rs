@@ -71,7 +71,7 @@ pub struct RefreshRequest {
 }
 
 /// What a transaction decided. A refusal is committed as well, with what it revokes.
-type Decision = std::result::Result<IssuedTokens, Error>;
+pub(super) type Decision = std::result::Result<IssuedTokens, Error>;
 
 /// Exchanges a code for tokens. A code that was used before is refused, and every token that came
 /// of its first use is revoked.
@@ -104,7 +104,21 @@ async fn redeem_once(
     request: &CodeRequest,
     audit: &AuditContext,
 ) -> Result<Decision> {
-    let resources = match check_code_request(request, code) {
+    if let Err(error) = check_proof(request, code) {
+        return Ok(Err(error));
+    }
+    issue_for_code(app, tx, (client, code), &request.resources, audit).await
+}
+
+/// Issues the tokens of a code that was just redeemed, for some of its resources.
+pub(super) async fn issue_for_code(
+    app: &App,
+    tx: &mut PgConnection,
+    (client, code): (&OauthClient, &RedeemedCode),
+    resources: &[Resource],
+    audit: &AuditContext,
+) -> Result<Decision> {
+    let resources = match narrow_resources(resources, &code.resources) {
         Ok(resources) => resources,
         Err(error) => return Ok(Err(error)),
     };
@@ -139,17 +153,18 @@ async fn redeem_once(
     }))
 }
 
-/// Checks the proof of PKCE and the redirect URI, and returns the resources of the tokens.
-fn check_code_request(request: &CodeRequest, code: &RedeemedCode) -> Result<Vec<String>> {
+/// Checks the proof of PKCE and the redirect URI.
+fn check_proof(request: &CodeRequest, code: &RedeemedCode) -> Result<()> {
     let challenge =
         BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.expose().as_bytes()));
-    if !bool::from(challenge.as_bytes().ct_eq(code.challenge.as_bytes())) {
+    let expected = code.challenge.as_deref().unwrap_or_default();
+    if !bool::from(challenge.as_bytes().ct_eq(expected.as_bytes())) {
         return Err(invalid_grant("`code_verifier` does not match the challenge"));
     }
-    if request.redirect_uri.as_ref().is_some_and(|uri| *uri != code.redirect_uri) {
+    if request.redirect_uri.is_some() && request.redirect_uri != code.redirect_uri {
         return Err(invalid_grant("`redirect_uri` is not the one of the authorization request"));
     }
-    narrow_resources(&request.resources, &code.resources)
+    Ok(())
 }
 
 /// Exchanges a refresh token for an access token and its successor.
@@ -328,7 +343,7 @@ impl TokenIssue<'_> {
 }
 
 /// Returns the digests under which a text of this format may be stored.
-fn candidates(app: &App, format: &KeyFormat, text: &Secret) -> Result<Vec<Digest>> {
+pub(super) fn candidates(app: &App, format: &KeyFormat, text: &Secret) -> Result<Vec<Digest>> {
     if !format.matches(text.expose()) {
         return Err(invalid_grant("The code or token is malformed"));
     }
@@ -372,6 +387,6 @@ fn narrow_scopes(requested: Option<&[String]>, granted: &[String]) -> Result<Vec
     Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidScope), message))
 }
 
-fn invalid_grant(message: &'static str) -> Error {
+pub(super) fn invalid_grant(message: &'static str) -> Error {
     Error::new(ErrorKind::Oauth(OauthFailure::InvalidGrant), message)
 }

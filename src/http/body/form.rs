@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, Request};
 use super::{MAX_BODY_BYTES, read_body, require_media_type};
 use crate::app::App;
 use crate::error::{Error, Issue, Result};
+use crate::model::oauth::authorization_request::RequestParameters;
 
 /// The parameter that a request may repeat (RFC 8707 §2).
 const REPEATABLE: &str = "resource";
@@ -49,6 +50,12 @@ impl Form {
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.0.iter().filter(move |(other, _)| other == name);
         named.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the parameters in the form in which requests for access are parsed.
+    #[must_use]
+    pub fn into_parameters(self) -> RequestParameters {
+        RequestParameters::new(self.0)
     }
 
     /// Returns the value of a required parameter.

@@ -159,6 +159,21 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
         .await
 }
 
+/// Counts a user code that a person typed, by the account and by the address of the request: a code
+/// is short, and must not be guessed (RFC 8628 §5.1).
+///
+/// # Errors
+/// Rate limited.
+pub async fn count_user_code(
+    app: &App,
+    context: &RequestContext,
+    account: AccountId,
+) -> Result<()> {
+    let limit = RateLimit::UserCodes;
+    count(app, context, limit, LimitSubject::from_id(account.uuid())).await?;
+    count(app, context, limit, LimitSubject::from_address(context.client_address)).await
+}
+
 /// Counts a change by an account, since sessions are not metered, and each change is stored in the
 /// audit log. Changes by an organization's keys count against its plan instead.
 ///

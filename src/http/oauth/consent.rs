@@ -86,8 +86,9 @@ pub(super) async fn show_page(
         _ => return Ok(see_other(page_path(SIGN_IN_PATH, &handle))),
     };
     let page = format!("{SIGN_IN_PATH}?{SWITCH_PARAMETER}=1");
+    let named = pending.request.organization.as_ref();
     let template = ConsentPage {
-        view: consent_page::view(&app, &pending, account).await?,
+        view: consent_page::view(&app, pending.access_request(), named, account).await?,
         switch_path: page_path(&page, &handle),
     };
     let (status, script) = (StatusCode::OK, CONSENT_SCRIPT);

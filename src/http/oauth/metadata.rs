@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::config::oauth::OauthSettings;
 use crate::error::{Error, Result};
+use crate::http::oauth::DEVICE_CODE_GRANT;
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
@@ -59,6 +60,8 @@ pub struct ServerMetadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, examples("https://api.example.com/oauth2/register"))]
     registration_endpoint: Option<String>,
+    #[schema(examples("https://api.example.com/oauth2/device_authorization"))]
+    device_authorization_endpoint: String,
     #[schema(examples("https://api.example.com/.well-known/jwks.json"))]
     jwks_uri: String,
     /// What clients may request: the scopes of `OpenID` Connect and `offline_access` included.
@@ -69,7 +72,7 @@ pub struct ServerMetadata {
     #[schema(examples("query"))]
     response_modes_supported: [&'static str; 2],
     #[schema(examples("authorization_code"))]
-    grant_types_supported: [&'static str; 2],
+    grant_types_supported: [&'static str; 3],
     #[schema(examples("S256"))]
     code_challenge_methods_supported: [&'static str; 1],
     #[schema(examples("none"))]
@@ -117,11 +120,12 @@ impl From<&OauthSettings> for ServerMetadata {
             userinfo_endpoint: format!("{issuer}/oauth2/userinfo"),
             introspection_endpoint: format!("{issuer}/oauth2/introspect"),
             registration_endpoint: registration.then(|| format!("{issuer}/oauth2/register")),
+            device_authorization_endpoint: format!("{issuer}/oauth2/device_authorization"),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
             scopes_supported: scopes.chain([OFFLINE_ACCESS.to_owned()]).collect(),
             response_types_supported: ["code"],
             response_modes_supported: ["query", "form_post"],
-            grant_types_supported: ["authorization_code", "refresh_token"],
+            grant_types_supported: ["authorization_code", "refresh_token", DEVICE_CODE_GRANT],
             code_challenge_methods_supported: ["S256"],
             token_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint_auth_methods_supported: methods.clone(),

@@ -7,6 +7,8 @@ mod browser_cookie;
 mod client_authentication;
 mod client_documents;
 mod consent;
+mod device;
+mod device_authorization;
 pub mod metadata;
 mod registration;
 mod responses;
@@ -32,6 +34,13 @@ const SWITCH_PARAMETER: &str = "switch";
 /// The path of the page that asks for consent.
 const CONSENT_PATH: &str = "/oauth2/consent";
 
+/// The path of the page on which a person types a device's code and answers its request.
+const DEVICE_PATH: &str = "/device";
+/// The parameter with that code.
+const USER_CODE_PARAMETER: &str = "user_code";
+/// The grant type of the device flow (RFC 8628 §3.4).
+const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
 /// Parses any text of a query.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a parser")]
 fn parse_text(text: &str) -> Result<String, ValidationError> {
@@ -45,10 +54,18 @@ pub fn routes() -> Routes {
         .route(RouteKind::READ, routes!(authorize::authorize))
         .route(RouteKind::WRITE, routes!(authorize::authorize_by_post))
         .route(RouteKind::READ, routes!(sign_in_page::show_page))
-        .route(RouteKind::READ, routes!(consent::show_page));
+        .route(RouteKind::READ, routes!(consent::show_page))
+        .route(RouteKind::READ, routes!(device::show_page));
     let in_session = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::Sessions)
-        .route(RouteKind::WRITE, routes!(consent::answer));
+        .route(RouteKind::WRITE, routes!(consent::answer))
+        .route(RouteKind::WRITE, routes!(device::claim))
+        .route(RouteKind::WRITE, routes!(device::approve))
+        .route(RouteKind::WRITE, routes!(device::deny));
     let for_clients = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
+        .route(
+            RouteKind::WRITE.open_to_all_origins(),
+            routes!(device_authorization::authorize_device),
+        )
         .route(RouteKind::WRITE.open_to_all_origins(), routes!(token::issue))
         .route(RouteKind::DELETE.open_to_all_origins(), routes!(revocation::revoke))
         .route(RouteKind::WRITE.open_to_all_origins(), routes!(registration::register))

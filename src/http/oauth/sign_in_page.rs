@@ -6,13 +6,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use crate::domain::oauth::pending_request::{self, page_path};
+use crate::domain::oauth::pending_request::{self, page_path, page_with};
 use crate::error::Result;
 use crate::http::auth::{CookieSession, InSession};
 use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
 use crate::http::oauth::responses::{handle_error, see_other};
-use crate::http::oauth::{CONSENT_PATH, SWITCH_PARAMETER, parse_text};
+use crate::http::oauth::{
+    CONSENT_PATH, SIGN_IN_PATH, SWITCH_PARAMETER, USER_CODE_PARAMETER, parse_text,
+};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{ErrorBody, Unavailable};
@@ -27,13 +29,30 @@ struct SignInPage {
     login_hint: String,
 }
 
+/// Returns the path of the page for signing in that leads to the page for a device's code.
+pub(super) fn path_for_device(user_code: &Secret) -> Secret {
+    page_with(SIGN_IN_PATH, (USER_CODE_PARAMETER, user_code))
+}
+
+/// Shows the page before the person enters a device's code.
+fn show_for_device() -> Response {
+    let template =
+        SignInPage { client_name: "the app on your device".to_owned(), login_hint: String::new() };
+    let (status, script) = (StatusCode::OK, SIGN_IN_SCRIPT);
+    HtmlPage { status, template, script, form_action: None }.into_response()
+}
+
 /// Show the HTML page on which the person signs in, before the page that asks for consent.
 ///
 /// A person who is signed in already is redirected to that page, unless the app requires that they
-/// sign in again, or `switch` is sent.
+/// sign in again, or `switch` is sent. With `user_code` instead of `request`, the page leads to
+/// the one for a device's code.
 #[utoipa::path(get, path = "/oauth2/sign-in", operation_id = "showOauthSignInPage", tag = "oauth",
-    params(("request" = String, Query, description = "The handle of the request.",
+    params(("request" = Option<String>, Query, description = "The handle of the request.",
             example = "tnt_oauth_request_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"),
+           ("user_code" = Option<String>, Query, example = "WDJB-MJHT",
+            description = "Without `request`: the page leads to that for a device's code, which \
+                           may be empty."),
            ("switch" = Option<String>, Query, example = "1",
             description = "Any text: show the page to a person who is signed in, too.")),
     security((), ("session" = [])),
@@ -53,7 +72,11 @@ pub(super) async fn show_page(
     browser: BrowserCookies,
     mut query: Query,
 ) -> Result<Response> {
-    let handle = Secret::new(query.optional("request", parse_text).unwrap_or_default());
+    let handle = query.optional("request", parse_text);
+    if handle.is_none() && query.has(USER_CODE_PARAMETER) {
+        return Ok(show_for_device());
+    }
+    let handle = Secret::new(handle.unwrap_or_default());
     let is_switch = query.optional(SWITCH_PARAMETER, parse_text).is_some();
     let pending = match pending_request::find(&app, &handle, &browser.digests(&app)).await {
         Ok(pending) => pending,

@@ -6,15 +6,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::oauth::devices::{self, require_device_client};
 use crate::domain::oauth::tokens::{CodeRequest, IssuedTokens, RefreshRequest, redeem, refresh};
 use crate::error::{Error, ErrorKind, Issue, OauthFailure, Result};
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
+use crate::http::oauth::DEVICE_CODE_GRANT;
 use crate::http::oauth::client_authentication::authenticate;
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
-    ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
+    ClientUnauthorized, NoSuchRoute, RefusedToken, TooManyRequests, Unavailable,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::client::OauthClient;
@@ -29,7 +31,7 @@ use crate::model::secret::Secret;
 #[schema(as = oauth::TokenRequest)]
 #[expect(dead_code, reason = "used only in the API description")]
 pub struct TokenRequest {
-    /// `authorization_code` or `refresh_token`.
+    /// `authorization_code`, `refresh_token` or `urn:ietf:params:oauth:grant-type:device_code`.
     #[schema(examples("authorization_code"))]
     grant_type: String,
     /// The client's id. Required unless HTTP Basic names it.
@@ -44,6 +46,8 @@ pub struct TokenRequest {
     /// The redirect URI of the authorization request. Need not be repeated.
     redirect_uri: Option<String>,
     refresh_token: Option<String>,
+    /// The code with which a device polls (RFC 8628).
+    device_code: Option<String>,
     /// For a refresh: some of the granted scopes, separated by spaces. Default: all.
     scope: Option<String>,
     /// Some of the granted resources (RFC 8707). Default: all.
@@ -94,15 +98,16 @@ impl From<IssuedTokens> for TokenResponse {
     }
 }
 
-/// Exchange an authorization code or a refresh token for an access token.
+/// Exchange an authorization code, a refresh token or a device code for an access token.
 ///
 /// A code is valid once, for 60 seconds. Each refresh gives a new refresh token; repeating the
 /// request within `OAUTH_REFRESH_GRACE` seconds gives the same one. Using a refresh token after
-/// that, or after its successor was used, ends the grant. Unknown parameters are ignored.
+/// that, or after its successor was used, ends the grant. A device polls with its code, at the
+/// interval that it was told, until the person has answered. Unknown parameters are ignored.
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "issueToken", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),
-    responses((status = 200, description = "The tokens.", body = TokenResponse), Refused,
+    responses((status = 200, description = "The tokens.", body = TokenResponse), RefusedToken,
               ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn issue(
     State(app): State<App>,
@@ -130,8 +135,14 @@ async fn exchange(
     match form.require("grant_type")? {
         "authorization_code" => redeem(app, client, &code_request(form)?, &audit).await,
         "refresh_token" => refresh(app, client, &refresh_request(client, form)?, &audit).await,
+        DEVICE_CODE_GRANT => {
+            require_device_client(client)?;
+            let device_code = Secret::new(form.require("device_code")?.to_owned());
+            devices::redeem(app, client, (&device_code, &resources(form)?), &audit).await
+        }
         _ => {
-            let message = "`grant_type` must be authorization_code or refresh_token";
+            let message = "`grant_type` must be authorization_code, refresh_token or \
+                           urn:ietf:params:oauth:grant-type:device_code";
             Err(Error::new(ErrorKind::Oauth(OauthFailure::UnsupportedGrantType), message))
         }
     }

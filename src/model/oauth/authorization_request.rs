@@ -91,11 +91,9 @@ impl Prompt {
     }
 }
 
-/// A valid authorization request.
+/// The access that a client requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorizationRequest {
-    /// Where the response is sent.
-    pub target: ResponseTarget,
+pub struct RequestedAccess {
     /// The requested scopes of `OpenID` Connect.
     pub openid_scopes: Vec<OpenidScope>,
     /// The requested scopes of credentials.
@@ -104,6 +102,68 @@ pub struct AuthorizationRequest {
     pub is_offline: bool,
     /// The services that the tokens are for, sorted.
     pub resources: Vec<Resource>,
+}
+
+impl RequestedAccess {
+    /// Parses `scope` and `resource`, by the rules of every request for access.
+    ///
+    /// # Errors
+    /// An invalid scope or target.
+    pub fn parse(
+        parameters: &RequestParameters,
+        rules: &RequestRules<'_>,
+    ) -> Result<Self, AuthorizationError> {
+        let RequestedScopes { openid_scopes, scopes, is_offline } =
+            parse_scopes(parameters.single("scope"), rules)?;
+        let resources = parse_resources(parameters, rules.resources)?;
+        Ok(Self { openid_scopes, scopes, is_offline, resources })
+    }
+
+    /// Returns whether an organization must be chosen: a scope is not about the person's own
+    /// account.
+    #[must_use]
+    pub fn needs_organization(&self) -> bool {
+        !self.scopes.iter().all(is_personal)
+    }
+
+    /// Returns every requested scope as text: those of `OpenID` Connect first, `offline_access`
+    /// last.
+    #[must_use]
+    pub fn scope_texts(&self) -> Vec<String> {
+        let offline = self.is_offline.then(|| OFFLINE_ACCESS.to_owned());
+        self.own_scope_texts().chain(offline).collect()
+    }
+
+    /// Returns every requested scope but `offline_access` as text: those of `OpenID` Connect first.
+    pub fn own_scope_texts(&self) -> impl Iterator<Item = String> {
+        let openid = self.openid_scopes.iter().map(|scope| scope.as_str().to_owned());
+        openid.chain(self.scopes.iter().map(ToString::to_string))
+    }
+
+    /// Returns the access of stored texts: [every scope](Self::own_scope_texts) but
+    /// `offline_access`, and the resources. `None` if one is unknown.
+    #[must_use]
+    pub fn from_stored(scopes: &[String], is_offline: bool, resources: &[String]) -> Option<Self> {
+        let (openid, own): (Vec<_>, Vec<_>) =
+            scopes.iter().partition(|text| OpenidScope::parse(text).is_some());
+        let scopes = own.iter().map(|text| Scope::parse(text).ok());
+        let resources = resources.iter().map(|text| Resource::parse(text).ok());
+        Some(Self {
+            openid_scopes: openid.iter().filter_map(|text| OpenidScope::parse(text)).collect(),
+            scopes: scopes.collect::<Option<_>>()?,
+            is_offline,
+            resources: resources.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// A valid authorization request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorizationRequest {
+    /// Where the response is sent.
+    pub target: ResponseTarget,
+    /// What it requests.
+    pub access: RequestedAccess,
     /// The S256 challenge.
     pub challenge: String,
     /// The nonce.
@@ -139,15 +199,11 @@ impl AuthorizationRequest {
         rules: &RequestRules<'_>,
     ) -> Result<Self, AuthorizationError> {
         require_supported(parameters)?;
-        let RequestedScopes { openid_scopes, scopes, is_offline } =
-            parse_scopes(parameters.single("scope"), rules)?;
+        let access = RequestedAccess::parse(parameters, rules)?;
         let organization = parameters.single("organization_id").map(OrganizationHandle::parse);
         Ok(Self {
             target,
-            openid_scopes,
-            scopes,
-            is_offline,
-            resources: parse_resources(parameters, rules.resources)?,
+            access,
             challenge: parse_challenge(parameters)?,
             nonce: parse_text(
                 parameters,
@@ -171,22 +227,6 @@ impl AuthorizationRequest {
     #[must_use]
     pub fn has_prompt(&self, prompt: Prompt) -> bool {
         self.prompts.contains(&prompt)
-    }
-
-    /// Returns whether an organization must be chosen: a scope is not about the person's own
-    /// account.
-    #[must_use]
-    pub fn needs_organization(&self) -> bool {
-        !self.scopes.iter().all(is_personal)
-    }
-
-    /// Returns every requested scope as text: those of `OpenID` Connect first, `offline_access`
-    /// last.
-    #[must_use]
-    pub fn scope_texts(&self) -> Vec<String> {
-        let openid = self.openid_scopes.iter().map(|scope| scope.as_str().to_owned());
-        let offline = self.is_offline.then(|| OFFLINE_ACCESS.to_owned());
-        openid.chain(self.scopes.iter().map(ToString::to_string)).chain(offline).collect()
     }
 }
 

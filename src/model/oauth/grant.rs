@@ -143,10 +143,10 @@ pub struct NewCode<'a> {
     pub grant: GrantId,
     /// The session in which the account granted.
     pub session: SessionId,
-    /// The redirect URI of the request.
-    pub redirect_uri: &'a str,
-    /// The S256 challenge of the request.
-    pub challenge: &'a str,
+    /// The redirect URI of the request; `None` for a device's, which has none.
+    pub redirect_uri: Option<&'a str>,
+    /// The S256 challenge of the request; `None` for a device's.
+    pub challenge: Option<&'a str>,
     /// The nonce of the request.
     pub nonce: Option<&'a str>,
     /// The scopes that the tokens have, without `offline_access`.

@@ -7,6 +7,7 @@ pub mod authorization_request;
 pub mod authorization_response;
 pub mod client;
 pub mod client_metadata;
+pub mod device;
 pub mod document;
 pub mod document_url;
 pub mod grant;

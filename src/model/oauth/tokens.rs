@@ -38,10 +38,10 @@ pub struct RedeemedCode {
     pub signed_in_at: DateTime<Utc>,
     /// The nonce of the authorization request.
     pub nonce: Option<String>,
-    /// Where it was sent.
-    pub redirect_uri: String,
-    /// The challenge of PKCE (RFC 7636 §4.2), by S256.
-    pub challenge: String,
+    /// Where it was sent; `None` for a device's.
+    pub redirect_uri: Option<String>,
+    /// The challenge of PKCE (RFC 7636 §4.2), by S256; `None` for a device's.
+    pub challenge: Option<String>,
     /// The granted scopes, without `offline_access`.
     pub scopes: Vec<String>,
     /// The granted resources.

@@ -1,5 +1,10 @@
-// Signs in, then goes to the page that asks for consent. Only the handle of the request is kept.
-const request = new URLSearchParams(location.search).get("request") ?? "";
+// Signs in, then goes to the page that asks for consent, or to the one for a device's code. Only the
+// handle of the request or that code is kept.
+const parameters = new URLSearchParams(location.search);
+const request = parameters.get("request") ?? "";
+const next = request || !parameters.has("user_code")
+  ? "/oauth2/consent?request=" + encodeURIComponent(request)
+  : "/device?user_code=" + encodeURIComponent(parameters.get("user_code"));
 const form = document.querySelector("form");
 const outcome = document.querySelector("#outcome");
 
@@ -16,7 +21,7 @@ form.addEventListener("submit", async (event) => {
     });
     const result = await response.json();
     if (result.success) {
-      location.replace("/oauth2/consent?request=" + encodeURIComponent(request));
+      location.replace(next);
       return;
     }
     const errors = (result.meta?.errors ?? []).map((it) => it.error);

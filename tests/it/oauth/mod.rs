@@ -4,6 +4,7 @@ mod authorize;
 mod checks;
 mod consent;
 mod consent_checks;
+mod device;
 mod documents;
 mod flow;
 mod openid;

@@ -172,3 +172,118 @@ async fn over_https_no_other_host_can_set_the_cookie_that_identifies_the_browser
         })
         .await;
 }
+
+const DEVICE_CODE: &str = r#"
+const answers = [
+  { status: 404, json: { error: "not_found", error_description: "Unknown code" } },
+  { status: 200, json: { request: "tnt_oauth_request_y" } },
+  { status: 401, json: { error: "invalid_client" } },
+];
+const button = element();
+const page = element({ addEventListener: on, querySelector: () => button });
+globalThis.document = { querySelector: (what) => (what === "form" ? page : line) };
+globalThis.FormData = class { get() { return "WDJB-MJHT"; } };
+"#;
+
+const DEVICE_CODE_PRESSES: &str = r"
+const loaded = sent.length;
+const press = () => listeners.submit({ preventDefault() {} });
+await press();
+const rejected = [line.textContent, button.disabled];
+await press();
+await press();
+console.log(JSON.stringify([{ loaded, rejected, sent, went }]));
+";
+
+const DEVICE_APPROVAL: &str = r#"
+const answers = [
+  { status: 403, json: { error: "access_denied", error_description: "Not permitted" } },
+  { status: 200, json: { status: "approved" } },
+  { status: 200, json: { status: "denied" } },
+  { status: 401, json: { error: "invalid_client" } },
+];
+const reason = element({ hidden: true });
+const scope = {
+  dataset: { scope: "api-keys:read" }, classList: { toggle() {} }, querySelector: () => reason,
+};
+const chosen = { dataset: { lacking: "api-keys:read" } };
+const buttons = [element(), element()];
+const page = element({
+  addEventListener: on,
+  querySelector: () => chosen,
+  querySelectorAll: (what) => (what === "button" ? buttons : [scope]),
+});
+globalThis.document = { querySelector: (what) => (what === "form" ? page : line) };
+globalThis.FormData = class { get() { return "org_1"; } };
+"#;
+
+const DEVICE_APPROVAL_PRESSES: &str = r#"
+const lacking = !reason.hidden;
+const press = async (value) => {
+  page.hidden = false;
+  await listeners.submit({ preventDefault() {}, submitter: { value } });
+  return [line.textContent, page.hidden];
+};
+const rejected = await press("approve");
+const approved = await press("approve");
+const denied = await press("deny");
+await press("approve");
+console.log(JSON.stringify([{ lacking, rejected, approved, denied, sent, went }]));
+"#;
+
+/// A device's codes, and a session in which they can be answered.
+async fn device_codes(app: &crate::support::TestApp) -> (Browser<'_>, String) {
+    let ann = app.verified_account("ann@example.com").await;
+    let spec = OauthClientSpec {
+        auth_method: "none",
+        application_type: "native",
+        ..OauthClientSpec::default()
+    };
+    let client = spec.insert(app, &ann.org_id).await;
+    let form = crate::support::oauth::form(&[("client_id", &client.client_id)]);
+    let codes = app.anonymous().post_form("/oauth2/device_authorization", &form).await;
+    let user_code = codes.assert_status(200).body["user_code"].as_str().unwrap().to_owned();
+    let request = json!({ "userCode": user_code });
+    let claimed = app.session(&ann.cookie).post("/oauth2/device/claim", request).await;
+    let handle = claimed.assert_status(200).body["request"].as_str().unwrap().to_owned();
+    (Browser::signed_in(app, &ann.cookie), handle)
+}
+
+#[tokio::test]
+async fn the_sign_in_page_leads_to_the_page_for_the_code_that_it_was_opened_with() {
+    run(async |app| {
+        let path = "/oauth2/sign-in?user_code=WDJB-MJHT";
+        let page = app.anonymous().get(path).await.assert_status(200).text;
+        let before = format!("{SIGN_IN}location.search = '?user_code=WDJB-MJHT';");
+        let Some(seen) = run_script(&page, &before, SIGN_IN_PRESSES) else { return };
+        assert_eq!(seen["went"], json!(["/device?user_code=WDJB-MJHT"]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_page_for_a_device_sends_the_code_when_the_person_does_and_then_their_answer() {
+    run(async |app| {
+        let (mut browser, handle) = device_codes(app).await;
+        let page = browser.get("/device?user_code=WDJB-MJHT").await.assert_status(200).text;
+        let Some(seen) = run_script(&page, DEVICE_CODE, DEVICE_CODE_PRESSES) else { return };
+        assert_eq!(seen["loaded"], 0);
+        assert_eq!(seen["rejected"], json!(["Unknown code", false]));
+        let claim = json!(["/oauth2/device/claim", { "userCode": "WDJB-MJHT" }]);
+        assert_eq!(seen["sent"][0], claim);
+        let next = ["/device?request=tnt_oauth_request_y", "/oauth2/sign-in?user_code=WDJB-MJHT"];
+        assert_eq!(seen["went"], json!(next));
+        let page = browser.get(&format!("/device?request={handle}")).await.assert_status(200);
+        let seen = run_script(&page.text, DEVICE_APPROVAL, DEVICE_APPROVAL_PRESSES).unwrap();
+        assert_eq!(seen["lacking"], true);
+        assert_eq!(seen["rejected"], json!(["Not permitted", false]));
+        assert_eq!(seen["approved"], json!(["Access was granted. Return to your device.", true]));
+        assert_eq!(seen["denied"], json!(["Access was denied.", true]));
+        let request = json!("tnt_oauth_request_x");
+        let approve = json!({ "request": request, "organizationId": "org_1" });
+        assert_eq!(seen["sent"][0], json!(["/oauth2/device/approve", approve]));
+        assert_eq!(seen["sent"][2], json!(["/oauth2/device/deny", { "request": request }]));
+        assert_eq!(seen["went"], json!(["/oauth2/sign-in?user_code="]));
+    })
+    .await;
+}

@@ -276,10 +276,11 @@ async fn every_statement_affects_its_own_organization_and_no_other() {
 
 /// Tables that tenants may not read at all, not even their own rows: they protect the audit log, or
 /// are for verifiers or the servers themselves.
-const UNREADABLE: [&str; 8] = [
+const UNREADABLE: [&str; 9] = [
     "audit_heads",
     "audit_signing",
     "credential_changes",
+    "oauth_devices",
     "oauth_requests",
     "revocations",
     "usage_events",
@@ -546,6 +547,8 @@ const WITHOUT_TENANT: [(&str, usize, &str); 64] = [
     ("src/domain/oauth/client_documents.rs", 3, "clients of the deployment"),
     ("src/domain/oauth/consent.rs", 2, "what an account grants, in any of its organizations"),
     ("src/domain/oauth/consent_page.rs", 1, "all organizations of an account"),
+    ("src/domain/oauth/device_answers.rs", 4, "a device's request, and an account's answer"),
+    ("src/domain/oauth/devices.rs", 2, "a device's request, before anybody answers it"),
     ("src/domain/oauth/pending_request.rs", 2, "a request, before an organization is chosen"),
     ("src/domain/oauth/registration.rs", 4, "clients of the deployment"),
     ("src/domain/oauth/remembered_consent.rs", 2, "what an account granted before"),
@@ -559,6 +562,7 @@ const WITHOUT_TENANT: [(&str, usize, &str); 64] = [
     ("src/http/auth/cookies.rs", 1, "an account's sessions"),
     ("src/http/auth/guards.rs", 1, "the credential is looked up"),
     ("src/http/edge/rate_limits.rs", 1, "earlier sign-ins of an account"),
+    ("src/http/oauth/device.rs", 1, "an account"),
     ("src/http/oauth/sign_in_page.rs", 1, "the session of an account"),
     ("src/http/operator/apps.rs", 2, "apps of all organizations, for the operator"),
     ("src/http/operator/create_organization.rs", 1, "the operator creates an organization"),

@@ -27,6 +27,8 @@ pub struct OauthClientSpec {
     pub redirect_uris: &'static [&'static str],
     /// How it authenticates.
     pub auth_method: &'static str,
+    /// `web` or `native`.
+    pub application_type: &'static str,
     /// Its scopes.
     pub scopes: &'static [&'static str],
     /// `public` or `private`.
@@ -39,6 +41,7 @@ impl Default for OauthClientSpec {
             name: "Planner",
             redirect_uris: &[REDIRECT_URI],
             auth_method: "client_secret_basic",
+            application_type: "web",
             scopes: &["projects:read", "projects:write", "user:read", "offline_access"],
             visibility: "public",
         }
@@ -56,7 +59,7 @@ impl OauthClientSpec {
         let sql = "insert into oauth_clients (id, client_id, organization_id, kind, name,
                        redirect_uris, application_type, auth_method, scopes, visibility,
                        created_at, updated_at)
-                   select $1, $2, id, 'registered', $4, $5, 'web', $6, $7, $8, now(), now()
+                   select $1, $2, id, 'registered', $4, $5, $9, $6, $7, $8, now(), now()
                    from organizations where handle = $3";
         let inserted = sqlx::query(sql)
             .bind(number)
@@ -67,6 +70,7 @@ impl OauthClientSpec {
             .bind(self.auth_method)
             .bind(self.scopes)
             .bind(self.visibility)
+            .bind(self.application_type)
             .execute(&mut app.sql().await)
             .await;
         assert_eq!(inserted.expect("a client").rows_affected(), 1);

@@ -56,6 +56,12 @@ pub struct Fixtures {
     openid_token: String,
     /// The handle of one that ann has not answered.
     oauth_request: String,
+    /// The form of a device's client.
+    device_form: String,
+    /// The code of a device that nobody has typed.
+    user_code: String,
+    /// The handles of two requests of devices that ann has claimed, and not answered.
+    device_requests: [String; 2],
     /// The cookie of the browser that it was made in.
     browser: String,
     /// The id of an app of ann's organization.
@@ -125,6 +131,7 @@ impl Fixtures {
         ]);
         let mut browser = Browser::signed_in(app, &ann.cookie);
         let started = browser.get(&format!("/oauth2/authorize?{authorization}")).await;
+        let device_form = insert_device_client(app, &ann).await;
         let app_id = text(&app.create_app(&ann, "one").await["id"]);
         let spare_app_id = text(&app.create_app(&ann, "another").await["id"]);
         let operated_app_id = text(&app.create_app(&ann, "a third").await["id"]);
@@ -144,6 +151,12 @@ impl Fixtures {
             openid_token,
             oauth_request: handle_in(app, &started.assert_status(303)),
             browser: browser.id().to_owned(),
+            user_code: start_device(app, &device_form).await,
+            device_requests: [
+                claim_device(app, &ann, &device_form).await,
+                claim_device(app, &ann, &device_form).await,
+            ],
+            device_form,
             app_id,
             spare_app_id,
             operated_app_id,
@@ -299,6 +312,12 @@ impl Fixtures {
         let body: Value = match operation.id() {
             "introspect" => return format!("token={}", self.acme.api_key),
             "authorizeByPost" => return self.authorization.clone(),
+            "authorizeDevice" => return self.device_form.clone(),
+            "claimDevice" => json!({ "userCode": self.user_code }),
+            "approveDevice" => json!({
+                "request": self.device_requests[0], "organizationId": self.ann.org_id,
+            }),
+            "denyDevice" => json!({ "request": self.device_requests[1] }),
             "issueToken" | "revokeToken" => return self.client_form.clone(),
             "answerConsent" => json!({
                 "request": self.oauth_request, "accept": true, "organizationId": self.ann.org_id,
@@ -376,6 +395,30 @@ impl Fixtures {
         };
         body.to_string()
     }
+}
+
+/// The form of a new client that runs on devices.
+async fn insert_device_client(app: &TestApp, owner: &TestAccount) -> String {
+    let spec = OauthClientSpec {
+        name: "Device",
+        auth_method: "none",
+        application_type: "native",
+        ..Default::default()
+    };
+    form(&[("client_id", &spec.insert(app, &owner.org_id).await.client_id)])
+}
+
+/// The user code of a new request of a device.
+async fn start_device(app: &TestApp, device_form: &str) -> String {
+    let started = app.anonymous().post_form("/oauth2/device_authorization", device_form).await;
+    text(&started.assert_status(200).body["user_code"])
+}
+
+/// The handle of a new request of a device that the account has claimed.
+async fn claim_device(app: &TestApp, account: &TestAccount, device_form: &str) -> String {
+    let request = json!({ "userCode": start_device(app, device_form).await });
+    let claimed = app.session(&account.cookie).post("/oauth2/device/claim", request).await;
+    text(&claimed.assert_status(200).body["request"])
 }
 
 /// The scope of the master key that an operation requires.
