@@ -1,7 +1,8 @@
 //! The current time. It is injected, so that a test can freeze it.
 //!
-//! Creation times come from here. Whether something has *expired* is decided by the database's
-//! clock, which all servers share, and never by this one.
+//! Creation times come from here, and so do the checks of what carries its own times: signed access
+//! tokens, Stripe's signatures, OAuth's `max_age`. Whether a stored key, token, session or link has
+//! expired is decided by the database's clock, which all servers share.
 
 use chrono::{DateTime, SubsecRound, Utc};
 

@@ -10,11 +10,11 @@ use crate::model::ValidationError;
 use crate::model::rate::Rate;
 use crate::model::rate_limit::LimitSubject;
 
-/// The most limits of one key or organization.
+/// The maximum number of limits of one key or organization.
 pub const MAX_LIMITS: usize = 10;
-/// The longest name of a limit, in bytes.
+/// The maximum length of a limit's name, in bytes.
 const MAX_NAME_LENGTH: usize = 64;
-/// The most units that a limit allows in its window, and that one check counts.
+/// The maximum of a limit's units per window, and of the units that one check may count.
 pub const MAX_UNITS: i32 = 1_000_000;
 /// The longest window, in seconds: a day.
 pub const MAX_WINDOW: i32 = 86_400;
@@ -25,17 +25,19 @@ pub const MAX_WINDOW: i32 = 86_400;
 pub struct LimitName(String);
 
 impl LimitName {
-    /// Parses a name of 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// Parses a name of 1 to 64 ASCII letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
-    /// The text is not such a name, or the name of the plan's own limit.
+    /// The text is not such a name, or is `org`, the name of the plan's rate limit.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let is_allowed = |it: u8| it.is_ascii_alphanumeric() || b"-_.".contains(&it);
         if !(1..=MAX_NAME_LENGTH).contains(&text.len()) || !text.bytes().all(is_allowed) {
-            return Err(format!("must be 1 to {MAX_NAME_LENGTH} letters, digits, -, _ or .").into());
+            return Err(
+                format!("must be 1 to {MAX_NAME_LENGTH} ASCII letters, digits, -, _ or .").into()
+            );
         }
         if text == "org" {
-            return Err("must not be org, which is the limit of the plan".into());
+            return Err("must not be org, which is the name of the plan's rate limit".into());
         }
         Ok(Self(text.to_owned()))
     }
@@ -68,8 +70,9 @@ impl NamedLimit {
     }
 }
 
-/// Whose limit it is, and its position in the list. At most [`MAX_LIMITS`] are counted for each key
-/// and organization, however often they are changed.
+/// Identifies the bucket of a named limit, by the owner and the position in the owner's list. The
+/// name is not part of it, so an owner who renames limits never has more than [`MAX_LIMITS`]
+/// buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitOwner {
     /// The key or the organization.
@@ -112,13 +115,13 @@ impl NamedLimits {
         Ok(Self { limits, is_unreadable: false })
     }
 
-    /// Returns the limits.
+    /// Returns the limits; none if they are unreadable.
     #[must_use]
     pub fn as_slice(&self) -> &[NamedLimit] {
         &self.limits
     }
 
-    /// Returns whether there is no limit.
+    /// Returns whether it is certain that there is no limit: false if the stored ones are unreadable.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.limits.is_empty() && !self.is_unreadable
@@ -130,7 +133,8 @@ impl NamedLimits {
         self.is_unreadable
     }
 
-    /// Creates the limits from the database's column.
+    /// Creates the limits from the database's column. A value of an unknown form makes them
+    /// unreadable; it is not an error.
     #[must_use]
     pub fn from_stored(value: Option<serde_json::Value>) -> Self {
         let limits = value.map(serde_json::from_value).transpose();
@@ -140,7 +144,8 @@ impl NamedLimits {
         }
     }
 
-    /// Returns the value of the database's column; `None` if there is no limit.
+    /// Returns the value of the database's column; `None` if there is no limit. Must not be stored if
+    /// the limits are unreadable, because it would remove them.
     #[must_use]
     pub fn to_stored(&self) -> Option<serde_json::Value> {
         (!self.limits.is_empty()).then(|| serde_json::json!(self.limits))
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_of_each_owner_is_counted_alone() {
+    fn each_limit_of_each_owner_is_counted_separately() {
         let owner = |id: u128, position| LimitOwner {
             id: Uuid::from_u128(id << 64),
             is_organization: false,

@@ -1,17 +1,18 @@
 //! Roles. A role limits what an account may do in an organization, in addition to its credential's
 //! scopes.
 //!
-//! [`PERMISSIONS`] is the table. An organization's own keys have no role: they need only the scope,
-//! except to change owners.
+//! [`PERMISSIONS`] is the table. An organization's own key has no role and needs only the scope,
+//! with two kinds of exception: changing owners and permitting all apps require that an owner
+//! created the key, and a `session_only` operation cannot be performed with a key.
 
 use crate::model::scope::{BuiltInScope, Scope};
 
 /// The role of a membership, from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// May use the organization.
+    /// May read the organization, its members and its usage, and manage projects.
     Member,
-    /// May also manage its members and keys.
+    /// May also manage settings, members, keys and apps, and read the audit log and payments.
     Admin,
     /// May also delete it and change its owners.
     Owner,
@@ -44,8 +45,8 @@ impl Role {
 }
 
 impl Role {
-    /// Returns whether the role permits what `scope` names, as far as that is a matter of roles: a
-    /// scope of the operator's own product is permitted to every role.
+    /// Returns whether the role is sufficient for every built-in scope that `scope` covers. A scope
+    /// of the operator's own product covers none, so every role is sufficient for it.
     #[must_use]
     pub fn permits(self, scope: &Scope) -> bool {
         let built_in = BuiltInScope::ALL.iter().filter(|it| scope.covers(it.as_str()));
@@ -57,7 +58,7 @@ impl Role {
 /// requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// The scopes: one to read, one to write, or one for both.
+    /// The scopes that the row applies to. Each operation requires one of them.
     pub scopes: &'static [BuiltInScope],
     /// A description of the operation.
     pub description: &'static str,
@@ -76,7 +77,7 @@ impl Permission {
     /// Listing invitations.
     pub const READ_INVITES: Self =
         Self::new(&[BuiltInScope::MembersRead], "invitations", Role::Admin);
-    /// Adding, changing and removing owners. Scopes alone are not sufficient for a key.
+    /// Adding, changing and removing owners. A key must have been created by an owner.
     pub const CHANGE_OWNERS: Self = Self::new(
         &[BuiltInScope::MembersWrite],
         "adding, changing and removing owners",
@@ -88,8 +89,10 @@ impl Permission {
         "reading which apps members may use",
         Role::Admin,
     );
-    /// Permitting the members to grant access to every app. Scopes alone are not sufficient for a
-    /// key.
+    /// Permitting the members to grant access to every app. A key must have been created by an
+    /// owner. For the API description only: [`require_owner`] enforces it.
+    ///
+    /// [`require_owner`]: crate::model::caller::Caller::require_owner
     pub const PERMIT_ALL_APPS: Self = Self::new(
         &[BuiltInScope::OrganizationWrite],
         "letting members use all apps again",

@@ -1,9 +1,9 @@
 //! Runs migrations while other servers continue to work.
 //!
-//! A statement that needs a strong lock times out soon and is retried: while it waits, every later
-//! statement queues behind it. Statements that take long are in files whose first line is `--
-//! no-transaction`, and do not block writes. They are sent one by one, and each can be repeated: an
-//! interrupted file runs again from its start.
+//! A statement whose lock conflicts with other statements has a short lock timeout and is retried,
+//! because every later statement queues behind it while it waits. Statements that take long do not
+//! block writes; they are in files whose first line is `-- no-transaction`. All statements of such a
+//! file are sent one by one, and each can be repeated: an interrupted file runs again from its start.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep};
 
 use super::migrations::MIGRATIONS;
 
-/// The table in which the driver records the migrations that ran.
-const RECORDS: &str = "_sqlx_migrations";
+/// The table in which sqlx records the migrations that ran.
+const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// Sets the lock timeout of statements behind which others would queue.
-const LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
+const SET_LOCK_TIMEOUT: &str = "set lock_timeout = '250ms'";
 /// Removes the lock timeout, for statements behind which no others queue.
-const NO_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
+const REMOVE_LOCK_TIMEOUT: &str = "set lock_timeout = 0";
 /// The first and the longest pause before a statement that timed out is retried. During a pause,
 /// the statement blocks no others.
 const RETRY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
@@ -29,8 +29,8 @@ const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The interval of attempts to get the migration lock.
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs all pending migrations while other servers continue to work. Programs that start at the
-/// same time run them one after the other.
+/// Runs all pending migrations while other servers continue to work. If several programs call this
+/// at the same time, one runs the migrations and the others wait, without a limit.
 ///
 /// # Errors
 /// A migration fails, was changed after it ran, or ran and is unknown to this binary.
@@ -57,8 +57,8 @@ pub(super) async fn run_unrecorded(db: &mut PgConnection) -> crate::error::Resul
 async fn run_exclusively(db: &mut PgConnection, ignore_newer: bool) -> Result<(), MigrateError> {
     lock_migrations(db).await?;
     let ran = run_locked(db, ignore_newer).await;
-    // If the connection failed, its locks are released.
-    let unlocked = sqlx::raw_sql(NO_LOCK_TIMEOUT).execute(&mut *db).await;
+    // If this fails because the connection is lost, Postgres has released the lock.
+    let unlocked = sqlx::raw_sql(REMOVE_LOCK_TIMEOUT).execute(&mut *db).await;
     let unlocked = match unlocked {
         Ok(_) => sqlx::query!("select pg_advisory_unlock(8315162680564640609)").fetch_one(db).await,
         Err(error) => Err(error),
@@ -66,8 +66,8 @@ async fn run_exclusively(db: &mut PgConnection, ignore_newer: bool) -> Result<()
     ran.and(unlocked.map(|_| ()).map_err(MigrateError::from))
 }
 
-/// Polls for the lock. A session that waits for a lock has a snapshot, for which `create index
-/// concurrently` would wait.
+/// Gets the migration lock by polling. A session that blocks on the lock would have a snapshot, for
+/// which the `create index concurrently` of the session that has the lock would wait.
 async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut is_logged = false;
     loop {
@@ -78,7 +78,7 @@ async fn lock_migrations(db: &mut PgConnection) -> Result<(), sqlx::Error> {
             return Ok(());
         }
         if !is_logged {
-            tracing::info!("waiting for the migration lock of another program");
+            tracing::info!("another program is running migrations; waiting");
             is_logged = true;
         }
         sleep(LOCK_POLL_INTERVAL).await;
@@ -129,22 +129,23 @@ fn in_transaction(migration: &Migration) -> Migration {
     migration
 }
 
-/// Runs the pending migrations up to this version, each in a transaction that is retried while it
-/// waits for locks.
+/// Runs the pending migrations up to and including this version, each in a transaction. One that
+/// does not get its locks within the timeout, or deadlocks, is retried.
 async fn run_until(
     db: &mut PgConnection,
     migrator: &Migrator,
     version: i64,
 ) -> Result<(), MigrateError> {
-    let is_busy = |error: &MigrateError| match error {
+    let is_migration_busy = |error: &MigrateError| match error {
         MigrateError::ExecuteMigration(error, _) | MigrateError::Execute(error) => is_busy(error),
         _ => false,
     };
-    retry_while_busy(db, LOCK_TIMEOUT, is_busy, async |db| {
+    retry_while_busy(db, SET_LOCK_TIMEOUT, is_migration_busy, async |db| {
         let ran = migrator.run_to(version, &mut *db).await;
         if ran.is_err() {
-            // The driver keeps its own lock after a failure. A server of the previous version that
-            // waits for the lock has a snapshot, too.
+            // sqlx keeps its own advisory lock after a failure. It is released, because a server of
+            // the previous version that blocks on it has a snapshot, for which
+            // `create index concurrently` would wait.
             let _ = Migrate::unlock(db).await;
         }
         ran
@@ -155,19 +156,20 @@ async fn run_until(
 /// Runs the statements of a file one by one, and records that it ran.
 async fn run_online(db: &mut PgConnection, migration: &Migration) -> Result<(), MigrateError> {
     let name = format!("{:04} {}", migration.version, migration.description);
-    tracing::info!(migration = name, "running a migration; it waits for open transactions");
+    tracing::info!(migration = name, "migration started; it may wait for open transactions");
     for statement in statements(migration.sql.as_str()) {
         let is_non_blocking =
             statement.contains(" concurrently ") || statement.contains(" validate constraint ");
-        let lock_timeout = if is_non_blocking { NO_LOCK_TIMEOUT } else { LOCK_TIMEOUT };
-        let ran = retry_while_busy(db, lock_timeout, is_busy, async |db| {
+        let lock_timeout = if is_non_blocking { REMOVE_LOCK_TIMEOUT } else { SET_LOCK_TIMEOUT };
+        let run = retry_while_busy(db, lock_timeout, is_busy, async |db| {
             drop_invalid_index(db, &statement).await?;
             sqlx::raw_sql(AssertSqlSafe(&*statement)).execute(db).await
         });
         let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
-        ran.await.map_err(failed)?;
+        run.await.map_err(failed)?;
     }
-    db.skip(RECORDS, migration).await
+    // Records that the migration ran, without running it again.
+    db.skip(MIGRATIONS_TABLE, migration).await
 }
 
 /// Returns the statements of a migration. Each ends with a semicolon at the end of a line.

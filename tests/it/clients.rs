@@ -15,7 +15,6 @@ use crate::support::oauth::ISSUER;
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::{Server, WorkDir, curl};
 use crate::support::tools;
-use crate::support::tools;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")

@@ -1,4 +1,5 @@
-//! Caching and compression of `/openapi.yaml`, `/openapi.json` and `/.well-known/jwks.json`.
+//! Caching and compression of `/openapi.yaml`, `/openapi.json` and `/.well-known/jwks.json`. Private
+//! data is not cached.
 
 use std::io::Read;
 
@@ -16,8 +17,12 @@ const DOCUMENTS: [&str; 3] = ["/openapi.yaml", "/openapi.json", "/.well-known/jw
 const SETTINGS: [(&str, &str); 1] = [("JWT_PRIVATE_KEYS", PRIVATE_KEYS)];
 
 /// The status, the headers and the bytes of a response, which need not be text.
-async fn fetch(app: &TestApp, path: &str, sent: (&str, &str)) -> (StatusCode, HeaderMap, Vec<u8>) {
-    let request = Request::get(path).header("host", "api.example.com").header(sent.0, sent.1);
+async fn fetch(
+    app: &TestApp,
+    path: &str,
+    (name, value): (&str, &str),
+) -> (StatusCode, HeaderMap, Vec<u8>) {
+    let request = Request::get(path).header("host", "api.example.com").header(name, value);
     let request = request.body(Body::empty()).unwrap();
     let response = tenantry::http::router(&app.app).oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
@@ -33,6 +38,7 @@ async fn a_public_document_may_be_cached_and_a_matching_etag_gets_a_304() {
                 let etag = first.header("etag").to_owned();
                 assert!(etag.len() > 10, "{path}: no ETag");
                 assert_eq!(first.header("cache-control"), "public, max-age=300", "{path}");
+                // The last is without `W/`: the comparison is weak (RFC 9110 §8.8.3.2).
                 for etags in [etag.as_str(), &format!("\"other\", {etag}"), "*", &etag[2..]] {
                     let again = app.anonymous().with("if-none-match", etags).get(path).await;
                     let again = again.assert_status(304);
@@ -80,7 +86,7 @@ async fn a_public_document_is_compressed_for_clients_that_accept_gzip() {
 }
 
 #[tokio::test]
-async fn a_response_with_private_data_is_no_store_and_has_no_etag() {
+async fn a_response_with_private_data_must_not_be_stored_and_has_no_etag() {
     run(async |app| {
         let acme = app.sign_up().await;
         let response = app.key(&acme.api_key).get("/me").await.assert_status(200);

@@ -22,7 +22,8 @@ static FILE_COUNTER: AtomicU64 = AtomicU64::new(0);
 pub(super) struct MailFolder(PathBuf);
 
 impl MailFolder {
-    /// Returns the folder for mail in `data_dir`. It is created with the first mail.
+    /// Returns the folder for mail in `data_dir`. Does not create it; [`Self::store`] and
+    /// [`Self::check_writable`] do.
     pub(super) fn within(data_dir: &Path) -> Self {
         Self(data_dir.join("mail"))
     }
@@ -41,8 +42,9 @@ impl MailFolder {
         fs::remove_file(path)
     }
 
-    /// Checks whether mail can most likely be written, without creating anything: the folder, or
-    /// its nearest existing parent, must be a writable folder.
+    /// Checks, without creating anything, that the folder, or its nearest existing ancestor, is a
+    /// folder that this process can write to. Does not check its owner and mode, which
+    /// [`Self::store`] also requires.
     ///
     /// # Errors
     /// It is not a folder, or not writable.
@@ -74,11 +76,9 @@ fn write(folder: &Path, id: Uuid, mail: &[u8]) -> io::Result<PathBuf> {
         DirBuilder::new().recursive(true).mode(0o711).create(data_dir)?;
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let with_path = |error| io::Error::other(format!("{}: {error}", folder.display()));
     // A group may write to the folder, as with volumes of containers. Its members can add and
-    // remove mails, but not read them.
-    ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK)
-        .map_err(with_path)?;
+    // remove messages, but not read them.
+    ownership::check_file(&fs::metadata(folder)?, ownership::OTHERS_WRITE_MASK)?;
     let path = folder.join(format!("{id}.eml"));
     let number = FILE_COUNTER.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!(".{id}.{}.{number}", std::process::id()));

@@ -1,5 +1,4 @@
-//! Records the statements of a request from Postgres's log, so that they are what the server really
-//! sends.
+//! Records the statements that a server sends for a request, from Postgres's log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,7 +9,8 @@ use crate::environment::BenchmarkEnvironment;
 use crate::server::Server;
 use tenantry::commands::Failure;
 
-/// The maximum number of times that a request is repeated until its statements are the same twice.
+/// The maximum number of times that a request is repeated until its statements are the same twice in
+/// a row.
 const ATTEMPTS: usize = 10;
 
 /// A statement and its parameters.
@@ -40,25 +40,28 @@ impl Recorder {
         Ok(Self { server, client, log: environment.cluster.log() })
     }
 
-    /// Records the statements of the request. The first request of a kind sends more than later
-    /// ones, and sometimes a background task sends a statement: the request is repeated until its
-    /// statements are the same twice.
+    /// Returns two consecutive recordings of the request that have the same statements, with the
+    /// values of each. The first request of a kind sends more than later ones, and sometimes a
+    /// background task sends a statement, so the request is repeated.
     ///
     /// # Errors
-    /// A response is unexpected, or the statements are never the same twice.
+    /// A response is unexpected, or no two consecutive recordings have the same statements, or none
+    /// were logged.
     pub(crate) async fn record(
         &mut self,
         request: &Request,
     ) -> Result<[Vec<Statement>; 2], Failure> {
-        let mut last = self.record_once(request).await?;
+        let mut previous = self.record_once(request).await?;
         for _ in 0..ATTEMPTS {
             let next = self.record_once(request).await?;
-            if shape(&next) == shape(&last) && !next.is_empty() {
-                return Ok([last, next]);
+            if shape(&next) == shape(&previous) && !next.is_empty() {
+                return Ok([previous, next]);
             }
-            last = next;
+            previous = next;
         }
-        Err(Failure::Message("the statements of a request could not be recorded".to_owned()))
+        let message =
+            "the statements of a request were never the same twice in a row, or not logged";
+        Err(Failure::Message(message.to_owned()))
     }
 
     async fn record_once(&mut self, request: &Request) -> Result<Vec<Statement>, Failure> {

@@ -2,7 +2,8 @@
 //!
 //! Recordings are compared to find the values that change. Values that two requests of one client
 //! share, and that differ from those of other clients, belong to the client (its organization, its
-//! key). Values that differ between two requests of one client are generated anew for each.
+//! key). Of the values that differ between two requests of one client, ids, digests, numbers and other
+//! texts are generated for each transaction; times, IP addresses and JSON stay as recorded.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -19,8 +20,9 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Returns the script. It needs the variables `n`, above which no number was used before, and
-    /// `started`, which is 0. It supports as many clients as were recorded, or 32.
+    /// Returns the script. It needs two variables: `n`, at least as large as any `n` of an earlier
+    /// run, and `started`, which is 0. It supports at most 32 clients, and no more than
+    /// `each_client` has unless that is empty.
     ///
     /// # Errors
     /// The recordings have different statements.
@@ -42,7 +44,7 @@ impl Recording {
         Ok(format!("{client_setup}\\set n :n + 1\n\\set u :n * 32 + :client_id\n{statements}"))
     }
 
-    /// Returns one value in every client's recording.
+    /// Returns the value of one parameter in each client's recording.
     fn client_values(&self, statement: usize, parameter: usize) -> Vec<Option<&str>> {
         self.each_client.iter().map(|sent| sent[statement].values[parameter].as_deref()).collect()
     }
@@ -78,7 +80,7 @@ impl Substitutions {
             self.per_client.push(texts);
             self.per_client.len() - 1
         });
-        format!(":given_{number}")
+        format!(":client_value_{number}")
     }
 
     /// Returns commands with which each client selects its own values once, at no cost for later
@@ -89,15 +91,16 @@ impl Substitutions {
         }
         let arrays = self.per_client.iter().enumerate().map(|(number, texts)| {
             let texts: Vec<String> = texts.iter().map(|text| literal(text)).collect();
-            format!("(array[{}])[:client_id::int + 1] as given_{number}", texts.join(", "))
+            format!("(array[{}])[:client_id::int + 1] as client_value_{number}", texts.join(", "))
         });
         let arrays = arrays.collect::<Vec<_>>().join(",\n    ");
         format!("\\if :started = 0\nselect {arrays}\n\\gset\n\\set started 1\n\\endif\n")
     }
 }
 
-/// Returns an expression that generates a new value of the same kind each time, if it must be
-/// unique: `:u` is a number that was not used before. Times, addresses and JSON are repeated.
+/// Returns an expression for a value that differs between two requests, by its form. UUIDs, `bytea`,
+/// integers and other texts are derived from `:u`, which is unique for each transaction. Times, IP
+/// addresses and JSON are constants.
 fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let digits = one.replace('-', "");
     if one.len() == 36 && digits.len() == 32 {
@@ -172,9 +175,9 @@ mod tests {
         let script = Recording { same_client: twice, each_client: clients }.script().unwrap();
         let id = "('0193f0a1aaaa' || lpad(to_hex(:u::bigint), 18, '0') || '00')::uuid";
         for part in [
-            "(array['one', 'two'])[:client_id::int + 1] as given_0\n\\gset",
+            "(array['one', 'two'])[:client_id::int + 1] as client_value_0\n\\gset",
             r"select U&'a\003ab''c'::text, null;",
-            &format!("insert into k values (:given_0, {id}, {id});"),
+            &format!("insert into k values (:client_value_0, {id}, {id});"),
         ] {
             assert!(script.contains(part), "{part} is not in {script}");
         }

@@ -24,7 +24,8 @@ use crate::repo::{app_grants, oauth_app_secrets, oauth_apps, rls};
 
 const WRITE_SCOPE: BuiltInScope = BuiltInScope::AppsWrite;
 
-/// A new app and its secret, which is stored nowhere. A public client has none.
+/// A new app, and the text of its secret, of which only a digest is stored. A public client has no
+/// secret.
 pub struct CreatedApp {
     /// The text of the secret, which the response shows once.
     pub secret: Option<Secret>,
@@ -66,7 +67,9 @@ pub async fn create(
     Ok(CreatedApp { secret, app: registered })
 }
 
-/// Updates an app. One that becomes a public client loses its secrets. Grants are not widened.
+/// Updates an app. If its name, home page, redirect URIs or scopes change, it is no longer published.
+/// If it becomes a public client, its secrets are deleted. A scope that is added does not extend
+/// existing grants.
 ///
 /// # Errors
 /// Not found; invalid if a redirect URI does not fit the application type; conflict if another app
@@ -95,7 +98,7 @@ pub async fn update(
     Ok(app)
 }
 
-/// Checks that the redirect URIs that an app will have fit the application type that it will have.
+/// Checks that, with the changes applied, the application type permits every redirect URI.
 fn check_redirect_uris(before: &OauthApp, changes: &AppChanges) -> Result<()> {
     let application = changes.application_type.unwrap_or(before.application_type);
     let uris = changes.redirect_uris.as_ref().unwrap_or(&before.redirect_uris);
@@ -134,7 +137,7 @@ pub async fn delete(
     let caller = lock_and_confirm_caller(tx, caller, WRITE_SCOPE, audit).await?;
     let organization = caller.organization;
     let app = lock_app(tx, organization, id).await?;
-    // People of other organizations may have granted access to it, too.
+    // Grants of other organizations end, too, and row-level security would hide them.
     rls::clear_tenant(tx).await?;
     let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDeleted, audit.at).await?;
     let (actor, target) = (caller.actor(), id.to_string());
@@ -152,16 +155,16 @@ pub async fn delete(
     if oauth_apps::delete(tx, organization, id).await? { Ok(()) } else { Err(no_such_app()) }
 }
 
-/// Returns a page of the organization's apps whose names contain `search`, newest first, and their
-/// total count.
+/// Returns a page of the organization's apps, newest first, and their total count. With `search`,
+/// only apps whose names contain it, ignoring case.
 pub async fn list(
     tx: &mut PgConnection,
     organization: OrganizationId,
     search: Option<&str>,
-    window: (i64, i64),
+    (offset, limit): (i64, i64),
 ) -> Result<(Vec<OauthApp>, i64)> {
-    let (apps, total) = oauth_apps::list(tx, organization, search, window).await?;
-    Ok((with_details(tx, organization, apps).await?, total))
+    let (apps, total) = oauth_apps::list(tx, organization, search, (offset, limit)).await?;
+    Ok((with_secrets_and_grant_counts(tx, organization, apps).await?, total))
 }
 
 /// Returns an app of the organization.
@@ -174,12 +177,12 @@ pub async fn find(
     id: AppId,
 ) -> Result<OauthApp> {
     let app = oauth_apps::find(tx, organization, id).await?.ok_or_else(no_such_app)?;
-    with_details(tx, organization, vec![app]).await?.pop().ok_or_else(no_such_app)
+    with_secrets_and_grant_counts(tx, organization, vec![app]).await?.pop().ok_or_else(no_such_app)
 }
 
-/// Adds the secrets and the numbers of grants. Grants in other organizations are counted, too, so
-/// the tenant is cleared meanwhile.
-async fn with_details(
+/// Adds the secrets and the numbers of grants. Clears the tenant, to count grants in other
+/// organizations, and then sets it to `organization`.
+async fn with_secrets_and_grant_counts(
     tx: &mut PgConnection,
     organization: OrganizationId,
     mut apps: Vec<OauthApp>,
@@ -196,7 +199,9 @@ async fn with_details(
     Ok(apps)
 }
 
-/// Sets the numbers of live grants in all organizations.
+/// Sets each app's number of grants, in all organizations, that are not revoked and whose
+/// organization and membership still exist. The tenant must be cleared: otherwise grants of other
+/// organizations are not counted.
 pub(super) async fn set_grant_counts(tx: &mut PgConnection, apps: &mut [OauthApp]) -> Result<()> {
     let ids: Vec<AppId> = apps.iter().map(|app| app.id).collect();
     let counts = app_grants::count_live(tx, &ids).await?;

@@ -27,7 +27,8 @@ use super::waiting::wait_until_async;
 /// set by the application has not passed for the database.
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
-/// Two peppers and two signing secrets, as during a rotation.
+/// The default settings of a test server. There are two peppers and two signing secrets, as during a
+/// rotation.
 const SETTINGS: [(&str, &str); 21] = [
     (
         "KEY_PEPPERS",
@@ -109,7 +110,7 @@ impl TestSettings {
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");
         app.app.rejections.flush().await.expect("rejections are written");
-        let seen = app.seen_secrets.lock().expect("no panic").clone();
+        let seen = app.seen_secrets.lock().expect("the lock is not poisoned").clone();
         leaks::assert_no_plaintexts(&mut database.connect().await, &seen, log_start).await;
         app.close();
         database.remove().await;
@@ -122,7 +123,8 @@ pub struct TestApp {
     pub app: App,
     /// Its clock, which only the test advances.
     pub clock: Arc<TestClock>,
-    /// Every plaintext secret in a response so far.
+    /// The plaintext secrets that the test has sent or received, for the check after the test. Of
+    /// request bodies, only the passwords of `POST` are recorded.
     pub seen_secrets: Arc<Mutex<Vec<String>>>,
     /// Where the test began in the log.
     pub log_start: LogStart,
@@ -147,19 +149,20 @@ impl TestApp {
         );
         let app = app.expect("an app");
         // The ids of a test must not depend on the randomness that building the app consumed.
-        *entropy.0.lock().expect("no panic") = StdRng::seed_from_u64(seed);
+        *entropy.0.lock().expect("the lock is not poisoned") = StdRng::seed_from_u64(seed);
         let router = tenantry::http::router(&app);
         let settings = settings.clone();
         let seen_secrets = Arc::default();
         Self { app, clock, seen_secrets, log_start, router, database, settings }
     }
 
-    /// A second server on the same database, with another random seed.
+    /// Starts a second server on the same database, with another random seed and a clock of its own
+    /// that begins at [`START_TIME`].
     pub fn replica(&self) -> Self {
         self.replica_with(&[])
     }
 
-    /// A second server on the same database, with other settings.
+    /// As [`Self::replica`], with these settings in addition.
     pub fn replica_with(&self, settings: &[(&str, &str)]) -> Self {
         let mut all = self.settings.clone();
         all.extend(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())));
@@ -185,7 +188,7 @@ impl TestApp {
         }
     }
 
-    /// A client of other routes of this server.
+    /// Returns a client that sends its requests to `router`.
     pub fn client_for(&self, router: Router) -> TestClient {
         TestClient::new(router, Arc::clone(&self.seen_secrets))
     }
@@ -208,14 +211,14 @@ impl TestApp {
     /// A client with the master key of a scope.
     pub fn master(&self, scope: &str) -> TestClient {
         let key = master_key(scope);
-        self.seen_secrets.lock().expect("no panic").push(key.clone());
+        self.seen_secrets.lock().expect("the lock is not poisoned").push(key.clone());
         self.key(&key)
     }
 
-    /// The verifier `gateway`.
+    /// Returns a client that authenticates as the verifier `gateway`.
     pub fn verifier(&self) -> TestClient {
         let secret = "verifier-gateway-0123456789abcdef0123456789";
-        self.seen_secrets.lock().expect("no panic").push(secret.to_owned());
+        self.seen_secrets.lock().expect("the lock is not poisoned").push(secret.to_owned());
         self.anonymous().with("x-tenantry-verifier", secret)
     }
 
@@ -245,7 +248,7 @@ impl TestApp {
         sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
     }
 
-    /// Waits until at least so many connections wait for a lock in the database.
+    /// Waits until at least `waiters` connections wait for a lock in the database.
     pub async fn wait_for_lock_waiters(&self, waiters: i64) {
         let description = format!("{waiters} connections wait for a lock");
         let are_waiting = async || self.lock_waiters().await >= waiters;
@@ -259,7 +262,7 @@ impl TestApp {
         self.count(waiting).await
     }
 
-    /// The subject under which requests with an organization's keys are limited.
+    /// Returns the subject that counts the concurrent requests with an organization's keys.
     pub async fn subject_of(&self, org_id: &str) -> LimitSubject {
         let id = sqlx::query_scalar("select id from organizations where handle = $1");
         LimitSubject::from_id(
@@ -329,13 +332,13 @@ impl Default for TestClock {
 impl TestClock {
     /// Advances the clock.
     pub fn advance(&self, by: TimeDelta) {
-        *self.0.lock().expect("no panic") += by;
+        *self.0.lock().expect("the lock is not poisoned") += by;
     }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().expect("no panic")
+        *self.0.lock().expect("the lock is not poisoned")
     }
 }
 
@@ -344,6 +347,6 @@ struct TestEntropy(Mutex<StdRng>);
 
 impl Entropy for TestEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        self.0.lock().expect("no panic").fill_bytes(bytes);
+        self.0.lock().expect("the lock is not poisoned").fill_bytes(bytes);
     }
 }
