@@ -59,7 +59,7 @@ server = MCPServer(
 
 
 @server.tool()
-def who_am_i() -> dict:
+def who_am_i() -> dict[str, str | None]:
     """The account and the organization for which the app acts."""
     claims = get_access_token().claims
     return {name: claims.get(name) for name in ("sub", "organization_id", "role", "scope")}

@@ -17,7 +17,7 @@ use crate::model::named_limits::{
     "name": "search", "limit": 100, "window_s": 60, "always": false,
 })))]
 pub struct NamedRateLimit {
-    /// Its name: 1 to 64 letters, digits, `-`, `_` or `.`.
+    /// Its name: 1 to 64 ASCII letters, digits, `-`, `_` or `.`.
     name: String,
     /// How many units a full window allows.
     #[schema(minimum = 1, maximum = 1_000_000)]
@@ -50,7 +50,7 @@ impl NamedRateLimit {
     "name": "search", "limit": 100, "windowS": 60, "always": false,
 })))]
 pub struct CamelCaseLimit {
-    /// Its name: 1 to 64 letters, digits, `-`, `_` or `.`.
+    /// Its name: 1 to 64 ASCII letters, digits, `-`, `_` or `.`.
     name: String,
     /// How many units a full window allows.
     #[schema(minimum = 1, maximum = 1_000_000)]

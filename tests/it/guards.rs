@@ -37,9 +37,9 @@ const PUBLIC: [&str; 32] = [
     "POST /auth/signup",
     "POST /auth/token-exchange",
     "POST /oauth2/authorize",
-    "POST /oauth2/register",
     // OAuth clients authenticate in the body, or have no secret.
     "POST /oauth2/device_authorization",
+    "POST /oauth2/register",
     "POST /oauth2/revoke",
     "POST /oauth2/token",
     "POST /signup",

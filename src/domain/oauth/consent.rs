@@ -9,13 +9,13 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
-use crate::domain::oauth::pending_request::{PendingRequest, consume};
+use crate::domain::oauth::pending_request::{AccessRequest, PendingRequest, consume};
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{AccountId, GrantId, MembershipId, OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::authorization_request::{AuthorizationRequest, RequestedAccess};
+use crate::model::oauth::authorization_request::AuthorizationRequest;
 use crate::model::oauth::authorization_response::{
     AuthorizationError, AuthorizationErrorCode, AuthorizationResponse,
 };
@@ -33,17 +33,6 @@ use crate::repo::{
 
 /// For how long a code can be exchanged.
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
-
-/// What a person is asked: a client, and the access that it requests.
-#[derive(Clone, Copy)]
-pub struct AccessRequest<'a> {
-    /// The client.
-    pub client: &'a OauthClient,
-    /// What it requests.
-    pub access: &'a RequestedAccess,
-    /// Where the person is sent afterwards; `None` if the client is a device.
-    pub redirect_uri: Option<&'a str>,
-}
 
 /// What a person grants.
 pub struct Approval {

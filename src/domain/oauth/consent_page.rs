@@ -2,7 +2,8 @@
 
 use crate::app::App;
 use crate::domain::accounts;
-use crate::domain::oauth::consent::{self, AccessRequest};
+use crate::domain::oauth::consent;
+use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::Result;
 use crate::model::ids::AccountId;
 use crate::model::oauth::authorization_request::RequestedAccess;

@@ -1,11 +1,10 @@
 //! The device flow on the side of the person (RFC 8628 §3.3): they type the code, and so claim the
-//! request; then nobody else can answer it.
+//! request; then no other account can answer it.
 
 use crate::app::App;
-use crate::domain::oauth::consent::{
-    AccessRequest, insert_code, lock_all, permitted_by, record_grant,
-};
+use crate::domain::oauth::consent::{insert_code, lock_all, permitted_by, record_grant};
 use crate::domain::oauth::devices::require_device_client;
+use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::caller::Person;

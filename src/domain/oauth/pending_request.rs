@@ -8,12 +8,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::oauth::consent::AccessRequest;
 use crate::error::{Error, Result};
 use crate::model::caller::Person;
 use crate::model::ids::SessionId;
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt};
+use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt, RequestedAccess};
 use crate::model::oauth::authorization_response::{AuthorizationError, AuthorizationResponse};
 use crate::model::oauth::client::OauthClient;
 use crate::model::secret::{Digest, Secret};
@@ -22,6 +21,17 @@ use crate::repo::{oauth_clients, oauth_requests, sessions};
 
 /// For how long a request can be answered.
 const LIFETIME: Duration = Duration::from_mins(10);
+
+/// What a person is asked: a client, and the access that it requests.
+#[derive(Clone, Copy)]
+pub struct AccessRequest<'a> {
+    /// The client.
+    pub client: &'a OauthClient,
+    /// What it requests.
+    pub access: &'a RequestedAccess,
+    /// Where the person is sent afterwards; `None` if the client is a device.
+    pub redirect_uri: Option<&'a str>,
+}
 
 /// An authorization request that was not answered yet.
 pub struct PendingRequest {

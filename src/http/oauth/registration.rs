@@ -20,8 +20,8 @@ use crate::http::edge::rate_limits::{
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::oauth::{
-    InvalidMetadata, JsonRequired, NoSuchRoute, RegistrationOff, TooLarge, TooManyRequests,
-    Unavailable, WrongToken,
+    BadRequest, InvalidMetadata, JsonRequired, NoSuchRoute, RegistrationOff, TooLarge,
+    TooManyRequests, Unavailable, WrongToken,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::app::ClientUri;
@@ -195,7 +195,7 @@ pub(super) async fn register(
             example = "app_01JZ3VQ0Xb1cT4yW8mK2pa")),
     security(("registration" = [])),
     responses((status = 200, description = "The registration.", body = RegistrationResponse),
-              WrongToken, RegistrationOff, NoSuchRoute, TooManyRequests, Unavailable))]
+              BadRequest, WrongToken, RegistrationOff, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
     _: OauthIsOn,
@@ -235,7 +235,7 @@ pub(super) async fn update(
     params(("clientId" = String, Path, description = "The app's id.",
             example = "app_01JZ3VQ0Xb1cT4yW8mK2pa")),
     security(("registration" = [])),
-    responses((status = 204, description = "Deleted."), WrongToken, RegistrationOff, NoSuchRoute,
+    responses((status = 204, description = "Deleted."), BadRequest, WrongToken, RegistrationOff, NoSuchRoute,
               TooManyRequests, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,

@@ -172,13 +172,16 @@ pub struct OperatedAppResponse {
     stamp: ResponseMeta,
 }
 
+/// An app after a change, and the number of grants that the change ended.
+type ChangedApp = (OauthApp, i64);
+
 /// A change of the app in the path, executed once for each `Idempotency-Key`.
 async fn run(
     app: &App,
     (id, RequireIdempotencyKey(idempotency)): (String, RequireIdempotencyKey),
     context: RequestContext,
     body: JsonBody<EmptyBody>,
-    change: impl AsyncFnOnce(&mut PgConnection, &str, Decider, &AuditContext) -> Result<(OauthApp, i64)>,
+    change: impl AsyncFnOnce(&mut PgConnection, &str, Decider, &AuditContext) -> Result<ChangedApp>,
 ) -> Result<Response> {
     let scope = MasterScope::OauthApps;
     let audit = context.audit_context();

@@ -140,20 +140,15 @@ impl RequestedAccess {
         openid.chain(self.scopes.iter().map(ToString::to_string))
     }
 
-    /// Returns the access of stored texts: [every scope](Self::own_scope_texts) but
-    /// `offline_access`, and the resources. `None` if one is unknown.
+    /// Returns the access of stored texts, without unknown scopes; `None` if a resource is unknown.
     #[must_use]
     pub fn from_stored(scopes: &[String], is_offline: bool, resources: &[String]) -> Option<Self> {
-        let (openid, own): (Vec<_>, Vec<_>) =
-            scopes.iter().partition(|text| OpenidScope::parse(text).is_some());
-        let scopes = own.iter().map(|text| Scope::parse(text).ok());
+        let mut stored = RequestedScopes::default();
+        scopes.iter().map(String::as_str).for_each(|word| stored.add(word));
+        let RequestedScopes { openid_scopes, scopes, .. } = stored;
         let resources = resources.iter().map(|text| Resource::parse(text).ok());
-        Some(Self {
-            openid_scopes: openid.iter().filter_map(|text| OpenidScope::parse(text)).collect(),
-            scopes: scopes.collect::<Option<_>>()?,
-            is_offline,
-            resources: resources.collect::<Option<_>>()?,
-        })
+        let resources = resources.collect::<Option<_>>()?;
+        Some(Self { openid_scopes, scopes, is_offline, resources })
     }
 }
 

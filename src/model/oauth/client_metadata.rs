@@ -8,10 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::model::ValidationError;
 use crate::model::names::AppName;
-use crate::model::oauth::app::{ClientUri, are_distinct};
+use crate::model::oauth::app::{AppScope, ClientUri, are_distinct};
 use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, OFFLINE_ACCESS, RequestableScopes};
-use crate::model::scope::Scope;
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, RequestableScopes};
 
 /// Where metadata comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,9 +143,7 @@ fn parse_redirect_uris(
 /// Returns the scopes of a list that clients may request. Others are left out, since the list is
 /// not made for this server alone.
 fn requestable_of(text: &str, requestable: &RequestableScopes) -> Vec<String> {
-    let is_requestable = |word: &&str| {
-        *word == OFFLINE_ACCESS || Scope::parse(word).is_ok_and(|it| requestable.contains(&it))
-    };
+    let is_requestable = |word: &&str| AppScope::parse(word, requestable).is_ok();
     let mut scopes: Vec<String> = Vec::new();
     for word in text.split(' ').filter(is_requestable) {
         if !scopes.iter().any(|scope| scope == word) {
@@ -257,12 +254,12 @@ mod tests {
     #[test]
     fn scopes_that_cannot_be_requested_and_unknown_members_are_left_out() {
         let metadata = json!({
-            "redirect_uris": ["https://a.example/cb"], "scope": "projects:read openid * apps:write \
+            "redirect_uris": ["https://a.example/cb"], "scope": "projects:read openid * x:y apps:write \
             projects:read  offline_access", "skip_consent": true, "first_party": true,
             "status": "active", "organization_id": "org_1", "application_type": null,
         });
         let parsed = parse(&metadata, MetadataSource::Registration).expect("metadata");
-        assert_eq!(parsed.scopes, ["projects:read", "offline_access"]);
+        assert_eq!(parsed.scopes, ["projects:read", "openid", "offline_access"]);
         assert_eq!(parsed.name, "a.example");
     }
 }

@@ -70,7 +70,7 @@ async fn a_foreign_token_is_rejected_whatever_its_header_contains() {
 #[tokio::test]
 async fn with_a_private_key_tokens_can_be_verified_with_the_published_public_key() {
     let keys = format!("e2:{ED25519},e1:{ANOTHER}");
-    with_settings(&[("JWT_PRIVATE_KEYS", &keys)])
+    with_settings(&[("JWT_PRIVATE_KEYS", &keys), ("OAUTH", "off")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;
             let header = part(&ann.token, 0);
@@ -122,9 +122,10 @@ async fn keys_can_be_rotated_from_a_secret_to_a_private_key_to_the_next() {
 
 #[tokio::test]
 async fn without_a_private_key_nothing_is_published() {
-    run(async |app| {
-        let published = app.anonymous().get("/.well-known/jwks.json").await.assert_status(200);
-        assert_eq!(published.body, json!({ "keys": [] }));
-    })
-    .await;
+    with_settings(&[("OAUTH", "off")])
+        .run(async |app| {
+            let published = app.anonymous().get("/.well-known/jwks.json").await.assert_status(200);
+            assert_eq!(published.body, json!({ "keys": [] }));
+        })
+        .await;
 }

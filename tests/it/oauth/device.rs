@@ -276,8 +276,8 @@ async fn of_twenty_redemptions_at_once_at_most_one_succeeds_and_its_tokens_end()
         let polls = join_all((0..20).map(|_| device.poll())).await;
         let successes: Vec<_> = polls.iter().filter(|it| it.status == 200).collect();
         assert_eq!(successes.len(), 1, "{polls:?}");
-        let refused = polls.iter().filter(|it| it.body["error"] == "invalid_grant").count();
-        assert!(refused > 0, "{polls:?}");
+        let rejected = polls.iter().filter(|it| it.body["error"] == "invalid_grant").count();
+        assert!(rejected > 0, "{polls:?}");
         let token = successes[0].body["access_token"].as_str().unwrap();
         let projects = format!("/api/user/organizations/{}/projects", ann.org_id);
         app.bearer(token).get(&projects).await.assert_status(401);

@@ -125,93 +125,92 @@ async fn a_client_is_what_its_document_says_and_nothing_that_only_this_server_de
     .await;
 }
 
+/// Changes a document, or returns the response in its place.
+type Fault = Box<dyn Fn(&mut Value) -> Option<String>>;
+
+/// Responses without a usable document. The head of the redirect is given.
+fn unusable_responses(redirect: String) -> Vec<(&'static str, Fault)> {
+    vec![
+        (
+            "could not be fetched",
+            Box::new(|it| {
+                it["padding"] = json!("a".repeat(6 * 1024));
+                None
+            }),
+        ),
+        (
+            "could not be fetched",
+            Box::new(move |it| Some(http_response(302, &redirect, &it.to_string()))),
+        ),
+        ("could not be fetched", Box::new(|it| Some(http_response(404, JSON, &it.to_string())))),
+        ("could not be fetched", Box::new(|it| Some(http_response(201, JSON, &it.to_string())))),
+        ("could not be fetched", Box::new(|it| Some(http_response(304, JSON, &it.to_string())))),
+        (
+            "could not be fetched",
+            Box::new(|it| Some(http_response(200, "content-type: text/html\r\n", &it.to_string()))),
+        ),
+        ("could not be fetched", Box::new(|it| Some(http_response(200, "", &it.to_string())))),
+        ("could not be fetched", Box::new(|_| Some(http_response(200, JSON, "[]")))),
+        ("could not be fetched", Box::new(|_| Some(http_response(200, JSON, "{\"client_id\"")))),
+    ]
+}
+
+/// Documents that break a rule, each with the words of the page.
+fn invalid_documents() -> Vec<(&'static str, Fault)> {
+    vec![
+        (
+            "`client_id` must be the URL that was requested",
+            Box::new(|it| {
+                it["client_id"] = json!(format!("{}/", it["client_id"].as_str().unwrap()));
+                None
+            }),
+        ),
+        (
+            "`client_name` is required",
+            Box::new(|it| {
+                it.as_object_mut().unwrap().remove("client_name");
+                None
+            }),
+        ),
+        (
+            "`redirect_uris` is required",
+            Box::new(|it| {
+                it.as_object_mut().unwrap().remove("redirect_uris");
+                None
+            }),
+        ),
+        (
+            "`redirect_uris` must begin with https://",
+            Box::new(|it| {
+                it["redirect_uris"] = json!(["javascript:alert(1)"]);
+                None
+            }),
+        ),
+        (
+            "`token_endpoint_auth_method` must be none",
+            Box::new(|it| {
+                it["token_endpoint_auth_method"] = json!("private_key_jwt");
+                None
+            }),
+        ),
+        (
+            "`client_secret` must not be in the document",
+            Box::new(|it| {
+                it["client_secret"] = json!("s");
+                None
+            }),
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn a_document_that_cannot_be_used_is_a_page_with_the_rule_and_not_fetched_for_a_minute() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let (inner, port) = listen_everywhere();
         let redirect = format!("location: http://127.0.0.1:{port}/\r\n{JSON}");
-        let large = "a".repeat(6 * 1024);
-        let cases: [(&str, Box<dyn Fn(&mut Value) -> Option<String>>); 15] = [
-            (
-                "could not be fetched",
-                Box::new(|it| {
-                    it["padding"] = json!(large);
-                    None
-                }),
-            ),
-            (
-                "could not be fetched",
-                Box::new(|it| Some(http_response(302, &redirect, &it.to_string()))),
-            ),
-            (
-                "could not be fetched",
-                Box::new(|it| Some(http_response(404, JSON, &it.to_string()))),
-            ),
-            (
-                "could not be fetched",
-                Box::new(|it| Some(http_response(201, JSON, &it.to_string()))),
-            ),
-            (
-                "could not be fetched",
-                Box::new(|it| Some(http_response(304, JSON, &it.to_string()))),
-            ),
-            (
-                "could not be fetched",
-                Box::new(|it| {
-                    Some(http_response(200, "content-type: text/html\r\n", &it.to_string()))
-                }),
-            ),
-            ("could not be fetched", Box::new(|it| Some(http_response(200, "", &it.to_string())))),
-            ("could not be fetched", Box::new(|_| Some(http_response(200, JSON, "[]")))),
-            (
-                "could not be fetched",
-                Box::new(|_| Some(http_response(200, JSON, "{\"client_id\""))),
-            ),
-            (
-                "`client_id` must be the URL that was requested",
-                Box::new(|it| {
-                    it["client_id"] = json!(format!("{}/", it["client_id"].as_str().unwrap()));
-                    None
-                }),
-            ),
-            (
-                "`client_name` is required",
-                Box::new(|it| {
-                    it.as_object_mut().unwrap().remove("client_name");
-                    None
-                }),
-            ),
-            (
-                "`redirect_uris` is required",
-                Box::new(|it| {
-                    it.as_object_mut().unwrap().remove("redirect_uris");
-                    None
-                }),
-            ),
-            (
-                "`redirect_uris` must begin with https://",
-                Box::new(|it| {
-                    it["redirect_uris"] = json!(["javascript:alert(1)"]);
-                    None
-                }),
-            ),
-            (
-                "`token_endpoint_auth_method` must be none",
-                Box::new(|it| {
-                    it["token_endpoint_auth_method"] = json!("private_key_jwt");
-                    None
-                }),
-            ),
-            (
-                "`client_secret` must not be in the document",
-                Box::new(|it| {
-                    it["client_secret"] = json!("s");
-                    None
-                }),
-            ),
-        ];
-        for (number, (text, change)) in cases.iter().enumerate() {
+        let cases = unusable_responses(redirect).into_iter().chain(invalid_documents());
+        for (number, (text, change)) in cases.enumerate() {
             let id = server.client_id(&format!("client/{number}"));
             let mut changed = document(&id);
             match change(&mut changed) {

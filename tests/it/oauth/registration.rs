@@ -114,7 +114,7 @@ async fn a_client_that_registers_itself_is_public_unverified_and_decides_nothing
                 "redirect_uris": [REDIRECT_URI, "http://localhost/callback"],
                 "token_endpoint_auth_method": "none", "response_types": ["code"],
                 "grant_types": ["authorization_code", "refresh_token"],
-                "scope": "projects:read offline_access",
+                "scope": "openid projects:read offline_access",
                 "registration_client_uri": format!("{ISSUER}{path}"),
             })
         );
@@ -227,7 +227,7 @@ async fn a_client_manages_only_its_own_registration() {
         show_projects(app, &ann, &token).await.assert_status(401);
         client.get(&one.path).await.assert_error(401, "invalid_client");
         let actors = "select array_agg(actor) from audit_events
-                      where event_type in ('app.deleted', 'app.grant_revoked')";
+                      where event_type in ('app.deleted', 'app_grant.revoked')";
         let id = &one.client.client_id;
         assert_eq!(super::texts(app, actors).await, [id.clone(), id.clone()]);
         app.bearer(&other.token).get(&other.path).await.assert_status(200);

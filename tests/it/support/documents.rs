@@ -62,8 +62,8 @@ impl DocumentServer {
 
     /// Answers with a document from now on, and these lines of the head.
     pub fn serve(&self, document: &Value, headers: &[&str]) {
-        let headers = headers.iter().map(|line| format!("{line}\r\n")).collect::<String>();
-        self.respond(http_response(200, &format!("{JSON}{headers}"), &document.to_string()));
+        let head = [&[JSON.trim_end()], headers].concat().join("\r\n");
+        self.respond(http_response(200, &format!("{head}\r\n"), &document.to_string()));
     }
 
     /// The heads of the requests so far.
