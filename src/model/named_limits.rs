@@ -121,7 +121,8 @@ impl NamedLimits {
         &self.limits
     }
 
-    /// Returns whether it is certain that there is no limit: false if the stored ones are unreadable.
+    /// Returns whether it is certain that there is no limit: false if the stored ones are
+    /// unreadable.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.limits.is_empty() && !self.is_unreadable
@@ -144,8 +145,8 @@ impl NamedLimits {
         }
     }
 
-    /// Returns the value of the database's column; `None` if there is no limit. Must not be stored if
-    /// the limits are unreadable, because it would remove them.
+    /// Returns the value of the database's column; `None` if there is no limit. Must not be stored
+    /// if the limits are unreadable, because it would remove them.
     #[must_use]
     pub fn to_stored(&self) -> Option<serde_json::Value> {
         (!self.limits.is_empty()).then(|| serde_json::json!(self.limits))

@@ -2,8 +2,9 @@
 //!
 //! A statement whose lock conflicts with other statements has a short lock timeout and is retried,
 //! because every later statement queues behind it while it waits. Statements that take long do not
-//! block writes; they are in files whose first line is `-- no-transaction`. All statements of such a
-//! file are sent one by one, and each can be repeated: an interrupted file runs again from its start.
+//! block writes; they are in files whose first line is `-- no-transaction`. All statements of such
+//! a file are sent one by one, and each can be repeated: an interrupted file runs again from its
+//! start.
 
 use std::fmt;
 use std::time::Duration;

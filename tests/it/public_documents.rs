@@ -1,5 +1,5 @@
-//! Caching and compression of `/openapi.yaml`, `/openapi.json` and `/.well-known/jwks.json`. Private
-//! data is not cached.
+//! Caching and compression of `/openapi.yaml`, `/openapi.json` and `/.well-known/jwks.json`.
+//! Private data is not cached.
 
 use std::io::Read;
 

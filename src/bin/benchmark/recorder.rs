@@ -9,8 +9,8 @@ use crate::environment::BenchmarkEnvironment;
 use crate::server::Server;
 use tenantry::commands::Failure;
 
-/// The maximum number of times that a request is repeated until its statements are the same twice in
-/// a row.
+/// The maximum number of times that a request is repeated until its statements are the same twice
+/// in a row.
 const ATTEMPTS: usize = 10;
 
 /// A statement and its parameters.

@@ -2,8 +2,8 @@
 //!
 //! Recordings are compared to find the values that change. Values that two requests of one client
 //! share, and that differ from those of other clients, belong to the client (its organization, its
-//! key). Of the values that differ between two requests of one client, ids, digests, numbers and other
-//! texts are generated for each transaction; times, IP addresses and JSON stay as recorded.
+//! key). Of the values that differ between two requests of one client, ids, digests, numbers and
+//! other texts are generated for each transaction; times, IP addresses and JSON stay as recorded.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -98,9 +98,9 @@ impl Substitutions {
     }
 }
 
-/// Returns an expression for a value that differs between two requests, by its form. UUIDs, `bytea`,
-/// integers and other texts are derived from `:u`, which is unique for each transaction. Times, IP
-/// addresses and JSON are constants.
+/// Returns an expression for a value that differs between two requests, by its form. UUIDs,
+/// `bytea`, integers and other texts are derived from `:u`, which is unique for each transaction.
+/// Times, IP addresses and JSON are constants.
 fn generated_expression(one: &str, other: &str, number: usize) -> String {
     let digits = one.replace('-', "");
     if one.len() == 36 && digits.len() == 32 {

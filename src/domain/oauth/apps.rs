@@ -67,9 +67,9 @@ pub async fn create(
     Ok(CreatedApp { secret, app: registered })
 }
 
-/// Updates an app. If its name, home page, redirect URIs or scopes change, it is no longer published.
-/// If it becomes a public client, its secrets are deleted. A scope that is added does not extend
-/// existing grants.
+/// Updates an app. If its name, home page, redirect URIs or scopes change, it is no longer
+/// published. If it becomes a public client, its secrets are deleted. A scope that is added does
+/// not extend existing grants.
 ///
 /// # Errors
 /// Not found; invalid if a redirect URI does not fit the application type; conflict if another app

@@ -235,8 +235,8 @@ pub(super) async fn update(
     params(("clientId" = String, Path, description = "The app's id.",
             example = "app_01JZ3VQ0Xb1cT4yW8mK2pa")),
     security(("registration" = [])),
-    responses((status = 204, description = "Deleted."), BadRequest, WrongToken, RegistrationOff, NoSuchRoute,
-              TooManyRequests, Unavailable))]
+    responses((status = 204, description = "Deleted."), BadRequest, WrongToken, RegistrationOff,
+              NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
     _: OauthIsOn,

@@ -254,8 +254,8 @@ mod tests {
     #[test]
     fn scopes_that_cannot_be_requested_and_unknown_members_are_left_out() {
         let metadata = json!({
-            "redirect_uris": ["https://a.example/cb"], "scope": "projects:read openid * x:y apps:write \
-            projects:read  offline_access", "skip_consent": true, "first_party": true,
+            "redirect_uris": ["https://a.example/cb"], "scope": "projects:read openid * x:y \
+            apps:write projects:read  offline_access", "skip_consent": true, "first_party": true,
             "status": "active", "organization_id": "org_1", "application_type": null,
         });
         let parsed = parse(&metadata, MetadataSource::Registration).expect("metadata");

@@ -27,8 +27,8 @@ use super::waiting::wait_until_async;
 /// set by the application has not passed for the database.
 pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
-/// The default settings of a test server. There are two peppers and two signing secrets, as during a
-/// rotation.
+/// The default settings of a test server. There are two peppers and two signing secrets, as during
+/// a rotation.
 const SETTINGS: [(&str, &str); 21] = [
     (
         "KEY_PEPPERS",
