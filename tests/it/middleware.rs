@@ -191,6 +191,7 @@ async fn without_its_database_the_server_is_live_not_ready_and_responds_503() {
                 "getHealthReady",
                 "getJwks",
                 "getAuthorizationServerMetadata",
+                "getOpenidConfiguration",
                 "getProtectedResourceMetadata",
                 "showInvitePage",
                 "showVerifyEmailPage",
