@@ -131,7 +131,7 @@ async fn a_device_gets_tokens_once_a_person_has_typed_its_code_and_approved() {
         for shown in ["Planner", "Read the organization", "keep access", &ann.org_id, &ann.email] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
-        assert!(page.contains("Only continue if you started this on your own device"), "{page}");
+        assert!(page.contains("Continue only if you have just started it yourself"), "{page}");
         let answer = approve(app, &ann.cookie, &handle, &ann.org_id).await.assert_status(200);
         assert_eq!(answer.body, json!({ "status": "approved" }));
         // A device that is told at once need not wait.

@@ -172,8 +172,10 @@ async fn every_member_that_breaks_a_rule_is_named() {
             }
         }
         let client = app.anonymous().with("content-type", "application/json");
-        for body in ["", "[]", "{"] {
-            client.send("POST", REGISTER, body).await.assert_error(400, "invalid_request");
+        for (body, code) in
+            [("", "invalid_request"), ("{", "invalid_request"), ("[]", "invalid_client_metadata")]
+        {
+            client.send("POST", REGISTER, body).await.assert_error(400, code);
         }
         assert_eq!(app.count(REGISTERED).await, 0);
     })
