@@ -10,8 +10,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::oauth::OauthSettings;
+use crate::config::openid_keys::OpenidKey;
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, SessionId};
+use crate::model::oauth::IdTokenAlgorithm;
 use crate::model::oauth::tokens::SignIn;
 use crate::model::secret::Secret;
 
@@ -22,6 +24,8 @@ const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 pub struct IdTokenContent<'a> {
     /// The public id of the client that it is for.
     pub client_id: &'a str,
+    /// How the client wants it to be signed.
+    pub algorithm: IdTokenAlgorithm,
     /// The account that signed in.
     pub account: AccountId,
     /// The public id of the organization of the grant.
@@ -57,39 +61,56 @@ struct Claims<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// Signs ID tokens with the newest key.
+/// Signs ID tokens, with the newest key of each algorithm.
 pub struct IdTokens {
     issuer: String,
-    key: Option<(Header, EncodingKey)>,
+    keys: Vec<SigningKey>,
     published: Vec<Jwk>,
+}
+
+/// A key that signs.
+struct SigningKey {
+    algorithm: IdTokenAlgorithm,
+    header: Header,
+    private: EncodingKey,
+}
+
+impl SigningKey {
+    fn new(key: &OpenidKey) -> Self {
+        let algorithm = match key.algorithm {
+            IdTokenAlgorithm::Rs256 => Algorithm::RS256,
+            IdTokenAlgorithm::Es256 => Algorithm::ES256,
+        };
+        let header = Header { kid: Some(key.id.clone()), ..Header::new(algorithm) };
+        Self { algorithm: key.algorithm, header, private: key.private.clone() }
+    }
 }
 
 impl IdTokens {
     /// Creates the signer. While OAuth is off, it has no keys.
     #[must_use]
     pub fn new(settings: &OauthSettings) -> Self {
-        let key = settings.openid_keys.first().map(|newest| {
-            let header = Header { kid: Some(newest.id.clone()), ..Header::new(Algorithm::RS256) };
-            (header, newest.private.clone())
-        });
+        let keys = settings.openid_keys.iter().map(SigningKey::new).collect();
         let published = settings.openid_keys.iter().map(|key| key.public.clone()).collect();
-        Self { issuer: settings.issuer.clone(), key, published }
+        Self { issuer: settings.issuer.clone(), keys, published }
     }
 
-    /// Returns the public keys that verify ID tokens: the newest, which signs them, and earlier
+    /// Returns the public keys that verify ID tokens: the newest ones, which sign them, and earlier
     /// ones.
     #[must_use]
     pub fn public_keys(&self) -> &[Jwk] {
         &self.published
     }
 
-    /// Signs a token.
+    /// Signs a token as the client wants it, or with RS256 if there is no key for that any more.
     ///
     /// # Errors
     /// Internal without a key, or if signing fails.
     pub fn sign(&self, content: &IdTokenContent<'_>) -> Result<Secret> {
         let no_key = || Error::internal("no key is configured to sign ID tokens");
-        let (header, key) = self.key.as_ref().ok_or_else(no_key)?;
+        let newest = |algorithm| self.keys.iter().find(|key| key.algorithm == algorithm);
+        let key = newest(content.algorithm).or_else(|| newest(IdTokenAlgorithm::Rs256));
+        let key = key.ok_or_else(no_key)?;
         let sid = |it: SignIn| SessionId::from_uuid(it.session).to_string();
         let claims = Claims {
             iss: &self.issuer,
@@ -104,12 +125,12 @@ impl IdTokens {
             amr: ["pwd"],
             organization_id: content.organization,
         };
-        encode(header, &claims, key).map(Secret::new).map_err(Error::internal)
+        encode(&key.header, &claims, &key.private).map(Secret::new).map_err(Error::internal)
     }
 }
 
-/// Returns `at_hash`: the left half of the token's SHA-256, the hash of RS256, in base64url
-/// (`OpenID` Connect Core §3.1.3.6).
+/// Returns `at_hash`: the left half of the token's SHA-256, which is the hash of both algorithms,
+/// in base64url (`OpenID` Connect Core §3.1.3.6).
 fn access_token_hash(token: &Secret) -> String {
     let digest = Sha256::digest(token.expose().as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&digest[..digest.len() / 2])

@@ -3,6 +3,7 @@
 
 pub mod access_tokens;
 pub mod batch_lookup;
+pub mod client_key_sets;
 pub mod connection_shares;
 pub mod connector;
 pub mod credential_lookup;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
+use crate::app::client_key_sets::ClientKeySets;
 use crate::app::credential_lookup::CredentialLookup;
 use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
@@ -122,6 +124,8 @@ pub struct Parts {
     pub http_client: HttpClient,
     /// Fetches of the metadata documents of OAuth clients.
     pub document_fetches: DocumentFetches,
+    /// The public keys that OAuth clients publish.
+    pub client_key_sets: ClientKeySets,
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
     /// Wakes the worker of queued mails.
@@ -202,6 +206,7 @@ impl App {
             github_keys: GithubKeyring::new(&config.github, http_client.clone()),
             http_client,
             document_fetches: DocumentFetches::default(),
+            client_key_sets: ClientKeySets::default(),
             mail_waker: Notify::new(),
             leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),

@@ -12,7 +12,7 @@ use crate::config::verification::VerificationSettings;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::resource::Resource;
-use crate::model::oauth::{ClientKind, RequestableScopes};
+use crate::model::oauth::{ClientKind, IdTokenAlgorithm, RequestableScopes};
 use crate::model::scope::Scope;
 use crate::model::secret::Secret;
 
@@ -31,8 +31,8 @@ pub struct OauthSettings {
     pub scopes: RequestableScopes,
     /// The resources that tokens may be for beside this API.
     pub resources: Vec<Service>,
-    /// The keys that sign ID tokens, newest first. The newest signs. There is at least one if OAuth
-    /// is on, and none otherwise.
+    /// The keys that sign ID tokens, newest first. The newest of each algorithm signs. There is at
+    /// least one for RS256 if OAuth is on, and none otherwise.
     pub openid_keys: Vec<OpenidKey>,
     /// For how long a refresh token that was used gives the same successor again.
     pub refresh_grace: Duration,
@@ -131,6 +131,15 @@ impl OauthSettings {
 }
 
 impl OauthSettings {
+    /// Returns the algorithms that ID tokens can be signed with.
+    #[must_use]
+    pub fn id_token_algorithms(&self) -> Vec<IdTokenAlgorithm> {
+        let is_supported = |algorithm: &IdTokenAlgorithm| {
+            self.openid_keys.iter().any(|it| it.algorithm == *algorithm)
+        };
+        IdTokenAlgorithm::ALL.iter().copied().filter(is_supported).collect()
+    }
+
     /// Returns whether a verifier accepts tokens for these resources (RFC 8707). One that stands
     /// for services accepts those for them, and every other one those for this API and for
     /// services without a verifier of their own.
@@ -144,6 +153,18 @@ impl OauthSettings {
         }
         let mut shared = self.resources.iter().filter(|service| service.verifier.is_none());
         resources.contains(&self.issuer) || shared.any(is_for)
+    }
+
+    /// Returns whether a token for these resources may become one for this audience, which is a
+    /// resource or any other name of a service. Other names are those of services behind this API.
+    #[must_use]
+    pub fn may_pass_on(&self, resources: &[String], audience: &str) -> bool {
+        let known = self.resources.iter().map(|service| service.resource.as_str());
+        let known: Vec<&str> = known.chain([self.issuer.as_str()]).collect();
+        let resource = Resource::parse(audience).ok();
+        let named = resource.as_ref().filter(|it| known.contains(&it.as_str()));
+        let needed = named.map_or(self.issuer.as_str(), Resource::as_str);
+        resources.iter().any(|it| it == needed)
     }
 
     /// Returns whether the text may be an access token of this server.
@@ -165,6 +186,9 @@ fn read_openid_keys(env: &mut Env<'_>, is_on: bool, tokens: &TokenSettings) -> V
     let keys = env.optional(variable, openid_keys::parse).unwrap_or_default();
     if is_on && !env.is_set(variable) {
         env.add_problem(variable, "must be set when DATABASE_URL is set and OAUTH is on");
+    }
+    if !keys.is_empty() && keys.iter().all(|key| key.algorithm != IdTokenAlgorithm::Rs256) {
+        env.add_problem(variable, "must have an RSA key, for clients that support only RS256");
     }
     // Both are in one document, in which clients find a key by its id.
     if keys.iter().any(|key| tokens.private_keys.iter().any(|other| other.id == key.id)) {

@@ -12,28 +12,31 @@ use crate::model::plan::{Plan, PlanLimits};
 pub struct Plans([PlanLimits; 6]);
 
 impl Default for Plans {
-    /// Returns the table of contract §1, *Rate limits*.
+    /// Returns the table of contract §1, *Rate limits*, and the numbers of apps, which it leaves to
+    /// the product.
     fn default() -> Self {
-        let row = |per_minute, per_month, keys, projects, seats| PlanLimits {
+        let row = |per_minute, per_month, keys, projects, seats, apps| PlanLimits {
             requests_per_minute: Some(per_minute),
             requests_per_month: Some(per_month),
             keys: Some(keys),
             projects: Some(projects),
             seats: Some(seats),
+            apps: Some(apps),
         };
-        let standard = row(6_000, 10_000_000, 1_000, 500, 200);
+        let standard = row(6_000, 10_000_000, 1_000, 500, 200, 100);
         Self([
-            row(600, 100_000, 100, 10, 5),
-            row(1_200, 1_000_000, 100, 50, 20),
+            row(600, 100_000, 100, 10, 5, 10),
+            row(1_200, 1_000_000, 100, 50, 20, 20),
             standard,
             standard,
-            row(30_000, 100_000_000, 10_000, 5_000, 2_000),
+            row(30_000, 100_000_000, 10_000, 5_000, 2_000, 1_000),
             PlanLimits {
                 requests_per_minute: None,
                 requests_per_month: None,
                 keys: None,
                 projects: None,
                 seats: None,
+                apps: None,
             },
         ])
     }
@@ -99,7 +102,7 @@ const MAX_PER_MINUTE: u64 = u32::MAX as u64;
 /// The largest limit: the whole numbers up to here are exact in JSON.
 const MAX_LIMIT: u64 = 1 << 53;
 const LIMIT_NAMES: &str =
-    "the limits are requests_per_minute, requests_per_month, keys, projects and seats";
+    "the limits are requests_per_minute, requests_per_month, keys, projects, seats and apps";
 
 fn limit_mut<'a>(limits: &'a mut PlanLimits, name: &str) -> Option<&'a mut Option<u64>> {
     match name {
@@ -108,6 +111,7 @@ fn limit_mut<'a>(limits: &'a mut PlanLimits, name: &str) -> Option<&'a mut Optio
         "keys" => Some(&mut limits.keys),
         "projects" => Some(&mut limits.projects),
         "seats" => Some(&mut limits.seats),
+        "apps" => Some(&mut limits.apps),
         _ => None,
     }
 }

@@ -12,9 +12,9 @@ use crate::model::ids::OrganizationId;
 use crate::repo::{
     accounts, credential_changes, deleted_organizations, email_tokens, ended_subscriptions,
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
-    oauth_devices, oauth_grants, oauth_registrations, oauth_requests, oauth_tokens, payments,
-    personal_tokens, rate_limits, rejections, revocations, sessions, unfulfilled_checkouts, usage,
-    usage_events, usage_hourly,
+    oauth_assertions, oauth_devices, oauth_grants, oauth_registrations, oauth_requests,
+    oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations, sessions,
+    unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -48,12 +48,13 @@ enum SweepTarget {
     OauthRequests,
     OauthClients,
     OauthDevices,
+    OauthAssertions,
     EmailsOfDeleted(OrganizationId),
     RowsOfDeleted(OrganizationId),
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 28] = [
+const SWEEP_ORDER: [SweepTarget; 29] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -82,6 +83,7 @@ const SWEEP_ORDER: [SweepTarget; 28] = [
     SweepTarget::OauthRequests,
     SweepTarget::OauthClients,
     SweepTarget::OauthDevices,
+    SweepTarget::OauthAssertions,
 ];
 
 impl SweepTarget {
@@ -115,6 +117,7 @@ impl SweepTarget {
             Self::OauthRequests => "oauth_requests",
             Self::OauthClients => "oauth_clients",
             Self::OauthDevices => "oauth_devices",
+            Self::OauthAssertions => "oauth_assertions",
             Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
@@ -150,6 +153,7 @@ impl SweepTarget {
             Self::OauthRequests => oauth_requests::sweep(tx).await,
             Self::OauthClients => oauth_registrations::sweep(tx).await,
             Self::OauthDevices => oauth_devices::sweep(tx).await,
+            Self::OauthAssertions => oauth_assertions::sweep(tx).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }

@@ -177,6 +177,8 @@ event_types! {
     AppGrantCreated = "app_grant.created",
     /// An account granted an OAuth client more access than before.
     AppGrantWidened = "app_grant.widened",
+    /// An account tried to grant access to an OAuth client that the organization's policy excludes.
+    AppGrantRejected = "app_grant.rejected",
     /// A refresh token was reused, and its session was revoked.
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }

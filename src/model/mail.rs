@@ -81,11 +81,13 @@ pub enum MailKind {
     CheckoutUnfulfilled,
     /// A key or token was reported as leaked.
     KeyLeaked,
+    /// The people of an organization granted an app access for the first time.
+    AppGranted,
 }
 
 impl MailKind {
     /// The stored names of all kinds.
-    pub const NAMES: [&str; 11] = [
+    pub const NAMES: [&str; 12] = [
         LinkPurpose::VerifyEmail.as_str(),
         LinkPurpose::ResetPassword.as_str(),
         "already_registered",
@@ -93,6 +95,7 @@ impl MailKind {
         "claim_key",
         "checkout_unfulfilled",
         "key_leaked",
+        "app_granted",
         SecurityNotice::NewSignIn.as_str(),
         SecurityNotice::PasswordChanged.as_str(),
         SecurityNotice::TokenCreated.as_str(),
@@ -112,6 +115,7 @@ impl MailKind {
             Self::AlreadyRegistered,
             Self::CheckoutUnfulfilled,
             Self::KeyLeaked,
+            Self::AppGranted,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
         let notices = SecurityNotice::ALL.map(Self::Notice);
@@ -129,7 +133,8 @@ impl MailKind {
             | Self::Notice(_)
             | Self::ClaimKey(_)
             | Self::CheckoutUnfulfilled
-            | Self::KeyLeaked => None,
+            | Self::KeyLeaked
+            | Self::AppGranted => None,
         }
     }
 
@@ -144,6 +149,7 @@ impl MailKind {
             Self::ClaimKey(_) => "claim_key",
             Self::CheckoutUnfulfilled => "checkout_unfulfilled",
             Self::KeyLeaked => "key_leaked",
+            Self::AppGranted => "app_granted",
         }
     }
 }
@@ -158,4 +164,6 @@ pub struct QueuedMail {
     pub callback_url: Option<String>,
     /// What a mail about a leaked key says.
     pub leak: Option<LeakNotice>,
+    /// The public id of the organization that a mail about an app names.
+    pub organization: Option<String>,
 }

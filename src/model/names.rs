@@ -65,13 +65,34 @@ impl PersonName {
     }
 }
 
+/// Returns whether a character changes the direction in which the text after it is displayed, so
+/// that a name could make what follows it unreadable (Unicode UAX #9, explicit formatting).
+fn changes_direction(it: char) -> bool {
+    matches!(it, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
 fn parse(text: &str, max: usize) -> Result<String, ValidationError> {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|it| it.is_control() || changes_direction(it)) {
         return Err("must not contain control characters".into());
     }
     match text.chars().count() {
         0 => Err("must not be empty".into()),
         length if length > max => Err(format!("must be at most {max} characters long").into()),
         _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_characters_that_control_the_display_of_other_text() {
+        for name in ["Planner", "مخطط", "תכנון\u{200F}", "計画", "a\u{0301}"] {
+            assert!(AppName::parse(name).is_ok(), "{name}");
+        }
+        for control in ['\n', '\u{0}', '\u{7F}', '\u{202A}', '\u{202E}', '\u{2066}', '\u{2069}'] {
+            assert!(AppName::parse(&format!("Planner{control}")).is_err(), "{control:?}");
+        }
     }
 }

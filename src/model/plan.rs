@@ -60,6 +60,8 @@ pub struct PlanLimits {
     pub projects: Option<u64>,
     /// The maximum number of seats, that is, of memberships.
     pub seats: Option<u64>,
+    /// The maximum number of apps.
+    pub apps: Option<u64>,
 }
 
 #[cfg(test)]

@@ -54,13 +54,15 @@ pub enum RateLimit {
     ClientDocuments,
     /// Registrations of OAuth clients, for each client address.
     ClientRegistrations,
+    /// Requests of devices for access, for each client address.
+    DeviceRequests,
     /// User codes of devices that people type, for each account and for each client address.
     UserCodes,
 }
 
 impl RateLimit {
     /// Every rate limit.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -80,6 +82,7 @@ impl RateLimit {
         Self::LeakReports,
         Self::ClientDocuments,
         Self::ClientRegistrations,
+        Self::DeviceRequests,
         Self::UserCodes,
     ];
 
@@ -106,6 +109,7 @@ impl RateLimit {
             Self::LeakReports => "leak_reports",
             Self::ClientDocuments => "client_documents",
             Self::ClientRegistrations => "client_registrations",
+            Self::DeviceRequests => "device_requests",
             Self::UserCodes => "user_codes",
         }
     }
@@ -130,7 +134,10 @@ impl RateLimit {
             Self::MailClient | Self::Organizations | Self::ClientRegistrations => {
                 Rate::new(30, 3_600)
             }
-            Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(30, 300),
+            Self::TokenChecks
+            | Self::LeakReports
+            | Self::ClientDocuments
+            | Self::DeviceRequests => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             // 10 at once, then one a minute.
             Self::UserCodes => Rate::new(10, 600),
@@ -155,7 +162,10 @@ impl RateLimit {
             Self::MailClient | Self::Organizations | Self::ClientRegistrations => {
                 Rate::new(10, 3_600)
             }
-            Self::TokenChecks | Self::LeakReports | Self::ClientDocuments => Rate::new(10, 300),
+            Self::TokenChecks
+            | Self::LeakReports
+            | Self::ClientDocuments
+            | Self::DeviceRequests => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::UserCodes => Rate::new(10, 600),
             Self::Changes => Rate::new(300, 3_600),

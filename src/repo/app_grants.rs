@@ -283,6 +283,24 @@ pub async fn revoke_of_account(
     Ok(row.map(RevokedGrant::from))
 }
 
+struct EndedRow {
+    app: Uuid,
+    name: String,
+    organization: Uuid,
+    count: i64,
+}
+
+impl From<EndedRow> for EndedGrants {
+    fn from(row: EndedRow) -> Self {
+        Self {
+            app: AppId::from_uuid(row.app),
+            name: row.name,
+            organization: OrganizationId(row.organization),
+            count: row.count,
+        }
+    }
+}
+
 /// Revokes all grants of an app in all organizations. Returns their numbers by the audit log that
 /// records them, in the order of the organizations' ids.
 pub async fn end_all_of_client(
@@ -291,30 +309,40 @@ pub async fn end_all_of_client(
     reason: GrantEnd,
     at: DateTime<Utc>,
 ) -> Result<Vec<EndedGrants>> {
-    let rows = sqlx::query!(
-        r#"with ended as (
-               update oauth_grants set revoked_at = $2, updated_at = $2, revoked_reason = $3
-               where client_id = $1 and revoked_at is null
-               returning account_id, organization_id)
-           select coalesce(e.organization_id, o.id, $4::uuid) as "organization!",
-                  count(*) as "count!"
-           from ended e
-           left join accounts a on a.id = e.account_id and e.organization_id is null
-           left join (organizations o
-                      join users u on u.organization_id = o.id and u.removed_at is null)
-               on o.id = a.home_organization_id and o.deleted_at is null and u.account_id = a.id
-           group by 1 order by 1"#,
-        app.uuid(),
+    let rows = sqlx::query_file_as!(
+        EndedRow,
+        "src/repo/sql/end_grants.sql",
+        Some(app.uuid()),
+        None::<Uuid>,
         at,
         reason.as_str(),
         OrganizationId::SYSTEM.0,
     )
     .fetch_all(db)
     .await?;
-    let ended = rows.into_iter();
-    Ok(ended
-        .map(|row| EndedGrants { organization: OrganizationId(row.organization), count: row.count })
-        .collect())
+    Ok(rows.into_iter().map(EndedGrants::from).collect())
+}
+
+/// Revokes all grants of an organization's apps in all organizations, as [`end_all_of_client`]
+/// does. The apps are locked until the transaction ends.
+pub async fn end_all_of_owner(
+    db: &mut PgConnection,
+    owner: OrganizationId,
+    reason: GrantEnd,
+    at: DateTime<Utc>,
+) -> Result<Vec<EndedGrants>> {
+    let rows = sqlx::query_file_as!(
+        EndedRow,
+        "src/repo/sql/end_grants.sql",
+        None::<Uuid>,
+        Some(owner.0),
+        at,
+        reason.as_str(),
+        OrganizationId::SYSTEM.0,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(EndedGrants::from).collect())
 }
 
 /// Returns the numbers of live grants of these apps, in all organizations. An app without one is

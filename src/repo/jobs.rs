@@ -41,8 +41,10 @@ impl Row {
         let invite = self.invite_id.map(InviteId::from_uuid);
         let kind = MailKind::parse(&self.kind, invite, self.claim_of.map(OrganizationId))?;
         let leak = self.payload.as_ref().and_then(LeakNotice::from_stored);
+        let organization = self.payload.as_ref().and_then(|it| it.get("organization")?.as_str());
+        let organization = organization.map(str::to_owned);
         let (address, callback_url) = (self.address, self.callback_url);
-        Some(JobKind::Mail(QueuedMail { kind, address, callback_url, leak }))
+        Some(JobKind::Mail(QueuedMail { kind, address, callback_url, leak, organization }))
     }
 }
 

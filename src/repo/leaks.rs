@@ -1,5 +1,5 @@
-//! Leaked keys: the queued reports of them, what is recorded of each key once, and the mails about
-//! it. The queue is the table `outbox` (see [`super::jobs`]).
+//! Leaked keys: the queued reports of them, and what is recorded of each key once. The queue is
+//! the table `outbox` (see [`super::jobs`]).
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, KeyId, OrganizationId};
 use crate::model::job::LEAK_REPORT;
 use crate::model::leak::LeakPolicy;
-use crate::model::mail::MailKind;
 
 /// Queues reports.
 pub async fn insert_reports(
@@ -145,50 +144,4 @@ pub async fn record_token(
         pinned_to: row.pinned_to.map(OrganizationId),
         is_revoked: row.is_revoked,
     }))
-}
-
-/// Returns the addresses to mail, each once: those of an organization's owners, and that of an
-/// account. Only verified ones of active accounts: another address may be a stranger's.
-pub async fn find_addresses(
-    db: &mut PgConnection,
-    organization: Option<OrganizationId>,
-    account: Option<AccountId>,
-) -> Result<Vec<String>> {
-    let addresses = sqlx::query_scalar!(
-        r#"select a.email as "email!" from accounts a
-         where (a.id = $2 or a.id in (
-                   select u.account_id from users u
-                   join organizations o on o.id = u.organization_id and o.deleted_at is null
-                   where u.organization_id = $1 and u.role = 'owner' and u.removed_at is null))
-           and a.is_active and a.deleted_at is null and a.verified_at is not null
-         order by a.email"#,
-        organization.map(|organization| organization.0),
-        account.map(AccountId::uuid),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(addresses)
-}
-
-/// Queues the mails about one leaked key.
-pub async fn insert_mails(
-    db: &mut PgConnection,
-    mails: &[(Uuid, String)],
-    notice: &Value,
-    at: DateTime<Utc>,
-) -> Result<()> {
-    let (ids, addresses): (Vec<Uuid>, Vec<String>) = mails.iter().cloned().unzip();
-    sqlx::query!(
-        "insert into outbox (id, kind, address, created_at, due_at, payload)
-         select id, $1, address, $2, now(), $3
-         from unnest($4::uuid[], $5::text[]) as mail (id, address)",
-        MailKind::KeyLeaked.as_str(),
-        at,
-        notice,
-        &ids,
-        &addresses,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Mails in the table `outbox`, in which every job is queued (see [`super::jobs`]).
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -104,6 +105,53 @@ pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Resul
              where address = $1 and invite_id is null and claim_of is null
              order by id for update))",
         address,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Returns the addresses to mail, each once: those of an organization's owners, and that of an
+/// account. Only verified ones of active accounts: another address may be a stranger's.
+pub async fn find_addresses(
+    db: &mut PgConnection,
+    organization: Option<OrganizationId>,
+    account: Option<AccountId>,
+) -> Result<Vec<String>> {
+    let addresses = sqlx::query_scalar!(
+        r#"select a.email as "email!" from accounts a
+         where (a.id = $2 or a.id in (
+                   select u.account_id from users u
+                   join organizations o on o.id = u.organization_id and o.deleted_at is null
+                   where u.organization_id = $1 and u.role = 'owner' and u.removed_at is null))
+           and a.is_active and a.deleted_at is null and a.verified_at is not null
+         order by a.email"#,
+        organization.map(|organization| organization.0),
+        account.map(AccountId::uuid),
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(addresses)
+}
+
+/// Queues a mail of one kind to each address, with the content that it needs.
+pub async fn insert_each(
+    db: &mut PgConnection,
+    kind: MailKind,
+    mails: &[(Uuid, String)],
+    content: &Value,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let (ids, addresses): (Vec<Uuid>, Vec<String>) = mails.iter().cloned().unzip();
+    sqlx::query!(
+        "insert into outbox (id, kind, address, created_at, due_at, payload)
+         select id, $1, address, $2, now(), $3
+         from unnest($4::uuid[], $5::text[]) as mail (id, address)",
+        kind.as_str(),
+        at,
+        content,
+        &ids,
+        &addresses,
     )
     .execute(db)
     .await?;

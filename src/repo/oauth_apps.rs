@@ -2,16 +2,21 @@
 //! that no organization registered, which belong to the deployment.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::names::AppName;
 use crate::model::oauth::app::{AppChanges, ClientUri, NewApp, OauthApp, scopes_to_stored};
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::{RedirectUri, to_stored};
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
+use crate::model::oauth::{
+    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, IdTokenAlgorithm,
+};
 use crate::repo::MapConstraintViolations;
+use crate::repo::oauth_client_keys::StoredKeys;
 
 const NAME_TAKEN: (&str, &str) =
     ("oauth_clients_organization_id_name_key", "Another app of the organization has this name");
@@ -26,6 +31,9 @@ struct Row {
     redirect_uris: Vec<String>,
     application_type: String,
     auth_method: String,
+    jwks: Option<Value>,
+    jwks_uri: Option<String>,
+    id_token_alg: String,
     scopes: Vec<String>,
     visibility: String,
     published_at: Option<DateTime<Utc>>,
@@ -48,6 +56,8 @@ impl Row {
             redirect_uris: self.redirect_uris.into_iter().map(RedirectUri::from_stored).collect(),
             application_type: ApplicationType::parse(&self.application_type)?,
             auth_method: ClientAuthMethod::parse(&self.auth_method)?,
+            keys: StoredKeys(self.jwks, self.jwks_uri).into_keys(),
+            id_token_algorithm: IdTokenAlgorithm::parse(&self.id_token_alg)?,
             scopes: self.scopes,
             visibility: ClientVisibility::parse(&self.visibility)?,
             published_at: self.published_at,
@@ -66,11 +76,14 @@ impl Row {
 /// Conflict if another app of the organization has the name.
 pub async fn insert(db: &mut PgConnection, app: &NewApp<'_>) -> Result<()> {
     let spec = app.spec;
+    let keys = StoredKeys::from(spec.keys.as_ref());
     sqlx::query!(
         "insert into oauth_clients (id, client_id, organization_id, kind, name, client_uri,
                                     redirect_uris, application_type, auth_method, scopes,
-                                    visibility, created_by, created_at, updated_at)
-         values ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, 'private', $10, $11, $11)",
+                                    visibility, created_by, created_at, updated_at, jwks,
+                                    jwks_uri, id_token_alg)
+         values ($1, $2, $3, 'registered', $4, $5, $6, $7, $8, $9, 'private', $10, $11, $11, $12,
+                 $13, $14)",
         app.id.uuid(),
         app.id.to_string(),
         app.organization.0,
@@ -82,6 +95,9 @@ pub async fn insert(db: &mut PgConnection, app: &NewApp<'_>) -> Result<()> {
         &scopes_to_stored(&spec.scopes),
         app.created_by.0,
         app.created_at,
+        keys.0,
+        keys.1,
+        spec.id_token_algorithm.as_str(),
     )
     .execute(db)
     .await
@@ -100,7 +116,8 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.redirect_uris, c.application_type, c.auth_method, c.jwks, c.jwks_uri,
+                c.id_token_alg, c.scopes, c.visibility,
                 c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
@@ -126,6 +143,18 @@ pub async fn list(
     Ok((rows.into_iter().filter_map(Row::into_app).collect(), total))
 }
 
+/// Returns the number of the organization's apps.
+pub async fn count(db: &mut PgConnection, organization: OrganizationId) -> Result<u64> {
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from oauth_clients
+           where (organization_id = $1) is true and kind = 'registered'"#,
+        organization.0,
+    )
+    .fetch_one(db)
+    .await?;
+    u64::try_from(count).map_err(Error::internal)
+}
+
 /// Returns an app of the organization, if it exists. Secrets and grants are not read.
 pub async fn find(
     db: &mut PgConnection,
@@ -135,7 +164,8 @@ pub async fn find(
     let row = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.redirect_uris, c.application_type, c.auth_method, c.jwks, c.jwks_uri,
+                c.id_token_alg, c.scopes, c.visibility,
                 c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id
@@ -162,7 +192,7 @@ pub async fn lock(db: &mut PgConnection, organization: OrganizationId, id: AppId
     Ok(())
 }
 
-/// Updates the given fields of an app; returns whether it exists.
+/// Updates the given fields of an app, and replaces its keys; returns whether it exists.
 ///
 /// # Errors
 /// Conflict if another app of the organization has the name.
@@ -170,12 +200,13 @@ pub async fn update(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: AppId,
-    changes: &AppChanges,
+    (changes, keys): (&AppChanges, Option<&ClientKeys>),
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let uri = changes.client_uri.as_ref();
     let redirect_uris = changes.redirect_uris.as_deref().map(to_stored);
     let scopes = changes.scopes.as_deref().map(scopes_to_stored);
+    let keys = StoredKeys::from(keys);
     let result = sqlx::query!(
         "update oauth_clients
          set name = coalesce($3, name),
@@ -184,6 +215,7 @@ pub async fn update(
              application_type = coalesce($7, application_type),
              auth_method = coalesce($8, auth_method),
              scopes = coalesce($9, scopes),
+             jwks = $11, jwks_uri = $12, id_token_alg = coalesce($13, id_token_alg),
              -- The operator has verified another app.
              published_at = case
                  when (name, redirect_uris, scopes)
@@ -202,6 +234,9 @@ pub async fn update(
         changes.auth_method.map(ClientAuthMethod::as_str),
         scopes.as_deref(),
         at,
+        keys.0,
+        keys.1,
+        changes.id_token_algorithm.map(IdTokenAlgorithm::as_str),
     )
     .execute(db)
     .await
@@ -238,7 +273,8 @@ pub async fn list_of_all(
     let rows = sqlx::query_as!(
         Row,
         "select c.id, c.client_id, c.kind, o.handle as organization_handle, c.name, c.client_uri,
-                c.redirect_uris, c.application_type, c.auth_method, c.scopes, c.visibility,
+                c.redirect_uris, c.application_type, c.auth_method, c.jwks, c.jwks_uri,
+                c.id_token_alg, c.scopes, c.visibility,
                 c.published_at, c.disabled_at, c.created_at, c.updated_at
          from oauth_clients c
          join organizations o on o.id = c.organization_id

@@ -1,5 +1,6 @@
 //! OAuth clients, as the authorization server looks them up.
 
+use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -7,7 +8,10 @@ use crate::error::Result;
 use crate::model::ids::OrganizationId;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::redirect_uri::RedirectUri;
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
+use crate::model::oauth::{
+    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, IdTokenAlgorithm,
+};
+use crate::repo::oauth_client_keys::StoredKeys;
 
 struct Row {
     id: Uuid,
@@ -19,6 +23,9 @@ struct Row {
     redirect_uris: Vec<String>,
     application_type: String,
     auth_method: String,
+    jwks: Option<Value>,
+    jwks_uri: Option<String>,
+    id_token_alg: String,
     scopes: Vec<String>,
     visibility: String,
     is_published: bool,
@@ -37,6 +44,8 @@ impl Row {
             redirect_uris: self.redirect_uris.into_iter().map(RedirectUri::from_stored).collect(),
             application_type: ApplicationType::parse(&self.application_type)?,
             auth_method: ClientAuthMethod::parse(&self.auth_method)?,
+            keys: StoredKeys(self.jwks, self.jwks_uri).into_keys(),
+            id_token_algorithm: IdTokenAlgorithm::parse(&self.id_token_alg)?,
             scopes: self.scopes,
             visibility: ClientVisibility::parse(&self.visibility)?,
             is_published: self.is_published,
@@ -50,8 +59,9 @@ pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<Oauth
     let row = sqlx::query_as!(
         Row,
         r#"select c.id, c.client_id, c.kind, c.organization_id, o.name as organization_name,
-                  c.name, c.redirect_uris, c.application_type, c.auth_method, c.scopes,
-                  c.visibility, c.published_at is not null as "is_published!"
+                  c.name, c.redirect_uris, c.application_type, c.auth_method, c.jwks, c.jwks_uri,
+                  c.id_token_alg, c.scopes, c.visibility,
+                  c.published_at is not null as "is_published!"
            from oauth_clients c
            join organizations o on o.id = c.organization_id
            where c.client_id = $1 and c.disabled_at is null

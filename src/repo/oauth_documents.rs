@@ -8,6 +8,7 @@ use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::app::ClientUri;
 use crate::model::oauth::client_metadata::ClientMetadata;
 use crate::model::oauth::redirect_uri::to_stored;
+use crate::repo::oauth_client_keys::StoredKeys;
 
 /// What is stored about a document beside the client itself.
 pub struct StoredDocument {
@@ -51,19 +52,23 @@ pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<Store
 
 /// Stores a document. The client is the same as before: whether it is disabled, what organizations
 /// decided about it and what people granted to it stay as they are. `updated_at` changes only if
-/// what the document says has changed, so that people are asked again then.
+/// what people see of the document has changed, so that they are asked again then.
 pub async fn upsert(db: &mut PgConnection, new: &NewDocument<'_>) -> Result<()> {
     let metadata = new.metadata;
+    let keys = StoredKeys::from(metadata.keys.as_ref());
     sqlx::query!(
         "insert into oauth_clients as c (id, client_id, organization_id, kind, name, client_uri,
                                          redirect_uris, application_type, auth_method, scopes,
                                          visibility, document_etag, document_expires_at,
-                                         created_at, updated_at)
-         values ($1, $2, $3, 'document', $4, $5, $6, $7, 'none', $8, 'public', $9, $10, $11, $11)
+                                         created_at, updated_at, jwks, jwks_uri, id_token_alg)
+         values ($1, $2, $3, 'document', $4, $5, $6, $7, $12, $8, 'public', $9, $10, $11, $11,
+                 $13, $14, $15)
          on conflict (client_id) do update
          set name = excluded.name, client_uri = excluded.client_uri,
              redirect_uris = excluded.redirect_uris,
              application_type = excluded.application_type, scopes = excluded.scopes,
+             auth_method = excluded.auth_method, jwks = excluded.jwks,
+             jwks_uri = excluded.jwks_uri, id_token_alg = excluded.id_token_alg,
              document_etag = excluded.document_etag,
              document_expires_at = excluded.document_expires_at,
              updated_at = case
@@ -83,6 +88,10 @@ pub async fn upsert(db: &mut PgConnection, new: &NewDocument<'_>) -> Result<()> 
         new.etag,
         new.expires_at,
         new.fetched_at,
+        metadata.auth_method.as_str(),
+        keys.0,
+        keys.1,
+        metadata.id_token_algorithm.as_str(),
     )
     .execute(db)
     .await?;

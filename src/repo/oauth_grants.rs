@@ -176,3 +176,33 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
     .await?;
     Ok(result.rows_affected())
 }
+
+/// Returns the public id of an organization whose owners must be notified of a grant that was just
+/// inserted: the organization has no other grant to the client and did not allow it, the client is
+/// another organization's, and the owners were not notified within the last 24 hours. Then they
+/// count as notified.
+pub async fn claim_notice(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    client: Uuid,
+    at: DateTime<Utc>,
+) -> Result<Option<String>> {
+    let handle = sqlx::query_scalar!(
+        "update organizations o set app_notice_at = $3
+         where o.id = $1
+           and (o.app_notice_at is null or o.app_notice_at <= $3::timestamptz - interval '24 hours')
+           and exists (select from oauth_clients c where c.id = $2 and c.organization_id <> $1)
+           and not exists (select from organization_app_rules r
+                           where r.organization_id = $1 and r.client_id = $2
+                             and r.rule = 'allowed')
+           and 1 = (select count(*) from oauth_grants g
+                    where g.organization_id = $1 and g.client_id = $2)
+         returning o.handle",
+        organization.0,
+        client,
+        at,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(handle)
+}

@@ -1,5 +1,5 @@
 //! OAuth clients that registered themselves (RFC 7591). They belong to the deployment. Also the
-//! sweep of clients that no organization registered and nobody uses.
+//! sweep of clients that no organization registered and that are not used.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AppId, OrganizationId};
-use crate::model::oauth::ApplicationType;
 use crate::model::oauth::app::ClientUri;
 use crate::model::oauth::client_metadata::ClientMetadata;
 use crate::model::oauth::redirect_uri::{RedirectUri, to_stored};
 use crate::model::oauth::registration::{NewRegistration, Registration};
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm};
 use crate::model::secret::Digest;
 
 struct Row {
@@ -20,6 +20,7 @@ struct Row {
     client_uri: Option<String>,
     redirect_uris: Vec<String>,
     application_type: String,
+    id_token_alg: String,
     scopes: Vec<String>,
     created_at: DateTime<Utc>,
 }
@@ -32,14 +33,17 @@ impl Row {
             client_uri: self.client_uri.and_then(|uri| ClientUri::parse(&uri).ok()),
             redirect_uris: self.redirect_uris.into_iter().map(RedirectUri::from_stored).collect(),
             application_type: ApplicationType::parse(&self.application_type)?,
+            auth_method: ClientAuthMethod::None,
+            keys: None,
+            id_token_algorithm: IdTokenAlgorithm::parse(&self.id_token_alg)?,
             scopes: self.scopes,
         };
         Some(Registration { id: AppId::from_uuid(self.id), metadata, created_at: self.created_at })
     }
 }
 
-/// Inserts a client, unless `limit` clients are registered already; returns whether it did.
-/// Registrations run one after the other, so that the limit is exact.
+/// Inserts a client, unless `limit` clients that are not disabled are registered already; returns
+/// whether it did. Registrations run one after the other, so that the limit is exact.
 pub async fn insert(db: &mut PgConnection, new: &NewRegistration<'_>, limit: i64) -> Result<bool> {
     sqlx::query!("select pg_advisory_xact_lock(hashtextextended('oauth_registrations', 0))")
         .fetch_one(&mut *db)
@@ -49,9 +53,10 @@ pub async fn insert(db: &mut PgConnection, new: &NewRegistration<'_>, limit: i64
         "insert into oauth_clients (id, client_id, organization_id, kind, name, client_uri,
                                     redirect_uris, application_type, auth_method, scopes,
                                     visibility, registration_digest, registration_pepper_id,
-                                    created_at, updated_at)
-         select $1, $2, $3, 'dynamic', $4, $5, $6, $7, 'none', $8, 'public', $9, $10, $11, $11
-         where (select count(*) from oauth_clients where kind = 'dynamic') < $12",
+                                    created_at, updated_at, id_token_alg)
+         select $1, $2, $3, 'dynamic', $4, $5, $6, $7, 'none', $8, 'public', $9, $10, $11, $11, $13
+         where (select count(*) from oauth_clients
+                where kind = 'dynamic' and disabled_at is null) < $12",
         new.id.uuid(),
         new.id.to_string(),
         OrganizationId::SYSTEM.0,
@@ -64,6 +69,7 @@ pub async fn insert(db: &mut PgConnection, new: &NewRegistration<'_>, limit: i64
         new.pepper_id,
         new.created_at,
         limit,
+        metadata.id_token_algorithm.as_str(),
     )
     .execute(db)
     .await?;
@@ -80,7 +86,8 @@ pub async fn lock(
     let candidates: Vec<Vec<u8>> = candidates.iter().map(|it| it.bytes().to_vec()).collect();
     let row = sqlx::query_as!(
         Row,
-        "select id, name, client_uri, redirect_uris, application_type, scopes, created_at
+        "select id, name, client_uri, redirect_uris, application_type, id_token_alg, scopes,
+                created_at
          from oauth_clients
          where id = $1 and registration_digest = any($2) and kind = 'dynamic'
            and disabled_at is null
@@ -103,7 +110,9 @@ pub async fn update(
     sqlx::query!(
         "update oauth_clients
          set name = $2, client_uri = $3, redirect_uris = $4, application_type = $5, scopes = $6,
-             updated_at = $7
+             id_token_alg = $8,
+             -- The request's own time may be before a consent that knew the earlier metadata.
+             updated_at = greatest($7, clock_timestamp())
          where id = $1 and kind = 'dynamic'",
         id.uuid(),
         metadata.name,
@@ -112,6 +121,7 @@ pub async fn update(
         metadata.application_type.as_str(),
         &metadata.scopes,
         at,
+        metadata.id_token_algorithm.as_str(),
     )
     .execute(db)
     .await?;

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use sqlx::types::Json;
 
 use crate::error::Result;
+use crate::model::ids::SessionId;
 use crate::model::oauth::OpenidScope;
 use crate::model::oauth::authorization_request::{AuthorizationRequest, Prompt, RequestedAccess};
 use crate::model::oauth::authorization_response::{ResponseMode, ResponseTarget};
@@ -136,6 +137,8 @@ pub struct StoredRequest {
     pub request: AuthorizationRequest,
     /// The digest of the cookie of the browser that it came from.
     pub browser: Digest,
+    /// The session in which its consent page was last shown.
+    pub shown_in: Option<SessionId>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -146,7 +149,7 @@ pub async fn find(db: &mut PgConnection, digests: &[Digest]) -> Result<Option<St
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let row = sqlx::query!(
         r#"select r.digest, c.client_id, r.parameters as "parameters: Json<Parameters>",
-                  r.browser_digest, r.created_at
+                  r.browser_digest, r.shown_in, r.created_at
            from oauth_requests r join oauth_clients c on c.id = r.client_id
            where r.digest = any($1) and r.used_at is null and r.expires_at > now()"#,
         &digests,
@@ -159,9 +162,23 @@ pub async fn find(db: &mut PgConnection, digests: &[Digest]) -> Result<Option<St
             client_id: row.client_id,
             request: row.parameters.0.into_request()?,
             browser: Digest::new(row.browser_digest.try_into().ok()?),
+            shown_in: row.shown_in.map(SessionId::from_uuid),
             created_at: row.created_at,
         })
     }))
+}
+
+/// Records in which session the consent page of a request is shown.
+pub async fn record_shown(db: &mut PgConnection, digest: Digest, session: SessionId) -> Result<()> {
+    sqlx::query!(
+        "update oauth_requests set shown_in = $2
+         where digest = $1 and used_at is null and shown_in is distinct from $2",
+        digest.bytes().as_slice(),
+        session.uuid(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Records that a request was answered. Returns false if it was answered already or has expired: of

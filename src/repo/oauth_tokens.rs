@@ -81,7 +81,8 @@ pub async fn lock_grant(
     session: Option<Uuid>,
 ) -> Result<Option<TokenGrant>> {
     let row = sqlx::query!(
-        r#"select g.account_id, g.organization_id, o.handle as "handle?"
+        r#"select g.account_id, g.organization_id, o.handle as "handle?",
+                  o.suspended_at is not null as "is_suspended!"
            from oauth_grants g
            join accounts a on a.id = g.account_id
            left join users u on u.id = g.user_id and u.organization_id = g.organization_id
@@ -104,6 +105,7 @@ pub async fn lock_grant(
         account: AccountId::from_uuid(row.account_id),
         organization: row.organization_id.map(OrganizationId),
         organization_handle: row.handle,
+        is_suspended: row.is_suspended,
     }))
 }
 

@@ -96,7 +96,9 @@ async fn start_slow_upload(app: &TestApp, client: TestClient, path: &'static str
     rest.send(Ok("{")).unwrap();
     let body = Body::from_stream(UnboundedReceiverStream::new(receiver));
     let before = app.app.in_flight.arriving();
-    let client = client.with("content-type", "application/json");
+    let is_form = path.starts_with("/oauth2/");
+    let media_type = if is_form { "application/x-www-form-urlencoded" } else { "application/json" };
+    let client = client.with("content-type", media_type);
     let response = tokio::spawn(async move { client.send("POST", path, body).await });
     let is_seen = async || app.app.in_flight.arriving() != before || response.is_finished();
     wait_until_async("the server waits for the rest of the body", is_seen).await;
@@ -126,6 +128,30 @@ async fn requests_with_incomplete_bodies_do_not_block_other_requests() {
                 assert!([400, 401].contains(&status), "{status}");
             }
             assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (0, 0));
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn clients_that_introspect_slowly_leave_every_permit_to_verifiers() {
+    with_settings(&[("MAX_IN_FLIGHT", "10")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let mut waiting = Vec::new();
+            for _ in 0..20 {
+                waiting.push(start_slow_upload(app, app.anonymous(), "/oauth2/introspect").await);
+            }
+            assert_eq!(app.app.verifications_in_flight.running_total(), 0);
+            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (20, 0));
+            let check = app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await;
+            assert_eq!(check.assert_status(200).body["valid"], true);
+            let introspected = format!("token={}", acme.api_key);
+            let active = app.verifier().post_form("/oauth2/introspect", &introspected).await;
+            assert_eq!(active.assert_status(200).body["active"], true);
+            for slow in waiting {
+                drop(slow.rest);
+                assert_eq!(slow.response.await.unwrap().status, 401);
+            }
         })
         .await;
 }

@@ -17,7 +17,7 @@ use tenantry::model::oauth::app::{AppSpec, NewApp};
 use tenantry::model::oauth::grant::{GrantedAccess, NewGrant};
 use tenantry::model::oauth::redirect_uri::RedirectUri;
 use tenantry::model::oauth::tokens::{NewAccessToken, TokenGrant};
-use tenantry::model::oauth::{ApplicationType, ClientAuthMethod};
+use tenantry::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm};
 use tenantry::repo::memberships::Membership;
 use tenantry::repo::{accounts, memberships, oauth_apps, oauth_grants, oauth_tokens};
 
@@ -71,6 +71,7 @@ async fn find_grantor(
         account: account.id,
         organization: Some(membership.organization),
         organization_handle: Some(membership.organization_handle.clone()),
+        is_suspended: membership.is_suspended,
     };
     Ok((grant, membership))
 }
@@ -85,6 +86,8 @@ async fn insert_client(tx: &mut PgConnection, owner: &Membership) -> Result<AppI
         redirect_uris: vec![redirect_uri.map_err(invalid)?],
         application_type: native,
         auth_method: ClientAuthMethod::None,
+        keys: None,
+        id_token_algorithm: IdTokenAlgorithm::Rs256,
         scopes: Vec::new(),
     };
     let now = SystemClock.now();

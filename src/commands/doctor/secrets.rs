@@ -57,12 +57,17 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     checks
 }
 
-/// States which key signs ID tokens, if OAuth is on.
+/// States which keys sign ID tokens, if OAuth is on.
 fn check_openid_keys(settings: &DoctorSettings) -> Option<Check> {
-    let newest = settings.config.oauth.openid_keys.first();
-    let newest = newest.filter(|_| !settings.is_unusable(openid_keys::VARIABLE))?;
-    let text = format!("the RSA key {} signs ID tokens", newest.id);
-    Some(Check::ok(openid_keys::VARIABLE, text))
+    let oauth = &settings.config.oauth;
+    if oauth.openid_keys.is_empty() || settings.is_unusable(openid_keys::VARIABLE) {
+        return None;
+    }
+    let signing = oauth.id_token_algorithms().into_iter().filter_map(|algorithm| {
+        let newest = oauth.openid_keys.iter().find(|key| key.algorithm == algorithm)?;
+        Some(format!("{} signs ID tokens with {}", newest.id, algorithm.as_str()))
+    });
+    Some(Check::ok(openid_keys::VARIABLE, signing.collect::<Vec<_>>().join("; ")))
 }
 
 fn describe_signing_secret(secrets: &[NamedSecret]) -> String {

@@ -1,5 +1,6 @@
 //! Accounts: create together with a home organization, update, find, delete.
 
+pub mod deletion;
 pub mod email_verification;
 pub mod events;
 pub mod password_resets;
@@ -16,7 +17,6 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::sessions::{StartedSession, start_session};
-use crate::domain::accounts::verified_password::VerifiedPassword;
 use crate::domain::keys::{CreatedKey, KeySpec, insert_key};
 use crate::domain::mail;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,19 +28,13 @@ use crate::model::ids::{AccountId, MembershipId, OrganizationId, new_membership_
 use crate::model::mail::{LinkPurpose, MailKind, SecurityNotice};
 use crate::model::member::NewMembership;
 use crate::model::names::{KeyName, OrganizationName, PersonName};
-use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::organization::{NewOrganization, Organization};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::password::NewPassword;
 use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::session::SessionClient;
-use crate::repo;
-use crate::repo::memberships::Membership;
-use crate::repo::{
-    accounts, audit_events, email_tokens, idempotency_keys, invites, mails, memberships,
-    organizations,
-};
+use crate::repo::{accounts, audit_events, mails, memberships, organizations};
 
 /// The maximum number of attempts to generate ids and handles that are not taken.
 pub const MAX_ATTEMPTS: usize = 3;
@@ -300,94 +294,6 @@ pub async fn update(
 pub async fn find(tx: &mut PgConnection, id: AccountId) -> Result<Account> {
     let account = accounts::find(tx, id).await?;
     account.ok_or_else(|| Error::not_found("There is no such account"))
-}
-
-/// Deletes an account, its sessions and its tokens. Removes its memberships, and revokes the
-/// invitations that they created. Organizations without another member are deleted. The address can
-/// be used to sign up again, and no personal data is left outside the audit log.
-///
-/// # Errors
-/// Conflict if the account is the last owner of an organization with other members; suspended if an
-/// organization without other members is; unauthenticated if the password was changed meanwhile.
-pub async fn delete(
-    app: &App,
-    person: &Person,
-    verified: &VerifiedPassword,
-    audit: &AuditContext,
-) -> Result<()> {
-    app.db
-        .transaction(async |tx| {
-            let account = verified.lock_account(tx).await?;
-            let memberships = memberships::lock_of_account(tx, person.account).await?;
-            if memberships.iter().any(|membership| membership.is_last_owner) {
-                let message = "You are the last owner of an organization that has other members";
-                return Err(Error::conflict(message));
-            }
-            // A suspended organization is kept until the operator has decided about it.
-            if memberships.iter().any(|membership| !membership.is_shared && membership.is_suspended)
-            {
-                let message = "An organization in which you are the only member is suspended";
-                return Err(Error::new(ErrorKind::OrganizationSuspended, message));
-            }
-            remove_personal_data(tx, person, &account.email).await?;
-            repo::oauth_grants::revoke_all(tx, person.account, GrantEnd::AccountDeleted, audit.at)
-                .await?;
-            // Audit events are added in the order of their organizations.
-            let home = accounts::find_audit_organization(tx, person.account).await?;
-            let before_home =
-                memberships.partition_point(|membership| membership.organization.0 < home.0);
-            for membership in &memberships[..before_home] {
-                leave_organization(tx, membership, audit).await?;
-            }
-            let target = person.account.to_string();
-            let event = AuditEventType::AccountDeleted;
-            record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
-            for membership in &memberships[before_home..] {
-                leave_organization(tx, membership, audit).await?;
-            }
-            memberships::remove_of_account(tx, person.account, audit.at).await?;
-            accounts::delete(tx, person.account, audit.at).await
-        })
-        .await
-}
-
-/// Removes the addresses, names and locations that other tables contain about the account.
-async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &str) -> Result<()> {
-    let account = person.account;
-    repo::sessions::remove_all(tx, account).await?;
-    repo::personal_tokens::remove_all(tx, account).await?;
-    mails::remove_about_account(tx, email).await?;
-    email_tokens::remove_all(tx, account).await?;
-    invites::remove_accepted_by(tx, account, email).await?;
-    idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
-}
-
-/// Revokes the invitations of a membership that ends, or deletes the organization if this is its
-/// last member. Records the event.
-async fn leave_organization(
-    tx: &mut PgConnection,
-    membership: &Membership,
-    audit: &AuditContext,
-) -> Result<()> {
-    let organization = membership.organization;
-    let (event_type, target) = if membership.is_shared {
-        invites::revoke_by_inviter(tx, organization, membership.id, false, audit.at).await?;
-        (AuditEventType::MemberRemoved, &membership.handle)
-    } else {
-        invites::revoke_all(tx, organization, audit.at).await?;
-        organizations::delete(tx, organization, audit.at).await?;
-        (AuditEventType::OrganizationDeleted, &membership.organization_handle)
-    };
-    let event = NewAuditEvent {
-        organization,
-        event_type,
-        actor: &membership.handle,
-        target,
-        key_display_id: None,
-        detail: json!({ "role": membership.role.as_str() }),
-        audit,
-    };
-    audit_events::insert(tx, &event).await
 }
 
 /// Cancels unsent mails with verification and password reset links to an address.

@@ -27,11 +27,12 @@ use crate::model::job::JobOutcome;
 use crate::model::leak::{
     LeakAction, LeakNotice, LeakPolicy, LeakReport, LeakSource, ReportingRequest,
 };
+use crate::model::mail::MailKind;
 use crate::model::secret::Secret;
 use crate::model::verification::{CredentialKind, KnownCredential, OauthFacts};
 use crate::repo::leaks::LeakedCredential;
 use crate::repo::{
-    accounts, audit_events, key_lifecycle, known_credentials, leaks, oauth_tokens, rls,
+    accounts, audit_events, key_lifecycle, known_credentials, leaks, mails, oauth_tokens, rls,
 };
 
 /// The reason for the revocation of a leaked key.
@@ -257,7 +258,7 @@ async fn mail_owners(
     notice: &LeakNotice,
     audit: &AuditContext,
 ) -> Result<()> {
-    let addresses = leaks::find_addresses(tx, organization, account).await?.into_iter();
-    let mails: Vec<_> = addresses.map(|it| (new_uuid(audit.at, &*app.entropy), it)).collect();
-    leaks::insert_mails(tx, &mails, &notice.to_stored(), audit.at).await
+    let addresses = mails::find_addresses(tx, organization, account).await?.into_iter();
+    let new: Vec<_> = addresses.map(|it| (new_uuid(audit.at, &*app.entropy), it)).collect();
+    mails::insert_each(tx, MailKind::KeyLeaked, &new, &notice.to_stored(), audit.at).await
 }

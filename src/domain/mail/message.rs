@@ -50,6 +50,13 @@ pub enum Message<'a> {
         /// The time of the report.
         at: DateTime<Utc>,
     },
+    /// States that the people of an organization granted an app access for the first time.
+    AppGranted {
+        /// The public id of the organization.
+        organization: &'a str,
+        /// The time of the grant.
+        at: DateTime<Utc>,
+    },
     /// States to a buyer that the checkout could not be fulfilled, and that nothing changed.
     CheckoutUnfulfilled,
 }
@@ -88,6 +95,7 @@ impl Message<'_> {
             },
             Self::KeyLeaked { notice, .. } if notice.is_key() => "An API key of yours has leaked",
             Self::KeyLeaked { .. } => "A personal access token has leaked",
+            Self::AppGranted { .. } => "Security notice: an app has access to your organization",
             Self::CheckoutUnfulfilled => "Your payment could not be matched to an organization",
         }
     }
@@ -248,6 +256,19 @@ mod tests {
                 assert!(words.contains(&format!("{what} 2036-05-08 09:56 UTC.")), "{words}");
                 assert!(words.contains("turn these mails off") && !words.contains('{'));
             }
+        }
+    }
+
+    #[test]
+    fn a_mail_about_an_app_names_the_organization_the_time_and_where_to_look() {
+        let at = "2036-05-08T09:56:42Z".parse().expect("a time");
+        let message = Message::AppGranted { organization: "org_79d0fHwDRh", at };
+        assert!(text(&message).is_ascii() && text(&message).lines().all(|line| line.len() <= 76));
+        for words in [collapse_whitespace(&text(&message)), collapse_whitespace(&html(&message))] {
+            for phrase in ["org_79d0fHwDRh", "2036-05-08 09:56 UTC", "revoke", "app policy"] {
+                assert!(words.contains(phrase), "{phrase}: {words}");
+            }
+            assert!(!words.contains('{'), "{words}");
         }
     }
 

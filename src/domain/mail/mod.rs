@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use metrics::counter;
+use serde_json::json;
 use sqlx::PgConnection;
 use url::Url;
 use uuid::Uuid;
@@ -57,6 +58,20 @@ pub async fn queue_notice(
     at: DateTime<Utc>,
 ) -> Result<()> {
     mails::insert_notice(tx, new_uuid(at, &*app.entropy), notice, at).await
+}
+
+/// Queues a mail to each owner of an organization: its people granted an app access for the first
+/// time. `mail_waker` must be notified after the commit.
+pub async fn queue_app_granted(
+    app: &App,
+    tx: &mut PgConnection,
+    (organization, handle): (OrganizationId, &str),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let addresses = mails::find_addresses(tx, Some(organization), None).await?.into_iter();
+    let new: Vec<_> = addresses.map(|it| (new_uuid(at, &*app.entropy), it)).collect();
+    let content = json!({ "organization": handle });
+    mails::insert_each(tx, MailKind::AppGranted, &new, &content, at).await
 }
 
 /// Queues the mail with the link that claims an organization's first key.
@@ -123,7 +138,8 @@ async fn create_link(
         MailKind::Link(_)
         | MailKind::AlreadyRegistered
         | MailKind::Notice(_)
-        | MailKind::KeyLeaked => {
+        | MailKind::KeyLeaked
+        | MailKind::AppGranted => {
             let account = accounts::find_by_email(tx, &mail.address).await?;
             let Some(account) = account.filter(|account| account.is_active) else {
                 return Ok(None);
@@ -156,7 +172,11 @@ async fn send(
         MailKind::CheckoutUnfulfilled => Message::CheckoutUnfulfilled,
         MailKind::KeyLeaked => match &mail.leak {
             Some(notice) => Message::KeyLeaked { notice, at: queued_at },
-            None => return Err(MailError::Permanent("the mail has no content".into())),
+            None => return Err(no_content()),
+        },
+        MailKind::AppGranted => match &mail.organization {
+            Some(organization) => Message::AppGranted { organization, at: queued_at },
+            None => return Err(no_content()),
         },
     };
     let now = app.clock.now();
@@ -172,6 +192,10 @@ async fn send(
         html: &message.html().map_err(rendering_error)?,
     };
     app.mailer.send(&outgoing).await
+}
+
+fn no_content() -> MailError {
+    MailError::Permanent("the mail has no content".into())
 }
 
 fn rendering_error(error: askama::Error) -> MailError {

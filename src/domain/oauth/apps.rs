@@ -6,8 +6,9 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::keys::record_caller_event;
 use crate::domain::oauth::grants::record_app_end;
-use crate::domain::oauth::locks::{lock_and_confirm_caller, lock_app, no_such_app};
+use crate::domain::oauth::locks::{lock_and_confirm_caller, lock_app, lock_with_plan, no_such_app};
 use crate::domain::oauth::secrets::create_first;
+use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};
 use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
@@ -17,6 +18,7 @@ use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::app::{AppChanges, AppSpec, NewApp, OauthApp};
 use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::scope::BuiltInScope;
 use crate::model::secret::Secret;
@@ -36,8 +38,8 @@ pub struct CreatedApp {
 /// Registers an app.
 ///
 /// # Errors
-/// Conflict if another app of the organization has the name; unauthenticated or forbidden if the
-/// caller may no longer do this.
+/// Plan limit; conflict if another app of the organization has the name; unauthenticated or
+/// forbidden if the caller may no longer do this.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -45,7 +47,8 @@ pub async fn create(
     spec: AppSpec,
     audit: &AuditContext,
 ) -> Result<CreatedApp> {
-    let caller = lock_and_confirm_caller(tx, caller, WRITE_SCOPE, audit).await?;
+    let (caller, plan) = lock_with_plan(tx, caller, WRITE_SCOPE, audit).await?;
+    check_plan_limit(app, tx, (caller.organization, plan), LimitedResource::Apps).await?;
     let id = AppId::new(audit.at, &*app.entropy);
     let new = NewApp {
         id,
@@ -56,7 +59,7 @@ pub async fn create(
     };
     oauth_apps::insert(tx, &new).await?;
     let secret = match spec.auth_method {
-        ClientAuthMethod::None => None,
+        ClientAuthMethod::None | ClientAuthMethod::PrivateKeyJwt => None,
         ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost => {
             Some(create_first(app, tx, (caller.organization, id), audit.at).await?)
         }
@@ -68,13 +71,13 @@ pub async fn create(
 }
 
 /// Updates an app. If its name, home page, redirect URIs or scopes change, it is no longer
-/// published. If it becomes a public client, its secrets are deleted. A scope that is added does
-/// not extend existing grants.
+/// published. If it no longer authenticates with a secret, its secrets are deleted. A scope that is
+/// added does not extend existing grants.
 ///
 /// # Errors
-/// Not found; invalid if a redirect URI does not fit the application type; conflict if another app
-/// of the organization has the name; unauthenticated or forbidden if the caller may no longer do
-/// this.
+/// Not found; invalid if a redirect URI does not fit the application type, or the keys the method;
+/// conflict if another app of the organization has the name; unauthenticated or forbidden if the
+/// caller may no longer do this.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,
@@ -86,10 +89,12 @@ pub async fn update(
     let organization = caller.organization;
     let before = lock_app(tx, organization, id).await?;
     check_redirect_uris(&before, changes)?;
-    if !oauth_apps::update(tx, organization, id, changes, audit.at).await? {
+    let method = changes.auth_method.unwrap_or(before.auth_method);
+    let keys = keys_of(method, changes.keys.as_ref().or(before.keys.as_ref()))?;
+    if !oauth_apps::update(tx, organization, id, (changes, keys), audit.at).await? {
         return Err(no_such_app());
     }
-    if changes.auth_method == Some(ClientAuthMethod::None) {
+    if !method.has_secret() {
         oauth_app_secrets::delete_all(tx, organization, id).await?;
     }
     let app = find(tx, organization, id).await?;
@@ -111,6 +116,21 @@ fn check_redirect_uris(before: &OauthApp, changes: &AppChanges) -> Result<()> {
     if issues.is_empty() { Ok(()) } else { Err(Error::invalid(issues)) }
 }
 
+/// Returns the keys of an app that authenticates with this method: `keys`, or none.
+///
+/// # Errors
+/// Invalid if the method needs keys and there are none.
+fn keys_of(method: ClientAuthMethod, keys: Option<&ClientKeys>) -> Result<Option<&ClientKeys>> {
+    match (method, keys) {
+        (ClientAuthMethod::PrivateKeyJwt, None) => {
+            let message = "is required with private_key_jwt, unless jwksUri is sent";
+            Err(Error::invalid(vec![Issue::field("jwks", message)]))
+        }
+        (ClientAuthMethod::PrivateKeyJwt, keys) => Ok(keys),
+        _ => Ok(None),
+    }
+}
+
 /// Returns what the audit log shows of an app.
 fn audited_fields(app: &OauthApp) -> Value {
     let uris: Vec<&str> = app.redirect_uris.iter().map(RedirectUri::as_str).collect();
@@ -120,6 +140,9 @@ fn audited_fields(app: &OauthApp) -> Value {
         "redirect_uris": uris,
         "application_type": app.application_type.as_str(),
         "token_endpoint_auth_method": app.auth_method.as_str(),
+        "jwks": app.keys.as_ref().and_then(ClientKeys::registered).map(ClientKeySet::to_json),
+        "jwks_uri": app.keys.as_ref().and_then(ClientKeys::published).map(|it| it.url().as_str()),
+        "id_token_signed_response_alg": app.id_token_algorithm.as_str(),
         "scopes": app.scopes,
     })
 }
@@ -150,7 +173,7 @@ pub async fn delete(
         detail: json!({ "name": app.name }),
         audit,
     };
-    record_app_end(tx, event, GrantEnd::AppDeleted, &app.name, &ended).await?;
+    record_app_end(tx, event, GrantEnd::AppDeleted, &ended).await?;
     rls::set_tenant(tx, organization).await?;
     if oauth_apps::delete(tx, organization, id).await? { Ok(()) } else { Err(no_such_app()) }
 }

@@ -11,6 +11,7 @@ use crate::app::document_fetches::{FetchFailure, FetchOutcome};
 use crate::app::http_client::{Fetched, GetRequest};
 use crate::error::{Error, Result};
 use crate::model::ids::AppId;
+use crate::model::oauth::client_metadata::{MetadataRules, MetadataSource};
 use crate::model::oauth::document::{
     DocumentRefusal, MAX_DOCUMENT_BYTES, expires_at, parse_document,
 };
@@ -74,6 +75,13 @@ pub async fn refresh(app: &App, document: StaleDocument) -> Result<Result<(), Do
 
 async fn fetch_and_store(app: App, document: StaleDocument) -> FetchOutcome {
     let client_id = document.url.as_str();
+    // A fetch may have ended since this request found the document stale.
+    match find_stale(&app, client_id).await {
+        Ok(Ok(None)) => return Ok(()),
+        Ok(Ok(Some(_))) => {}
+        Ok(Err(refusal)) => return Err(FetchFailure::Refused(refusal)),
+        Err(error) => return Err(FetchFailure::Failed(error.cause().to_string())),
+    }
     let request = GetRequest {
         url: document.url.url(),
         accept: MEDIA_TYPE,
@@ -110,7 +118,13 @@ async fn store(app: &App, document: &StaleDocument, response: &Fetched) -> Fetch
         tracing::info!(status, is_json, "a client's metadata document was not fetched");
         return Err(FetchFailure::Refused(DocumentRefusal::NotFetched));
     }
-    let metadata = parse_document(client_id, &response.body, &app.config.oauth.scopes);
+    let settings = &app.config.oauth;
+    let rules = MetadataRules {
+        source: MetadataSource::Document,
+        requestable: &settings.scopes,
+        id_token_algorithms: &settings.id_token_algorithms(),
+    };
+    let metadata = parse_document(client_id, &response.body, &rules);
     let metadata = metadata.map_err(FetchFailure::Refused)?;
     let new = NewDocument {
         id: AppId::new(now, &*app.entropy),

@@ -41,7 +41,7 @@ pub struct OrganizationChoice {
 pub enum ClientPublisher {
     /// The organization that registered it, by its name.
     Organization(String),
-    /// Whoever controls the host of its metadata document.
+    /// The host of its metadata document.
     DocumentHost(String),
     /// No one is known: it registered itself.
     Unknown,

@@ -2,8 +2,9 @@
 //! request; then no other account can answer it.
 
 use crate::app::App;
-use crate::domain::oauth::consent::{insert_code, lock_all, permitted_by, record_grant};
+use crate::domain::oauth::consent_locks::lock_all;
 use crate::domain::oauth::devices::require_device_client;
+use crate::domain::oauth::granting::{insert_code, permitted_by, record_grant};
 use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
@@ -105,17 +106,22 @@ pub async fn approve(
     let (request, claim) = (device.access_request(), claim_of(caller));
     let requested = request.access.scope_texts();
     let approving = app.db.transaction(async |tx| {
-        let membership = lock_all(tx, request, caller, organization).await?;
+        let membership = match lock_all(tx, request, caller, organization, audit).await? {
+            Ok(membership) => membership,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
         let scopes = permitted_by(membership.as_deref(), &requested);
         let left = oauth_devices::answer(tx, device.digest, claim, scopes.is_some()).await?;
         let left = left.ok_or_else(no_such_request)?;
-        let Some(scopes) = scopes else { return Ok(false) };
+        let Some(scopes) = scopes else { return Ok(Ok(false)) };
         let of_grant = (membership, scopes);
         let granted = record_grant(app, tx, (request, caller.0), of_grant, audit).await?;
         insert_code(tx, request, (device.digest, left, None), (caller, &granted)).await?;
-        Ok(true)
+        Ok(Ok(true))
     });
-    approving.await
+    let approved = approving.await??;
+    app.mail_waker.notify_one();
+    Ok(approved)
 }
 
 /// Denies a device's request.

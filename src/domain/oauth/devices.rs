@@ -8,7 +8,6 @@ use crate::domain::oauth::tokens::{IssuedTokens, candidates, invalid_grant, issu
 use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::ApplicationType;
 use crate::model::oauth::authorization_request::{
     RequestParameters, RequestRules, RequestedAccess,
 };
@@ -16,6 +15,7 @@ use crate::model::oauth::authorization_response::{AuthorizationError, Authorizat
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::device::{DevicePoll, NewDevice, UserCode};
 use crate::model::oauth::resource::Resource;
+use crate::model::oauth::{ApplicationType, ClientKind};
 use crate::model::secret::Secret;
 use crate::repo::{oauth_devices, oauth_tokens};
 
@@ -30,18 +30,21 @@ pub struct DeviceCodes {
     pub user_code: Secret,
 }
 
-/// Requires a client that may use the device flow: a `native` one. Clients on a web server have a
-/// redirect URI, to which no one else can send a response, and always a browser. The device flow
-/// has neither, and can be abused to phish for consent (RFC 8628 §5.4), so that only those clients
-/// have it that may need it. There is no registered list of grant types that could say more.
+/// Requires a client that may use the device flow: a `native` app that an organization registered.
+///
+/// The flow sends nothing to a redirect URI, so anyone can begin it in the name of a client without
+/// a secret, and phish for consent (RFC 8628 §5.4). Clients on a web server do not need it. Those
+/// that no organization registered have a document or a registration that did not ask for it, and
+/// that document would have to be fetched here.
 ///
 /// # Errors
 /// Unauthorized client.
 pub fn require_device_client(client: &OauthClient) -> Result<()> {
-    if client.application_type == ApplicationType::Native {
+    let is_native = client.application_type == ApplicationType::Native;
+    if is_native && client.kind == ClientKind::Registered {
         return Ok(());
     }
-    let message = "Only native apps may use the device flow";
+    let message = "Only native apps that an organization registered may use the device flow";
     Err(Error::new(ErrorKind::Oauth(OauthFailure::UnauthorizedClient), message))
 }
 

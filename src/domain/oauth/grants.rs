@@ -114,48 +114,50 @@ fn detail_of(grant: &RevokedGrant, reason: GrantEnd) -> Value {
     })
 }
 
-/// Records that an app ended, and in the audit log of each organization how many of its grants
-/// ended with it. `event` is the event of the app's own organization.
+/// Records that apps ended, and in the audit log of each organization how many of its grants ended
+/// with them. `event` is the event of the apps' own organization.
 ///
 /// Invariant: the audit logs are written in the order of the organizations' ids, as
 /// [`audit_events::insert`] requires. `ended` is in that order.
-pub(super) async fn record_app_end(
+pub(in crate::domain) async fn record_app_end(
     tx: &mut PgConnection,
     event: NewAuditEvent<'_>,
     reason: GrantEnd,
-    name: &str,
     ended: &[EndedGrants],
 ) -> Result<()> {
     let own = event.organization;
     let first_after = ended.partition_point(|it| it.organization < own);
     let (before, after) = ended.split_at(first_after);
     for it in before {
-        audit_events::insert(tx, &end_in(&event, *it, reason, name)).await?;
+        record_ended(tx, &event, it, reason).await?;
     }
     audit_events::insert(tx, &event).await?;
     for it in after {
-        audit_events::insert(tx, &end_in(&event, *it, reason, name)).await?;
+        record_ended(tx, &event, it, reason).await?;
     }
     Ok(())
 }
 
-/// Returns the event of an organization whose grants ended with an app. To another organization,
-/// the app itself is the actor: who deleted it is not that organization's to know.
-fn end_in<'a>(
-    event: &NewAuditEvent<'a>,
-    ended: EndedGrants,
+/// Records that grants in an organization ended with an app. To another organization, the app
+/// itself is the actor: who ended it is not that organization's to know.
+async fn record_ended(
+    tx: &mut PgConnection,
+    event: &NewAuditEvent<'_>,
+    ended: &EndedGrants,
     reason: GrantEnd,
-    name: &str,
-) -> NewAuditEvent<'a> {
+) -> Result<()> {
     let is_own = ended.organization == event.organization;
-    NewAuditEvent {
+    let app = ended.app.to_string();
+    let event = NewAuditEvent {
         organization: ended.organization,
         event_type: AuditEventType::AppGrantRevoked,
-        actor: if is_own { event.actor } else { event.target },
+        actor: if is_own { event.actor } else { &app },
+        target: &app,
         key_display_id: event.key_display_id.filter(|_| is_own),
-        detail: json!({ "client": name, "grants": ended.count, "reason": reason.as_str() }),
-        ..event.clone()
-    }
+        detail: ended.detail(reason),
+        audit: event.audit,
+    };
+    audit_events::insert(tx, &event).await
 }
 
 /// Returns the error for a grant that does not exist or belongs to others.

@@ -10,6 +10,7 @@ use crate::model::audit::AuditContext;
 use crate::model::caller::Caller;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::app::OauthApp;
+use crate::model::plan::Plan;
 use crate::model::scope::BuiltInScope;
 use crate::repo::{oauth_apps, organizations};
 
@@ -24,11 +25,21 @@ pub(super) async fn lock_and_confirm_caller(
     scope: BuiltInScope,
     audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
+    Ok(lock_with_plan(tx, caller, scope, audit).await?.0)
+}
+
+/// Does the same as [`lock_and_confirm_caller`], and returns the organization's plan, too.
+pub(super) async fn lock_with_plan(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    scope: BuiltInScope,
+    audit: &AuditContext,
+) -> Result<(Arc<Caller>, Plan)> {
     let locked = organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.authorize(scope)?;
-    locked.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
-    Ok(caller)
+    let locked = locked.ok_or_else(|| Error::forbidden("This organization was deleted"))?;
+    Ok((caller, locked.plan))
 }
 
 /// Locks an app of the organization until the transaction ends, and returns it without its secrets

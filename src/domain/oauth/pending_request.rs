@@ -1,6 +1,7 @@
 //! An authorization request that waits for the person's answer. It is stored, and the pages get
 //! only its handle: nothing that the client asked for can be changed meanwhile. It belongs to the
-//! browser that it came from, can be answered once, and expires.
+//! browser that it came from and to the session that saw the page, can be answered once, and
+//! expires.
 
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct PendingRequest {
     pub received_at: DateTime<Utc>,
     /// The digest of its handle; `None` if it is not stored, because no page is needed.
     pub digest: Option<Digest>,
+    /// The session in which its consent page was last shown.
+    pub shown_in: Option<SessionId>,
 }
 
 impl PendingRequest {
@@ -140,18 +143,34 @@ pub async fn find(app: &App, handle: &Secret, browsers: &[Digest]) -> Result<Pen
         request: stored.request,
         received_at: stored.created_at,
         digest: Some(stored.digest),
+        shown_in: stored.shown_in,
     })
 }
 
-/// Records that a request is answered; one that is not stored needs no record.
+/// Records in which session the consent page of a request is shown: from now on, only that one may
+/// answer it. Someone else who signs in to the same browser is asked anew.
 ///
 /// # Errors
-/// Not found if it was answered or has expired.
+/// The errors of the database.
+pub async fn record_shown(app: &App, pending: &PendingRequest, session: SessionId) -> Result<()> {
+    let Some(digest) = pending.digest else { return Ok(()) };
+    app.db.run(async |db| oauth_requests::record_shown(db, digest, session).await).await
+}
+
+/// Records that a request is answered in a session; one that is not stored needs no record.
+///
+/// # Errors
+/// Not found if it was answered or has expired; forbidden if its page was shown in another session.
 pub async fn consume(
     tx: &mut PgConnection,
     pending: &PendingRequest,
+    session: SessionId,
     at: DateTime<Utc>,
 ) -> Result<()> {
+    if pending.shown_in.is_some_and(|shown_in| shown_in != session) {
+        let message = "This page was shown to another account; reload it";
+        return Err(Error::forbidden(message));
+    }
     match pending.digest {
         Some(digest) if !oauth_requests::consume(tx, digest, at).await? => Err(no_such_request()),
         _ => Ok(()),

@@ -42,9 +42,7 @@ pub async fn publish(
 ) -> Result<OauthApp> {
     let (id, organization) = lock(tx, client_id).await?;
     if find(tx, organization, id).await?.kind != ClientKind::Registered {
-        return Err(Error::conflict(
-            "No organization registered this app, so nobody vouches for it",
-        ));
+        return Err(Error::conflict("An app that no organization registered cannot be published"));
     }
     if oauth_apps::publish(tx, id, audit.at).await? {
         let app = find(tx, organization, id).await?;
@@ -74,7 +72,7 @@ pub async fn disable(
     let app = find(tx, organization, id).await?;
     let event_type = AuditEventType::AppDisabled;
     let event = event(organization, event_type, client_id, (actor, &app.name), audit);
-    record_app_end(tx, event, GrantEnd::AppDisabled, &app.name, &ended).await?;
+    record_app_end(tx, event, GrantEnd::AppDisabled, &ended).await?;
     Ok((app, ended.iter().map(|it| it.count).sum()))
 }
 

@@ -1,5 +1,5 @@
 //! Clients register themselves (RFC 7591), and manage their registrations (RFC 7592). All of them
-//! are public, and nobody vouches for them.
+//! are public and unverified.
 
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ pub async fn delete(
             detail: json!({ "name": metadata.name }),
             audit,
         };
-        record_app_end(tx, event, GrantEnd::AppDeleted, &metadata.name, &ended).await?;
+        record_app_end(tx, event, GrantEnd::AppDeleted, &ended).await?;
         oauth_registrations::delete(tx, id).await
     };
     app.db.transaction(delete).await

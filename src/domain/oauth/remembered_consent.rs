@@ -37,7 +37,7 @@ pub async fn find_remembered(
         let live = async |tx: &mut _| oauth_grants::lock_live(tx, account, client.id, None).await;
         let granted = app.db.transaction(live).await?.map(|(_, access)| access);
         let granted = granted.filter(|access| access.contains(&scopes, &request.access.resources));
-        return Ok(granted.map(|_| Approval { organization: None, scopes: None }));
+        return Ok(granted.map(|_| remembered(None)));
     }
     let list = async |db: &mut _| list_candidates(db, client, account).await;
     let mut candidates = app.db.run(list).await?;
@@ -53,5 +53,9 @@ pub async fn find_remembered(
         return Ok(None);
     }
     let organization = OrganizationHandle::parse(&candidate.handle).ok();
-    Ok(organization.map(|it| Approval { organization: Some(it), scopes: None }))
+    Ok(organization.map(|it| remembered(Some(it))))
+}
+
+fn remembered(organization: Option<OrganizationHandle>) -> Approval {
+    Approval { organization, scopes: None, is_remembered: true }
 }

@@ -12,7 +12,6 @@ use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::Caller;
 use crate::model::ids::{AppId, AppSecretId, OrganizationId};
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::app::{AppSecret, MAX_SECRETS, NewAppSecret};
 use crate::model::scope::BuiltInScope;
 use crate::model::secret::Secret;
@@ -30,7 +29,7 @@ pub struct CreatedSecret {
 /// Creates a secret of an app, which is valid for `lifetime`, or until it is deleted.
 ///
 /// # Errors
-/// Not found; conflict if the app is a public client, or has two valid secrets; unauthenticated or
+/// Not found; conflict if the app uses no secret, or has two valid ones; unauthenticated or
 /// forbidden if the caller may no longer do this.
 pub async fn create(
     app: &App,
@@ -42,9 +41,9 @@ pub async fn create(
     let caller = lock_and_confirm_caller(tx, caller, BuiltInScope::AppsWrite, audit).await?;
     // The lock of the app serializes its new secrets, so that the count stays valid.
     let owner = lock_app(tx, caller.organization, id).await?;
-    if owner.auth_method == ClientAuthMethod::None {
+    if !owner.auth_method.has_secret() {
         return Err(Error::conflict(
-            "This app is a public client; change tokenEndpointAuthMethod to use a secret",
+            "This app uses no secret; change tokenEndpointAuthMethod first",
         ));
     }
     if oauth_app_secrets::count(tx, caller.organization, id).await? >= MAX_SECRETS {

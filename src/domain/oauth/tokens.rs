@@ -297,11 +297,13 @@ impl TokenIssue<'_> {
         (access_token, scopes): (&Secret, &[String]),
         audit: &AuditContext,
     ) -> Result<Option<Secret>> {
-        if !scopes.iter().any(|scope| scope == OpenidScope::Openid.as_str()) {
+        let is_openid = scopes.iter().any(|scope| scope == OpenidScope::Openid.as_str());
+        if !is_openid || self.grant.is_suspended {
             return Ok(None);
         }
         let content = IdTokenContent {
             client_id: &client.client_id,
+            algorithm: client.id_token_algorithm,
             account: self.grant.account,
             organization: self.grant.organization_handle.as_deref(),
             nonce,

@@ -14,6 +14,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::domain::oauth::grants::record_app_end;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::audit_detail::diff;
@@ -21,12 +22,15 @@ use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
 use crate::model::names::OrganizationName;
+use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::organization::{NewOrganization, Organization, OrganizationChanges};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
 use crate::repo;
-use crate::repo::{account_callers, accounts, audit_events, memberships, organizations};
+use crate::repo::{
+    account_callers, accounts, app_grants, audit_events, memberships, organizations, rls,
+};
 
 /// Creates an organization that the account owns.
 ///
@@ -121,8 +125,8 @@ fn audited_fields(it: &Organization) -> serde_json::Value {
     })
 }
 
-/// Deletes the organization: its keys, memberships and invitations stop working immediately. Its id
-/// is never assigned again.
+/// Deletes the organization: its keys, memberships and invitations stop working immediately, and
+/// what anyone granted to its apps ends. Its id is never assigned again.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role: only an owner may delete it.
@@ -130,8 +134,22 @@ pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext
     organizations::lock(tx, caller.organization).await?;
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.require_role(Permission::DELETE_ORGANIZATION.minimum_role())?;
-    let (handle, event) = (&caller.organization_handle, AuditEventType::OrganizationDeleted);
-    record_caller_event(tx, &caller, event, handle, json!({}), audit).await?;
-    repo::invites::revoke_all(tx, caller.organization, audit.at).await?;
-    organizations::delete(tx, caller.organization, audit.at).await
+    let organization = caller.organization;
+    repo::invites::revoke_all(tx, organization, audit.at).await?;
+    organizations::delete(tx, organization, audit.at).await?;
+    // Grants of other organizations end, too, and row-level security would hide them.
+    rls::clear_tenant(tx).await?;
+    let reason = GrantEnd::AppDeleted;
+    let ended = app_grants::end_all_of_owner(tx, organization, reason, audit.at).await?;
+    let event = NewAuditEvent {
+        organization,
+        event_type: AuditEventType::OrganizationDeleted,
+        actor: &caller.actor(),
+        target: &caller.organization_handle,
+        key_display_id: caller.credential.key().map(|key| key.display_id.as_str()),
+        detail: json!({}),
+        audit,
+    };
+    record_app_end(tx, event, reason, &ended).await?;
+    rls::set_tenant(tx, organization).await
 }

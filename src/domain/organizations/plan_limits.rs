@@ -1,4 +1,4 @@
-//! Plan limits: the numbers of keys, projects and memberships (*seats*) that a plan allows.
+//! Plan limits: the numbers of keys, projects, memberships (*seats*) and apps that a plan allows.
 //!
 //! Invariant: an operation that creates one of these locks the organization
 //! (`repo::organizations::lock`) before it counts and until its transaction ends, so that
@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
 use crate::model::plan::Plan;
-use crate::repo::{keys, members, projects};
+use crate::repo::{keys, members, oauth_apps, projects};
 
 /// A resource whose number a plan limits.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub enum LimitedResource {
     Projects,
     /// Memberships that were not removed, claimed or not.
     Seats,
+    /// Apps, disabled ones included.
+    Apps,
 }
 
 /// Checks that the plan of an organization, which is locked, allows one more of a resource.
@@ -41,12 +43,14 @@ pub async fn check_plan_limit(
         LimitedResource::Keys => ("keys", limits.keys),
         LimitedResource::Projects => ("projects", limits.projects),
         LimitedResource::Seats => ("seats", limits.seats),
+        LimitedResource::Apps => ("apps", limits.apps),
     };
     let Some(limit) = limit else { return Ok(()) };
     let used = match limited {
         LimitedResource::Keys => keys::count(tx, organization).await?,
         LimitedResource::Projects => projects::count(tx, organization).await?,
         LimitedResource::Seats => members::count(tx, organization).await?,
+        LimitedResource::Apps => oauth_apps::count(tx, organization).await?,
     };
     if used < limit {
         return Ok(());

@@ -14,11 +14,15 @@ use super::{CheckRequest, Verdict, Verifier};
 use super::{count_invalid, find_credential, for_verifier, rehash_later, rejection};
 use crate::app::App;
 use crate::app::meter::CheckOutcome;
+use crate::domain::keys::presented::possible_digests;
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::oauth::client::OauthClient;
 use crate::model::secret::Secret;
-use crate::model::verification::{KnownCredential, RequiredScopes, VerdictClass, VerificationCode};
+use crate::model::verification::{
+    CredentialKind, KnownCredential, RequiredScopes, VerdictClass, VerificationCode,
+};
+use crate::repo::known_credentials;
 
 /// Returns a presented credential if it is active; `None` for every other one, whatever the reason.
 /// The client's address is not known, so a key with allowed addresses is not active.
@@ -64,17 +68,22 @@ pub async fn introspect(
 }
 
 /// Returns a presented OAuth access token of this client if it is active; `None` for every other
-/// credential.
+/// credential. It is looked up like any other request's data: the connections for checks are for
+/// verifiers.
 ///
 /// # Errors
-/// Unavailable if the database does not respond in time.
+/// Unavailable if the database does not respond.
 pub async fn introspect_own(
     app: &App,
     client: &OauthClient,
     token: &Secret,
 ) -> Result<Option<Arc<KnownCredential>>> {
-    let deadline = Instant::now() + app.config.verification.timeout;
-    let found = find_credential(app, token, deadline).await?.ok();
+    let Some((CredentialKind::OauthToken, digests)) = possible_digests(app, token.expose()) else {
+        return Ok(None);
+    };
+    let digests = digests.into_iter().map(|digest| (CredentialKind::OauthToken, digest));
+    let found = app.db.run(async |db| known_credentials::find(db, digests).await).await?;
+    let found = found.into_values().next();
     let is_own = |credential: &Arc<KnownCredential>| {
         credential.oauth.as_ref().is_some_and(|oauth| oauth.client == client.id)
     };

@@ -7,7 +7,7 @@ use super::{CheckRequest, Verdict, Verifier, check};
 use crate::app::App;
 use crate::app::short_lived_tokens::TokenContent;
 use crate::entropy::random_base62;
-use crate::error::{Error, Result};
+use crate::error::{Error, Issue, Result};
 use crate::model::audit::AuditContext;
 use crate::model::secret::Secret;
 use crate::model::short_lived_token::{Audience, TokenScopes};
@@ -37,7 +37,8 @@ pub struct ShortLivedToken {
 /// Checks a credential as [`check`] does, and issues a token if it is valid.
 ///
 /// # Errors
-/// Conflict without a private key to sign with: then nothing is checked. The errors of [`check`].
+/// Conflict without a private key to sign with: then nothing is checked. Invalid if the credential
+/// is valid but an OAuth token for other services than the audience. The errors of [`check`].
 pub async fn check_and_issue(
     app: &App,
     verifier: &Verifier,
@@ -50,12 +51,17 @@ pub async fn check_and_issue(
         return Err(Error::conflict(message));
     }
     let verdict = check(app, verifier, key, request, audit).await?;
-    let token = issue(app, &verdict, token, audit.at)?;
-    Ok((verdict, token))
+    let issued = issue(app, &verdict, token, audit.at)?;
+    if issued.is_none() && verdict.code == VerificationCode::Valid {
+        let issue = Issue::field("audience", "must be a service that the OAuth token is for");
+        return Err(Error::invalid(vec![issue]));
+    }
+    Ok((verdict, issued))
 }
 
 /// Issues a token for a valid credential. It expires no later than the credential. `None` for a
-/// verdict that is not valid.
+/// verdict that is not valid, and for an OAuth token that is not for the audience (RFC 8707): a
+/// verifier must not make it one for another service.
 ///
 /// # Errors
 /// Internal if signing fails.
@@ -69,12 +75,17 @@ pub fn issue(
         verdict.credential.as_ref().filter(|_| verdict.code == VerificationCode::Valid);
     let Some(credential) = credential else { return Ok(None) };
     let Some(organization) = &credential.organization else { return Ok(None) };
+    let (settings, audience) = (&app.config.oauth, request.audience.as_str());
+    let oauth = credential.oauth.as_ref();
+    if oauth.is_some_and(|oauth| !settings.may_pass_on(&oauth.resources, audience)) {
+        return Ok(None);
+    }
     let now = now.trunc_subsecs(0);
     let expires_at = now + request.lifetime;
     let expires_at = credential.expires_at.map_or(expires_at, |it| expires_at.min(it));
     let expires_at = expires_at.trunc_subsecs(0);
     let text = app.short_lived_tokens.sign(&TokenContent {
-        audience: request.audience.as_str(),
+        audience,
         organization: &organization.handle,
         plan: organization.plan.as_str(),
         key: credential.id.to_string(),

@@ -187,7 +187,7 @@ impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
     }
 }
 
-/// Guard: an OAuth access token with the scope `openid`.
+/// Guard: an OAuth access token with the scope `openid`, whose organization is not suspended.
 pub struct OpenidScoped {
     /// The account that it acts for.
     pub person: Arc<Person>,
@@ -214,6 +214,7 @@ impl FromRequestParts<App> for OpenidScoped {
             return Err(Error::new(ErrorKind::MissingScopes(missing), message));
         }
         let caller = context.identity.get().and_then(|identity| identity.caller.clone());
+        caller.as_ref().map_or(Ok(()), |caller| caller.require_active())?;
         Ok(Self { person, caller, scopes })
     }
 }

@@ -50,7 +50,7 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{count_address, count_anonymous};
 use crate::http::edge::{shedding, trusted_origin};
-use crate::http::family::AcceptedCredentials;
+use crate::http::family::{AcceptedCredentials, Family};
 use crate::model::caller::Identity;
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 
@@ -71,9 +71,11 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
     if context.facts.credentials == AcceptedCredentials::Verifiers {
-        let permit = shedding::acquire_check_permit(&app)?;
+        // The guard of introspection acquires its permit, because clients may ask, too.
+        let is_check = context.facts.family == Family::Verification;
+        let permit = is_check.then(|| shedding::acquire_check_permit(&app)).transpose()?;
         // A request that waits is not one that the server works on.
-        let _permit = context.facts.kind.max_wait.is_zero().then_some(permit);
+        let _permit = permit.filter(|_| context.facts.kind.max_wait.is_zero());
         return Ok(next.run(request).await);
     }
     let permit = shedding::acquire_permit(&app, &context)?;

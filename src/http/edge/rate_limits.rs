@@ -19,6 +19,7 @@ use crate::http::query;
 use crate::model::caller::{Caller, Identity};
 use crate::model::email::Email;
 use crate::model::ids::{AccountId, OrganizationId};
+use crate::model::oauth::client::OauthClient;
 use crate::model::rate_limit::{LimitSubject, RateLimit, client_network};
 use crate::model::session::KNOWN_NETWORK_LIFETIME;
 use crate::repo::sessions;
@@ -108,6 +109,18 @@ pub fn count_account_first(app: &App, context: &RequestContext, identity: &Ident
 /// Rate limited.
 pub fn count_account(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
     let subject = LimitSubject::from_id(account.uuid());
+    record_decision(
+        context,
+        app.rate_limits.count_locally(&app.config.rate_limits, RateLimit::Account, subject),
+    )
+}
+
+/// Counts a request by the OAuth client that proved to have sent it, like one of an account.
+///
+/// # Errors
+/// Rate limited.
+pub fn count_client(app: &App, context: &RequestContext, client: &OauthClient) -> Result<()> {
+    let subject = LimitSubject::from_id(client.id);
     record_decision(
         context,
         app.rate_limits.count_locally(&app.config.rate_limits, RateLimit::Account, subject),

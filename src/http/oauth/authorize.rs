@@ -178,7 +178,7 @@ async fn find_pending(
     Ok(match authorization::parse(app, (&client, target), &parameters) {
         Ok(request) => {
             let received_at = context.received_at;
-            Ok(PendingRequest { client, request, received_at, digest: None })
+            Ok(PendingRequest { client, request, received_at, digest: None, shown_in: None })
         }
         Err(response) => Err(respond(&response)),
     })

@@ -80,11 +80,13 @@ pub(super) async fn show_page(
         Ok(step) => step,
         Err(error) => return Ok(handle_error(error)),
     };
-    let account = match (step, &session) {
+    let session = match (step, &session) {
         (NextStep::Respond(response), _) => return Ok(respond(&response)),
-        (NextStep::Consent, Some(session)) => session.person.account,
+        (NextStep::Consent, Some(session)) => session,
         _ => return Ok(see_other(page_path(SIGN_IN_PATH, &handle))),
     };
+    let account = session.person.account;
+    pending_request::record_shown(&app, &pending, session.session).await?;
     let page = format!("{SIGN_IN_PATH}?{SWITCH_PARAMETER}=1");
     let named = pending.request.organization.as_ref();
     let template = ConsentPage {
@@ -195,7 +197,7 @@ pub(super) async fn answer(
     let pending = pending_request::find(&app, &request, &browser.digests(&app)).await?;
     let audit = context.audit_context();
     let response = if accept {
-        let approval = Approval { organization, scopes };
+        let approval = Approval { organization, scopes, is_remembered: false };
         consent::approve(&app, &pending, (&*person, session), &approval, &audit).await?
     } else {
         consent::deny(&app, &pending, session, &audit).await?

@@ -11,6 +11,7 @@ use crate::domain::oauth::pending_request::page_with;
 use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
+use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::client_authentication::authenticate;
 use crate::http::oauth::{DEVICE_PATH, USER_CODE_PARAMETER};
 use crate::http::oauth_switch::OauthIsOn;
@@ -19,6 +20,7 @@ use crate::http::render::oauth::{
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::device::{DEVICE_LIFETIME, POLL_INTERVAL_SECONDS};
+use crate::model::rate_limit::RateLimit;
 
 /// The parameters of a device's request, with those of the client's authentication.
 #[derive(ToSchema)]
@@ -68,7 +70,7 @@ pub struct DeviceAuthorization {
 /// television.
 ///
 /// Show `user_code` and `verification_uri` to the person, and poll the token endpoint with
-/// `device_code`. Only `native` apps may do this.
+/// `device_code`. Only `native` apps that an organization registered may do this.
 #[utoipa::path(post, path = "/oauth2/device_authorization", operation_id = "authorizeDevice",
     tag = "oauth",
     request_body(content = DeviceAuthorizationRequest,
@@ -84,6 +86,7 @@ pub(super) async fn authorize_device(
     form: Form,
 ) -> Result<JsonWithSecrets<DeviceAuthorization>> {
     let client = authenticate(&app, &context, &headers, &form).await?;
+    count_address(&app, &context, RateLimit::DeviceRequests)?;
     require_device_client(&client)?;
     let access = devices::parse(&app, &client, &form.into_parameters())?;
     let codes = devices::start(&app, &client, &access).await?;

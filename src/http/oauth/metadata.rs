@@ -15,7 +15,8 @@ use crate::http::oauth_switch::OauthIsOn;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
 use crate::model::oauth::authorization_request::Prompt;
-use crate::model::oauth::{ClientAuthMethod, OFFLINE_ACCESS, OpenidScope};
+use crate::model::oauth::client_keys::CLIENT_ALGORITHMS;
+use crate::model::oauth::{ClientAuthMethod, IdTokenAlgorithm, OFFLINE_ACCESS, OpenidScope};
 
 /// The claims of ID tokens, and those of the userinfo endpoint.
 const CLAIMS: [&str; 16] = [
@@ -81,11 +82,18 @@ pub struct ServerMetadata {
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     #[schema(examples("none"))]
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
+    /// With which assertions can be signed; likewise at the other two endpoints.
+    #[schema(examples("RS256"))]
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    #[schema(examples("RS256"))]
+    revocation_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    #[schema(examples("RS256"))]
+    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
     authorization_response_iss_parameter_supported: bool,
     #[schema(examples("public"))]
     subject_types_supported: [&'static str; 1],
     #[schema(examples("RS256"))]
-    id_token_signing_alg_values_supported: [&'static str; 1],
+    id_token_signing_alg_values_supported: Vec<&'static str>,
     /// The claims of ID tokens and of the userinfo endpoint.
     #[schema(examples("sub"))]
     claims_supported: &'static [&'static str],
@@ -109,6 +117,7 @@ impl From<&OauthSettings> for ServerMetadata {
     fn from(settings: &OauthSettings) -> Self {
         let (issuer, registration) = (&settings.issuer, settings.registration.is_on());
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
+        let algorithms = settings.id_token_algorithms().into_iter().map(IdTokenAlgorithm::as_str);
         let resources =
             settings.resources.iter().map(|service| service.resource.as_str().to_owned());
         let openid = OpenidScope::ALL.iter().map(|scope| scope.as_str().to_owned());
@@ -130,9 +139,12 @@ impl From<&OauthSettings> for ServerMetadata {
             token_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint_auth_methods_supported: methods.clone(),
             introspection_endpoint_auth_methods_supported: methods,
+            token_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
+            revocation_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
+            introspection_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
             authorization_response_iss_parameter_supported: true,
             subject_types_supported: ["public"],
-            id_token_signing_alg_values_supported: ["RS256"],
+            id_token_signing_alg_values_supported: algorithms.collect(),
             claims_supported: &CLAIMS,
             claims_parameter_supported: false,
             request_parameter_supported: false,

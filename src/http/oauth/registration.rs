@@ -25,7 +25,9 @@ use crate::http::render::oauth::{
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::app::ClientUri;
-use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, MetadataSource};
+use crate::model::oauth::client_metadata::{
+    ClientMetadata, MetadataProblem, MetadataRules, MetadataSource,
+};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::registration::Registration;
 use crate::model::secret::Secret;
@@ -120,6 +122,8 @@ pub struct RegistrationResponse {
     /// `none`: the client has no secret.
     #[schema(examples("none"))]
     token_endpoint_auth_method: &'static str,
+    #[schema(examples("RS256"))]
+    id_token_signed_response_alg: &'static str,
     #[schema(examples("authorization_code"))]
     grant_types: [&'static str; 2],
     #[schema(examples("code"))]
@@ -147,7 +151,8 @@ impl RegistrationResponse {
             client_uri: metadata.client_uri.as_ref().map(ClientUri::as_str).map(str::to_owned),
             redirect_uris: uris.map(str::to_owned).collect(),
             application_type: metadata.application_type.as_str(),
-            token_endpoint_auth_method: "none",
+            token_endpoint_auth_method: metadata.auth_method.as_str(),
+            id_token_signed_response_alg: metadata.id_token_algorithm.as_str(),
             grant_types: ["authorization_code", "refresh_token"],
             response_types: ["code"],
             scope: metadata.scopes.join(" "),
@@ -262,8 +267,13 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
 /// Returns what a body says about a client. One that replaces the metadata names the client's own
 /// id (RFC 7592 §2.2).
 fn parse(app: &App, members: &Map<String, Value>, own_id: Option<&str>) -> Result<ClientMetadata> {
-    let requestable = &app.config.oauth.scopes;
-    let parsed = ClientMetadata::parse(members, MetadataSource::Registration, requestable);
+    let settings = &app.config.oauth;
+    let rules = MetadataRules {
+        source: MetadataSource::Registration,
+        requestable: &settings.scopes,
+        id_token_algorithms: &settings.id_token_algorithms(),
+    };
+    let parsed = ClientMetadata::parse(members, &rules);
     let named = members.get("client_id").and_then(Value::as_str);
     if own_id.is_none_or(|own| named == Some(own)) {
         return parsed.map_err(invalid);

@@ -25,8 +25,9 @@ use crate::model::oauth::{OFFLINE_ACCESS, is_pkce_verifier};
 use crate::model::rate_limit::RateLimit;
 use crate::model::secret::Secret;
 
-/// The parameters of a token request. `client_secret` is for clients that authenticate in the body;
-/// others use HTTP Basic, or have no secret.
+/// The parameters of a token request. `client_secret` is for clients that authenticate in the body,
+/// and `client_assertion` for those with a private key; others use HTTP Basic, or do not
+/// authenticate.
 #[derive(ToSchema)]
 #[schema(as = oauth::TokenRequest)]
 #[expect(dead_code, reason = "used only in the API description")]
@@ -39,6 +40,12 @@ pub struct TokenRequest {
     client_id: Option<String>,
     #[schema(format = Password)]
     client_secret: Option<String>,
+    /// A JWT that the client signed (RFC 7523 §3): `iss` and `sub` are its id, `aud` the issuer or
+    /// the token endpoint, `exp` at most 5 minutes ahead, and `jti` new.
+    #[schema(format = Password)]
+    client_assertion: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    client_assertion_type: Option<String>,
     /// The code of the redirect.
     code: Option<String>,
     /// The verifier of the challenge in the authorization request (RFC 7636), 43 to 128 characters.
@@ -103,7 +110,7 @@ impl From<IssuedTokens> for TokenResponse {
 /// A code is valid once, for 60 seconds. Each refresh gives a new refresh token; repeating the
 /// request within `OAUTH_REFRESH_GRACE` seconds gives the same one. Using a refresh token after
 /// that, or after its successor was used, ends the grant. A device polls with its code, at the
-/// interval that it was told, until the person has answered. Unknown parameters are ignored.
+/// interval of that request, until the person has answered. Unknown parameters are ignored.
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "issueToken", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),

@@ -100,12 +100,13 @@ error_responses! { ErrorBody,
     InvalidToken = 401, "`invalid_token`: the access token is missing, has ended, or is for other \
                          services.";
     /// For routes for access tokens.
-    InsufficientScope = 403, "`insufficient_scope`: the access token lacks `openid`.";
+    InsufficientScope = 403, "`insufficient_scope`: the access token lacks `openid`. Another \
+                               code: the organization of the grant is suspended.";
     /// For every route of the authorization server.
     NoSuchRoute = 404, "`not_found`: `OAUTH` is off.";
     /// For routes for registrations.
     InvalidMetadata = 400, "`invalid_redirect_uri` or `invalid_client_metadata`, with every member \
-                            that breaks a rule; `invalid_request`: the body is no JSON object.";
+                            that breaks a rule; `invalid_request`: the body is no JSON.";
     /// For routes for registrations.
     WrongToken = 401, "`invalid_client`: the token is missing, wrong, or of another client.";
     /// For routes for registrations.

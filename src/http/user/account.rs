@@ -7,9 +7,8 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::accounts;
-use crate::domain::accounts::AccountChanges;
 use crate::domain::accounts::verified_password::reauthenticate;
+use crate::domain::accounts::{self, AccountChanges, deletion};
 use crate::error::Result;
 use crate::http::auth::session_cookie;
 use crate::http::auth::{InSession, PersonScoped, UserRead, UserWrite};
@@ -130,7 +129,7 @@ pub(super) async fn delete(
     let verifying = reauthenticate(&app, person.account, request.password);
     let verified =
         rate_limits::with_password_limit(&app, &context, person.account, verifying).await?;
-    accounts::delete(&app, &person, &verified, &context.audit_context()).await?;
+    deletion::delete(&app, &person, &verified, &context.audit_context()).await?;
     let cookie = session_cookie::clear_cookie_header(&app);
     Ok(([(header::SET_COOKIE, cookie)], Success::ok("Account deleted", DONE)))
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -12,7 +13,7 @@ use crate::domain::oauth::apps::{self, CreatedApp};
 use crate::domain::oauth::locks::no_such_app;
 use crate::error::Result;
 use crate::http::auth::{AppsRead, AppsWrite, OrganizationScoped};
-use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint, text};
+use crate::http::body::{JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::oauth_switch::OauthIsOn;
@@ -22,18 +23,14 @@ use crate::http::render::user::{
     Unavailable, UnsupportedMediaType,
 };
 use crate::http::shown_once::ShownOnce;
+use crate::http::user::app_attributes::{CreateApp, CreateAppRequest, UpdateApp, UpdateAppRequest};
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::user::wire::AppSecret;
 use crate::http::wire::Timestamp;
 use crate::model::ids::AppId;
-use crate::model::names::AppName;
-use crate::model::oauth::app::{AppChanges, AppScope, AppSpec, ClientUri, OauthApp, are_distinct};
-use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
-use crate::model::oauth::{ApplicationType, ClientAuthMethod};
-
-/// The maximum number of scopes of an app.
-const MAX_SCOPES: usize = 100;
+use crate::model::oauth::app::OauthApp;
+use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys};
 
 /// An app of an organization: an OAuth client.
 #[derive(Serialize, ToSchema)]
@@ -55,9 +52,20 @@ pub struct RegisteredApp {
     /// Where it runs: `web` or `native`.
     #[schema(examples("web"))]
     application_type: &'static str,
-    /// How it authenticates: `none`, `client_secret_basic` or `client_secret_post`.
+    /// How it authenticates: `none`, `client_secret_basic`, `client_secret_post` or
+    /// `private_key_jwt`.
     #[schema(examples("client_secret_basic"))]
     token_endpoint_auth_method: &'static str,
+    /// Its public keys (RFC 7517 §5), if it authenticates with a private key and does not publish
+    /// them.
+    #[schema(required, value_type = Option<Object>)]
+    jwks: Option<Value>,
+    /// The URL at which it publishes its public keys.
+    #[schema(required, examples("https://reports.example.com/jwks.json"))]
+    jwks_uri: Option<String>,
+    /// How its ID tokens are signed: `RS256` or `ES256`.
+    #[schema(examples("RS256"))]
+    id_token_signed_response_alg: &'static str,
     /// The scopes that it may request.
     #[schema(examples("projects:read", "offline_access"))]
     scopes: Vec<String>,
@@ -78,6 +86,7 @@ pub struct RegisteredApp {
 
 impl From<OauthApp> for RegisteredApp {
     fn from(app: OauthApp) -> Self {
+        let keys = app.keys.as_ref();
         Self {
             id: app.id.to_string(),
             client_id: app.id.to_string(),
@@ -87,6 +96,9 @@ impl From<OauthApp> for RegisteredApp {
             redirect_uris: app.redirect_uris.iter().map(|it| it.as_str().to_owned()).collect(),
             application_type: app.application_type.as_str(),
             token_endpoint_auth_method: app.auth_method.as_str(),
+            jwks: keys.and_then(ClientKeys::registered).map(ClientKeySet::to_json),
+            jwks_uri: keys.and_then(ClientKeys::published).map(|it| it.url().to_string()),
+            id_token_signed_response_alg: app.id_token_algorithm.as_str(),
             scopes: app.scopes,
             visibility: app.visibility.as_str(),
             secrets: app.secrets.into_iter().map(AppSecret::from).collect(),
@@ -104,7 +116,7 @@ impl From<OauthApp> for RegisteredApp {
 pub struct RegisteredAppWithSecret {
     #[serde(flatten)]
     app: RegisteredApp,
-    /// The text of its secret; null for a public client. Only the response that creates the app
+    /// The text of its secret; null if it uses none. Only the response that creates the app
     /// contains it; a replay does not.
     #[serde(skip_serializing_if = "is_hidden")]
     #[schema(value_type = Option<String>,
@@ -177,87 +189,6 @@ pub(super) async fn show(
     Ok(Json(Success::ok("App fetched", found.into())))
 }
 
-/// The attributes of an app to register.
-#[derive(ToSchema)]
-#[schema(as = user::CreateAppRequest)]
-#[expect(non_snake_case, dead_code, reason = "the contract's names; for the API description")]
-pub struct CreateAppRequest {
-    /// Its name, unique in the organization. People see it when they are asked to grant access.
-    #[schema(min_length = 1, max_length = 64, examples("Acme Reports"))]
-    name: String,
-    /// Where the answers to its requests may be sent: `https` URIs, `http` ones on localhost, and
-    /// for native applications a scheme of their own with a dot.
-    #[schema(min_items = 1, max_items = 10, examples("https://reports.example.com/callback"))]
-    redirectUris: Vec<String>,
-    /// Where it runs: `web` or `native`. Default: `web`.
-    #[schema(examples("web"))]
-    applicationType: Option<String>,
-    /// How it authenticates: `none` (a public client), `client_secret_basic` or
-    /// `client_secret_post`. Default: `client_secret_basic`, for a native application `none`.
-    #[schema(examples("client_secret_basic"))]
-    tokenEndpointAuthMethod: Option<String>,
-    /// The scopes that it may request; `offline_access` for refresh tokens, `openid` to sign people
-    /// in.
-    #[schema(min_items = 1, max_items = 100, examples("projects:read", "offline_access"))]
-    scopes: Vec<String>,
-    /// Its home page, an `https` URI.
-    #[schema(max_length = 2048, examples("https://reports.example.com"))]
-    clientUri: Option<String>,
-}
-
-/// A parsed [`CreateAppRequest`].
-pub struct CreateApp(AppSpec);
-
-impl FromFields for CreateApp {
-    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let requestable = &fields.context.config.oauth.scopes;
-        let name = fields.required("name", text(AppName::parse));
-        let types = choices(ApplicationType::ALL, ApplicationType::as_str);
-        let application_type = fields.optional_choice("applicationType", &types);
-        let application_type = application_type.unwrap_or(ApplicationType::Web);
-        let redirect_uris = fields.required_items("redirectUris", 1..=MAX_REDIRECT_URIS, |node| {
-            RedirectUri::parse(&node.into_string()?, application_type)
-        });
-        let methods = choices(ClientAuthMethod::ALL, ClientAuthMethod::as_str);
-        let auth_method = fields.optional_choice("tokenEndpointAuthMethod", &methods);
-        let scopes = fields.required_items("scopes", 1..=MAX_SCOPES, |node| {
-            AppScope::parse(&node.into_string()?, requestable)
-        });
-        let client_uri = fields.optional("clientUri", text(ClientUri::parse));
-        check_distinct(fields, redirect_uris.as_deref(), scopes.as_deref());
-        let default_method = match application_type {
-            ApplicationType::Web => ClientAuthMethod::SecretBasic,
-            ApplicationType::Native => ClientAuthMethod::None,
-        };
-        Some(Self(AppSpec {
-            name: name?,
-            client_uri,
-            redirect_uris: redirect_uris?,
-            application_type,
-            auth_method: auth_method.unwrap_or(default_method),
-            scopes: scopes?,
-        }))
-    }
-}
-
-/// Returns the values with their words.
-fn choices<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<(T, &'static str)> {
-    all.iter().map(|value| (*value, word(*value))).collect()
-}
-
-fn check_distinct(
-    fields: &mut Fields<'_>,
-    uris: Option<&[RedirectUri]>,
-    scopes: Option<&[AppScope]>,
-) {
-    if !are_distinct(uris.into_iter().flatten().map(RedirectUri::as_str)) {
-        fields.add_issue("redirectUris", "must not have an item twice".into());
-    }
-    if !are_distinct(scopes.into_iter().flatten().map(AppScope::as_str)) {
-        fields.add_issue("scopes", "must not have an item twice".into());
-    }
-}
-
 /// Register an app. Only this response contains the text of its secret.
 #[utoipa::path(post, path = "/api/user/organizations/{organizationId}/apps",
     operation_id = "createApp", tag = "user", request_body = CreateAppRequest,
@@ -283,66 +214,6 @@ pub(super) async fn create(
             Ok(ChangeResponse::created(body))
         })
         .await
-}
-
-/// The attributes to change, at least one. Omitted attributes keep their values.
-#[derive(ToSchema)]
-#[schema(as = user::UpdateAppRequest)]
-#[expect(non_snake_case, dead_code, reason = "the contract's names; for the API description")]
-pub struct UpdateAppRequest {
-    /// Its name, unique in the organization.
-    #[schema(nullable = false, min_length = 1, max_length = 64, examples("Acme Reports"))]
-    name: Option<String>,
-    /// Replaces its redirect URIs. All must fit the application type.
-    #[schema(
-        nullable = false,
-        min_items = 1,
-        max_items = 10,
-        examples("https://reports.example.com/callback")
-    )]
-    redirectUris: Option<Vec<String>>,
-    /// Where it runs: `web` or `native`.
-    #[schema(nullable = false, examples("web"))]
-    applicationType: Option<String>,
-    /// How it authenticates. `none` deletes its secrets.
-    #[schema(nullable = false, examples("client_secret_basic"))]
-    tokenEndpointAuthMethod: Option<String>,
-    /// Replaces the scopes that it may request. Existing grants are not widened.
-    #[schema(nullable = false, min_items = 1, max_items = 100, examples("projects:read"))]
-    scopes: Option<Vec<String>>,
-    /// Null removes it.
-    #[schema(max_length = 2048, examples("https://reports.example.com"))]
-    clientUri: Option<String>,
-}
-
-/// A parsed [`UpdateAppRequest`].
-pub struct UpdateApp(AppChanges);
-
-impl FromFields for UpdateApp {
-    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        if fields.is_empty() {
-            fields.add_body_issue("At least one setting is required");
-        }
-        let requestable = &fields.context.config.oauth.scopes;
-        let types = choices(ApplicationType::ALL, ApplicationType::as_str);
-        let methods = choices(ClientAuthMethod::ALL, ClientAuthMethod::as_str);
-        let application_type = fields.non_null_choice("applicationType", &types);
-        // A native application may have every URI that another may. If the type is not changed, the
-        // URIs are checked again when it is known.
-        let widest = application_type.unwrap_or(ApplicationType::Native);
-        let parse_uri = |node: JsonNode| RedirectUri::parse(&node.into_string()?, widest);
-        let parse_scope = |node: JsonNode| AppScope::parse(&node.into_string()?, requestable);
-        let changes = AppChanges {
-            name: fields.non_null("name", text(AppName::parse)),
-            client_uri: fields.nullable("clientUri", text(ClientUri::parse)),
-            redirect_uris: fields.non_null_items("redirectUris", 1..=MAX_REDIRECT_URIS, parse_uri),
-            application_type,
-            auth_method: fields.non_null_choice("tokenEndpointAuthMethod", &methods),
-            scopes: fields.non_null_items("scopes", 1..=MAX_SCOPES, parse_scope),
-        };
-        check_distinct(fields, changes.redirect_uris.as_deref(), changes.scopes.as_deref());
-        Some(Self(changes))
-    }
 }
 
 /// Change an app.

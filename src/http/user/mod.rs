@@ -4,6 +4,7 @@
 mod account;
 mod api_key_changes;
 mod api_keys;
+mod app_attributes;
 mod app_grants;
 mod app_policy;
 mod app_secrets;

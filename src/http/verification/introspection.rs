@@ -166,13 +166,13 @@ pub(super) async fn introspect(
     let token = || form.require("token").map(|token| Secret::new(token.to_owned()));
     let audit = check_audit_context(&context);
     let credential = match introspector {
-        Introspector::Verifier(verifier) => {
+        Introspector::Verifier(verifier, _permit) => {
             introspect_token(&app, &verifier, &token()?, &audit).await?
         }
-        Introspector::Client if !names_client(&headers, &form) => {
+        Introspector::Client(_) if !names_client(&headers, &form) => {
             return Err(missing_secret(&app, &context));
         }
-        Introspector::Client => {
+        Introspector::Client(_permits) => {
             let client = authenticate_client(&app, &context, &headers, &form).await?;
             introspect_own(&app, &client, &token()?).await?
         }
@@ -182,5 +182,7 @@ pub(super) async fn introspect(
 }
 
 fn names_client(headers: &HeaderMap, form: &Form) -> bool {
-    headers.contains_key("authorization") || form.get("client_id").is_some()
+    let names_client = |name: &&str| form.get(name).is_some();
+    headers.contains_key("authorization")
+        || ["client_id", "client_assertion"].iter().any(names_client)
 }

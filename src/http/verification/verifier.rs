@@ -5,12 +5,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::app::App;
+use crate::app::in_flight::RequestPermit;
 use crate::app::rejections::RejectedCredential;
 use crate::domain::verification::Verifier;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::auth::{authorization, basic_credentials, single_header_value as single};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
+use crate::http::edge::shedding::{self, PermitGuard};
 use crate::http::query;
 use crate::model::audit::AuditContext;
 use crate::model::ids::AppId;
@@ -39,12 +41,15 @@ impl FromRequestParts<App> for JsonVerifier {
 /// Guard of introspection: a verifier as for [`JsonVerifier`], or with name and secret as
 /// `Authorization: Basic`; while OAuth is on, also a client, which is not authenticated yet.
 /// Unknown query parameters are ignored (RFC 6749 §3.1).
+///
+/// Only a verifier gets a permit for checks. Another request has those of any anonymous one, which
+/// it releases while its body arrives.
 pub enum Introspector {
-    /// A verifier.
-    Verifier(Verifier),
+    /// A verifier, and its permit.
+    Verifier(Verifier, RequestPermit),
     /// A request that presents the id of a client in HTTP Basic, or neither a verifier's secret nor
     /// HTTP Basic: the body may have the id of a client.
-    Client,
+    Client(PermitGuard),
 }
 
 impl FromRequestParts<App> for Introspector {
@@ -66,9 +71,14 @@ impl FromRequestParts<App> for Introspector {
         let may_be_client = presented.is_empty() || presented.iter().any(is_app);
         let is_local = parts.extensions.get::<LocalVerifier>().is_some();
         if may_be_client && !is_local && app.config.oauth.is_on {
-            return Ok(Self::Client);
+            let context = RequestContext::from_request_parts(parts, app).await?;
+            let permit = shedding::acquire_permit(app, &context)?;
+            let subject = LimitSubject::from_address(context.client_address);
+            let guard = shedding::acquire_caller_permit(app, &context, permit, subject)?;
+            return Ok(Self::Client(guard));
         }
-        identify(parts, app, presented).await.map(Self::Verifier)
+        let verifier = identify(parts, app, presented).await?;
+        Ok(Self::Verifier(verifier, shedding::acquire_check_permit(app)?))
     }
 }
 

@@ -8,10 +8,11 @@ use url::Url;
 use crate::model::ValidationError;
 use crate::model::ids::{AppId, AppSecretId, MembershipId, OrganizationId};
 use crate::model::names::AppName;
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::{
-    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, OFFLINE_ACCESS, OpenidScope,
-    RequestableScopes,
+    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, IdTokenAlgorithm,
+    OFFLINE_ACCESS, OpenidScope, RequestableScopes,
 };
 use crate::model::scope::Scope;
 use crate::model::secret::Digest;
@@ -43,6 +44,10 @@ pub struct OauthApp {
     pub application_type: ApplicationType,
     /// How it authenticates.
     pub auth_method: ClientAuthMethod,
+    /// The public keys of an app that authenticates with a private key.
+    pub keys: Option<ClientKeys>,
+    /// How its ID tokens are signed.
+    pub id_token_algorithm: IdTokenAlgorithm,
     /// The scopes that it may request.
     pub scopes: Vec<String>,
     /// Who may grant access to it.
@@ -96,6 +101,10 @@ pub struct AppSpec {
     pub application_type: ApplicationType,
     /// How it authenticates.
     pub auth_method: ClientAuthMethod,
+    /// The public keys, if and only if it authenticates with a private key.
+    pub keys: Option<ClientKeys>,
+    /// How its ID tokens are signed.
+    pub id_token_algorithm: IdTokenAlgorithm,
     /// The scopes that it may request.
     pub scopes: Vec<AppScope>,
 }
@@ -127,6 +136,10 @@ pub struct AppChanges {
     pub application_type: Option<ApplicationType>,
     /// How it authenticates.
     pub auth_method: Option<ClientAuthMethod>,
+    /// Its public keys.
+    pub keys: Option<ClientKeys>,
+    /// How its ID tokens are signed.
+    pub id_token_algorithm: Option<IdTokenAlgorithm>,
     /// The scopes that it may request.
     pub scopes: Option<Vec<AppScope>>,
 }

@@ -1,9 +1,10 @@
 //! What people granted to clients, as they, their organizations and the operator see it.
 
 use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::model::ids::{AccountId, GrantId, OrganizationId};
+use crate::model::ids::{AccountId, AppId, GrantId, OrganizationId};
 use crate::model::oauth::{ClientKind, OpenidScope};
 use crate::model::role::Role;
 use crate::model::scope::{ScopeCatalogue, ScopeSet};
@@ -124,14 +125,26 @@ pub struct RevokedGrant {
     pub organization: Option<OrganizationId>,
 }
 
-/// The number of grants of a client that ended, with the audit log that records it.
-#[derive(Clone, Copy, Debug)]
+/// The number of grants of an app that ended, with the audit log that records it.
+#[derive(Clone, Debug)]
 pub struct EndedGrants {
+    /// The app.
+    pub app: AppId,
+    /// Its name.
+    pub name: String,
     /// The organization that the grants were for; the home organization of a person who granted
     /// access only to their own account.
     pub organization: OrganizationId,
     /// How many there were.
     pub count: i64,
+}
+
+impl EndedGrants {
+    /// Returns the detail of the audit event.
+    #[must_use]
+    pub fn detail(&self, reason: GrantEnd) -> Value {
+        json!({ "client": self.name, "grants": self.count, "reason": reason.as_str() })
+    }
 }
 
 /// The number of live grants of a client.

@@ -3,8 +3,11 @@
 use uuid::Uuid;
 
 use crate::model::ids::OrganizationId;
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::RedirectUri;
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility};
+use crate::model::oauth::{
+    ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, IdTokenAlgorithm,
+};
 use crate::model::scope::Scope;
 
 /// A client as the authorization server knows it.
@@ -28,6 +31,10 @@ pub struct OauthClient {
     pub application_type: ApplicationType,
     /// How it authenticates.
     pub auth_method: ClientAuthMethod,
+    /// The public keys of a client that authenticates with a private key.
+    pub keys: Option<ClientKeys>,
+    /// How its ID tokens are signed.
+    pub id_token_algorithm: IdTokenAlgorithm,
     /// The scopes that it may request, `offline_access` included if it may. Of a client that no
     /// organization registered: those that it requests if a request names none.
     pub scopes: Vec<String>,
@@ -38,7 +45,7 @@ pub struct OauthClient {
 }
 
 impl OauthClient {
-    /// Returns whether it has no secret.
+    /// Returns whether it has neither a secret nor a key, so that anyone can pretend to be it.
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.auth_method == ClientAuthMethod::None

@@ -9,16 +9,28 @@ use serde_json::{Map, Value};
 use crate::model::ValidationError;
 use crate::model::names::AppName;
 use crate::model::oauth::app::{AppScope, ClientUri, are_distinct};
+use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
 use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
-use crate::model::oauth::{ApplicationType, ClientAuthMethod, RequestableScopes};
+use crate::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm, RequestableScopes};
 
 /// Where metadata comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataSource {
-    /// A metadata document, which cannot have a secret.
+    /// A metadata document, which cannot have a secret, but public keys.
     Document,
     /// A registration. A client that asks for a secret becomes a public one.
     Registration,
+}
+
+/// What metadata may say in this deployment.
+#[derive(Clone, Copy)]
+pub struct MetadataRules<'a> {
+    /// Where the metadata come from.
+    pub source: MetadataSource,
+    /// The scopes that clients may request.
+    pub requestable: &'a RequestableScopes,
+    /// The algorithms that ID tokens can be signed with.
+    pub id_token_algorithms: &'a [IdTokenAlgorithm],
 }
 
 /// What a client says about itself.
@@ -32,6 +44,12 @@ pub struct ClientMetadata {
     pub redirect_uris: Vec<RedirectUri>,
     /// Where it runs.
     pub application_type: ApplicationType,
+    /// How it authenticates: not at all, or with a private key.
+    pub auth_method: ClientAuthMethod,
+    /// The public keys, if and only if it authenticates with a private key.
+    pub keys: Option<ClientKeys>,
+    /// How its ID tokens are signed.
+    pub id_token_algorithm: IdTokenAlgorithm,
     /// The scopes that it requests if a request names none: those of its `scope` that are
     /// requestable, `offline_access` included.
     pub scopes: Vec<String>,
@@ -53,9 +71,9 @@ impl ClientMetadata {
     /// Every rule that is broken.
     pub fn parse(
         members: &Map<String, Value>,
-        source: MetadataSource,
-        requestable: &RequestableScopes,
+        rules: &MetadataRules<'_>,
     ) -> Result<Self, Vec<MetadataProblem>> {
+        let MetadataRules { source, requestable, id_token_algorithms } = *rules;
         let mut reader = Reader { members, problems: Vec::new() };
         let application_type = reader.read("application_type", parse_application_type);
         let application_type = application_type.unwrap_or(ApplicationType::Web);
@@ -64,7 +82,13 @@ impl ClientMetadata {
         let name = reader.read("client_name", |value| AppName::parse(text(value)?));
         let client_uri = reader.read("client_uri", |value| ClientUri::parse(text(value)?));
         let scopes = reader.read("scope", |value| Ok(requestable_of(text(value)?, requestable)));
-        reader.read("token_endpoint_auth_method", |value| check_method(text(value)?, source));
+        let auth_method =
+            reader.read("token_endpoint_auth_method", |value| parse_method(text(value)?, source));
+        let auth_method = auth_method.unwrap_or(ClientAuthMethod::None);
+        let keys = reader.read_keys(auth_method);
+        let id_token_algorithm = reader.read("id_token_signed_response_alg", |value| {
+            parse_algorithm(text(value)?, id_token_algorithms)
+        });
         reader.read("grant_types", |value| check_contains(value, "authorization_code"));
         reader.read("response_types", |value| check_contains(value, "code"));
         if source == MetadataSource::Document {
@@ -79,7 +103,16 @@ impl ClientMetadata {
         let host = redirect_uris.first().map(RedirectUri::display_host).unwrap_or_default();
         let name = name.map_or(host, |name| name.as_str().to_owned());
         let scopes = scopes.unwrap_or_default();
-        Ok(Self { name, client_uri, redirect_uris, application_type, scopes })
+        Ok(Self {
+            name,
+            client_uri,
+            redirect_uris,
+            application_type,
+            auth_method,
+            keys,
+            id_token_algorithm: id_token_algorithm.unwrap_or(IdTokenAlgorithm::Rs256),
+            scopes,
+        })
     }
 }
 
@@ -113,6 +146,22 @@ impl Reader<'_> {
             self.add(name, "is required");
         }
         self.read(name, parse)
+    }
+
+    /// Reads the public keys of a client that authenticates with a private key: there are either
+    /// keys, or a URL at which they are published. Those of another client are not used.
+    fn read_keys(&mut self, method: ClientAuthMethod) -> Option<ClientKeys> {
+        if method != ClientAuthMethod::PrivateKeyJwt {
+            return None;
+        }
+        let has = |name: &str| self.members.get(name).is_some_and(|value| !value.is_null());
+        if !has("jwks") && !has("jwks_uri") {
+            self.add("jwks", "is required with private_key_jwt, unless there is jwks_uri");
+        }
+        let registered = self.read("jwks", ClientKeySet::parse);
+        let published = self.read("jwks_uri", |value| KeySetUrl::parse(text(value)?));
+        let keys = ClientKeys::of(registered, published);
+        keys.map_err(|message| self.add("jwks_uri", message)).ok().flatten()
     }
 }
 
@@ -153,16 +202,31 @@ fn requestable_of(text: &str, requestable: &RequestableScopes) -> Vec<String> {
     scopes
 }
 
-/// Checks how a client wants to authenticate: not at all, because it has no secret.
-fn check_method(method: &str, source: MetadataSource) -> Result<(), ValidationError> {
-    let is_public = match ClientAuthMethod::parse(method) {
-        Some(ClientAuthMethod::None) => true,
-        Some(ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost) => {
-            source == MetadataSource::Registration
+/// Parses how a client wants to authenticate. It cannot have a secret.
+fn parse_method(method: &str, source: MetadataSource) -> Result<ClientAuthMethod, ValidationError> {
+    let is_registration = source == MetadataSource::Registration;
+    match ClientAuthMethod::parse(method) {
+        Some(ClientAuthMethod::None) => Ok(ClientAuthMethod::None),
+        Some(ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost) if is_registration => {
+            Ok(ClientAuthMethod::None)
         }
-        None => false,
-    };
-    if is_public { Ok(()) } else { Err("must be none".into()) }
+        Some(ClientAuthMethod::PrivateKeyJwt) if !is_registration => {
+            Ok(ClientAuthMethod::PrivateKeyJwt)
+        }
+        _ if is_registration => Err("must be none".into()),
+        _ => Err("must be none or private_key_jwt".into()),
+    }
+}
+
+fn parse_algorithm(
+    text: &str,
+    supported: &[IdTokenAlgorithm],
+) -> Result<IdTokenAlgorithm, ValidationError> {
+    let algorithm = IdTokenAlgorithm::parse(text).filter(|it| supported.contains(it));
+    algorithm.ok_or_else(|| {
+        let words: Vec<_> = supported.iter().map(|it| it.as_str()).collect();
+        format!("must be {}", words.join(" or ")).into()
+    })
 }
 
 fn check_contains(value: &Value, required: &str) -> Result<(), ValidationError> {
@@ -180,9 +244,11 @@ mod tests {
     use super::*;
 
     fn parse(value: &Value, source: MetadataSource) -> Result<ClientMetadata, Vec<&'static str>> {
-        let requestable = RequestableScopes::with_operators(&[]);
+        let requestable = &RequestableScopes::with_operators(&[]);
+        let id_token_algorithms = &[IdTokenAlgorithm::Rs256];
         let members = value.as_object().expect("an object");
-        let parsed = ClientMetadata::parse(members, source, &requestable);
+        let rules = MetadataRules { source, requestable, id_token_algorithms };
+        let parsed = ClientMetadata::parse(members, &rules);
         parsed.map_err(|problems| problems.iter().map(|problem| problem.name).collect())
     }
 
@@ -191,8 +257,8 @@ mod tests {
         let bad = json!({
             "client_name": "", "redirect_uris": ["javascript:alert(1)"], "client_uri": "http://a",
             "application_type": "phone", "scope": 1, "grant_types": ["password"],
-            "response_types": "code", "token_endpoint_auth_method": "private_key_jwt",
-            "client_secret": "s",
+            "response_types": "code", "token_endpoint_auth_method": "client_secret_jwt",
+            "id_token_signed_response_alg": "ES256", "client_secret": "s",
         });
         let mut all = vec![
             "application_type",
@@ -201,6 +267,7 @@ mod tests {
             "client_uri",
             "scope",
             "token_endpoint_auth_method",
+            "id_token_signed_response_alg",
             "grant_types",
             "response_types",
         ];
@@ -233,21 +300,49 @@ mod tests {
     }
 
     #[test]
-    fn only_a_registration_may_ask_for_a_secret_and_it_gets_none() {
+    fn only_a_registration_may_ask_for_a_secret_and_it_gets_none_and_only_a_document_has_keys() {
         for (method, of_document, of_registration) in [
             ("none", true, true),
             ("client_secret_basic", false, true),
             ("client_secret_post", false, true),
             ("client_secret_jwt", false, false),
-            ("private_key_jwt", false, false),
+            ("private_key_jwt", true, false),
         ] {
             let metadata = json!({
                 "client_name": "A", "redirect_uris": ["https://a.example/cb"],
-                "token_endpoint_auth_method": method,
+                "token_endpoint_auth_method": method, "jwks_uri": "https://a.example/jwks",
             });
             let is_valid = |source| parse(&metadata, source).is_ok();
             assert_eq!(is_valid(MetadataSource::Document), of_document, "{method}");
             assert_eq!(is_valid(MetadataSource::Registration), of_registration, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_document_with_a_private_key_has_either_public_keys_or_the_url_of_them() {
+        let jwks = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519",
+                                      "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] });
+        let url = json!("https://a.example/jwks");
+        for (registered, published, problems) in [
+            (Some(&jwks), None, vec![]),
+            (None, Some(&url), vec![]),
+            (None, None, vec!["jwks"]),
+            (Some(&jwks), Some(&url), vec!["jwks_uri"]),
+            (Some(&url), Some(&jwks), vec!["jwks", "jwks_uri"]),
+        ] {
+            let mut metadata = json!({
+                "client_name": "A", "redirect_uris": ["https://a.example/cb"],
+                "token_endpoint_auth_method": "private_key_jwt",
+            });
+            let members = [("jwks", registered), ("jwks_uri", published)];
+            for (name, value) in members.into_iter().filter_map(|(name, it)| Some((name, it?))) {
+                metadata[name] = value.clone();
+            }
+            let parsed = parse(&metadata, MetadataSource::Document);
+            assert_eq!(parsed.err().unwrap_or_default(), problems, "{metadata}");
+            metadata["token_endpoint_auth_method"] = json!("none");
+            let parsed = parse(&metadata, MetadataSource::Document).expect("metadata");
+            assert_eq!(parsed.keys, None);
         }
     }
 

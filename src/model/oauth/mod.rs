@@ -6,6 +6,8 @@ pub mod app_policy;
 pub mod authorization_request;
 pub mod authorization_response;
 pub mod client;
+pub mod client_assertion;
+pub mod client_keys;
 pub mod client_metadata;
 pub mod device;
 pub mod document;
@@ -68,6 +70,15 @@ stored_words! {
         SecretBasic = "client_secret_basic",
         /// In the body.
         SecretPost = "client_secret_post",
+        /// With an assertion that it signs with its private key (`OpenID` Connect Core §9).
+        PrivateKeyJwt = "private_key_jwt",
+    }
+    /// How an ID token is signed (RFC 7518 §3.1).
+    IdTokenAlgorithm {
+        /// RSA, which every relying party supports.
+        Rs256 = "RS256",
+        /// ECDSA with P-256.
+        Es256 = "ES256",
     }
     /// A scope of `OpenID` Connect (Core §5.4): what a client learns about the person. It is not a
     /// scope of this API, and needs no role.
@@ -101,6 +112,14 @@ stored_words! {
         Approved = "approved",
         /// None.
         None = "none",
+    }
+}
+
+impl ClientAuthMethod {
+    /// Returns whether a client authenticates with a secret.
+    #[must_use]
+    pub const fn has_secret(self) -> bool {
+        matches!(self, Self::SecretBasic | Self::SecretPost)
     }
 }
 

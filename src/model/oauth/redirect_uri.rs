@@ -90,7 +90,8 @@ impl RedirectUri {
     /// Returns what a person recognizes of it: the host, or the scheme of a native application.
     #[must_use]
     pub fn display_host(&self) -> String {
-        let url = Url::parse(&self.0).ok();
+        // What stands in the place of a host after another scheme was chosen freely.
+        let url = Url::parse(&self.0).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
         let host = url.as_ref().and_then(|url| url.host_str().map(str::to_owned));
         host.unwrap_or_else(|| self.0.split(':').next().unwrap_or_default().to_owned())
     }
@@ -135,6 +136,18 @@ fn has_user_information(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_sees_the_host_of_a_web_uri_and_the_scheme_of_any_other() {
+        for (uri, shown) in [
+            ("https://a.example:8443/cb", "a.example"),
+            ("http://localhost:3000/cb", "localhost"),
+            ("com.example.app:/cb", "com.example.app"),
+            ("com.evil.app://claude.ai/cb", "com.evil.app"),
+        ] {
+            assert_eq!(RedirectUri::from_stored(uri.to_owned()).display_host(), shown);
+        }
+    }
 
     #[test]
     fn only_safe_uris_can_be_registered() {

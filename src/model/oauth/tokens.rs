@@ -61,6 +61,8 @@ pub struct TokenGrant {
     pub organization: Option<OrganizationId>,
     /// The public id of the organization.
     pub organization_handle: Option<String>,
+    /// Whether the organization is suspended.
+    pub is_suspended: bool,
 }
 
 /// An access token to insert.

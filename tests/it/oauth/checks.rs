@@ -6,9 +6,10 @@ use tenantry::jobs::run_due;
 
 use super::flow;
 use crate::support::accounts::TestAccount;
-use crate::support::app::TestSettings;
+use crate::support::app::{PRIVATE_KEYS, TestSettings};
 use crate::support::client::TestResponse;
 use crate::support::oauth::{Browser, ISSUER, OauthClient, VERIFIER, form};
+use crate::support::rate_limits::with_limits;
 use crate::support::{TestApp, run, with_settings};
 use crate::verification::introspection::basic;
 use crate::verification::revocations::Reader;
@@ -307,6 +308,59 @@ async fn a_client_introspects_its_own_access_tokens_and_nothing_else() {
             app.execute("update oauth_access_tokens set revoked_at = now()").await;
             let ended = introspect_as(app, &client, &token).await.assert_status(200);
             assert_eq!(ended.text, INACTIVE);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_proves_itself_is_limited_and_leaves_the_connections_for_checks() {
+    with_limits(r#"{"account":{"quota":3,"window_s":60}}"#)
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = flow::register(app, &ann).await;
+            let granted = ("projects:read", &[][..]);
+            let token = access_token(app, &client, (&ann, &ann.org_id), granted).await;
+            for _ in 0..2 {
+                let own = introspect_as(app, &client, &token).await.assert_status(200);
+                assert_eq!(own.body["active"], true);
+            }
+            introspect_as(app, &client, &token).await.assert_error(429, "slow_down");
+            assert_eq!(code_of(app, &token).await, "valid");
+        })
+        .await;
+}
+
+/// A verifier must not make a token for its service one for another service (RFC 8707).
+#[tokio::test]
+async fn a_short_lived_token_is_only_for_services_that_the_oauth_token_is_for() {
+    let services = "gateway=https://mcp.example.com,https://shared.example.com";
+    with_settings(&[("OAUTH_RESOURCES", services), ("JWT_PRIVATE_KEYS", PRIVATE_KEYS)])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = flow::register(app, &ann).await;
+            for (resources, audience, is_for) in [
+                (&[MCP][..], MCP, true),
+                (&[MCP], "HTTPS://MCP.example.com/", true),
+                (&[MCP], SHARED, false),
+                (&[MCP], ISSUER, false),
+                (&[MCP], "search", false),
+                (&[MCP, SHARED], SHARED, true),
+                (&[MCP, ISSUER], "search", true),
+            ] {
+                let granted = ("projects:read", resources);
+                let token = access_token(app, &client, (&ann, &ann.org_id), granted).await;
+                let request = json!({ "key": token, "audience": audience });
+                let issued = app.verifier().post("/v1/verify/token", request).await;
+                if is_for {
+                    assert!(issued.assert_status(200).body["token"].is_string(), "{audience}");
+                } else {
+                    issued.assert_error(400, "validation_error");
+                }
+                let path = format!("/v1/verify/forward?token=1&aud={audience}");
+                let proxied = app.verifier().with("authorization", &format!("Bearer {token}"));
+                let passed = proxied.get(&path).await.assert_status(200);
+                assert_eq!(passed.header("x-tenantry-token") != "-", is_for, "{audience}");
+            }
         })
         .await;
 }

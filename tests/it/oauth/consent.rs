@@ -30,7 +30,7 @@ async fn the_page_shows_who_asks_for_what_and_where_the_person_is_sent() {
         let handle = browser.begin(&client.path(&[scope])).await;
         let page = browser.get(&page_path(&handle)).await.assert_status(200);
         for shown in [
-            "&#60;b&#62;Planner&#60;/b&#62; requests access",
+            "<bdi>&#60;b&#62;Planner&#60;/b&#62;</bdi> requests access",
             "<strong>unverified</strong>",
             "<strong>app.example.com</strong>",
             "<strong>ann@example.com</strong>",

@@ -323,3 +323,26 @@ async fn what_was_requested_cannot_be_changed_before_the_answer() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_page_that_one_account_saw_is_not_answered_by_another_in_the_same_browser() {
+    run(async |app| {
+        let (ann, client) = account_and_client(app).await;
+        let ben = app.verified_account("ben@example.com").await;
+        let mut browser = Browser::signed_in(app, &ann.cookie);
+        let handle = browser.begin(&client.path(&[])).await;
+        let page = format!("/oauth2/consent?request={handle}");
+        browser.get(&page).await.assert_status(200);
+        let mut of_ben = browser.with_session(&ben.cookie);
+        let rejected = of_ben.allow(&handle, &ben.org_id).await.assert_error(403, "access_denied");
+        assert!(rejected.text.contains("reload it"), "{rejected:?}");
+        let denied = json!({ "request": handle, "accept": false });
+        of_ben.send_answer(denied).await.assert_status(403);
+        assert_eq!(app.count(LIVE_GRANTS).await, 0);
+        of_ben.get(&page).await.assert_status(200);
+        browser.allow(&handle, &ann.org_id).await.assert_status(403);
+        of_ben.allow(&handle, &ben.org_id).await.assert_status(200);
+        assert_eq!(app.count(LIVE_GRANTS).await, 1);
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use super::{CODES, LIVE_GRANTS};
 use crate::support::accounts::TestAccount;
 use crate::support::client::TestResponse;
 use crate::support::oauth::{ISSUER, OauthClient, OauthClientSpec, form};
-use crate::support::rate_limits::with_limits_behind_proxy;
+use crate::support::rate_limits::{with_limits, with_limits_behind_proxy};
 use crate::support::{TestApp, run, with_settings};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -501,6 +501,38 @@ async fn an_answer_needs_a_session_and_a_trusted_origin() {
         approve(app, &ann.cookie, &handle, &ann.org_id).await.assert_status(200);
     })
     .await;
+}
+
+/// Anyone can send the id of such a client, which did not ask for the device flow.
+#[tokio::test]
+async fn clients_that_no_organization_registered_cannot_use_the_device_flow() {
+    run(async |app| {
+        let metadata = json!({ "redirect_uris": ["http://localhost/cb"],
+                               "application_type": "native" });
+        let registered = app.anonymous().post("/oauth2/register", metadata).await;
+        let registered = registered.assert_status(201).body;
+        let token = registered["registration_access_token"].as_str().unwrap().to_owned();
+        app.seen_secrets.lock().unwrap().push(token);
+        let client_id = registered["client_id"].as_str().unwrap().to_owned();
+        let client = OauthClient { client_id, redirect_uri: "http://localhost/cb" };
+        let rejected = request_codes(app, &client, &[("scope", "projects:read")]).await;
+        rejected.assert_error(400, "unauthorized_client");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_of_devices_are_limited_for_each_address() {
+    with_limits(r#"{"device_requests":{"quota":2,"window_s":600}}"#)
+        .run(async |app| {
+            let client = native_client(app).await;
+            for _ in 0..2 {
+                Device::start(app, &client, "projects:read").await;
+            }
+            let limited = request_codes(app, &client, &[("scope", "projects:read")]).await;
+            limited.assert_error(429, "slow_down");
+        })
+        .await;
 }
 
 #[tokio::test]

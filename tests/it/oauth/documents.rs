@@ -187,9 +187,9 @@ fn invalid_documents() -> Vec<(&'static str, Fault)> {
             }),
         ),
         (
-            "`token_endpoint_auth_method` must be none",
+            "`token_endpoint_auth_method` must be none or private_key_jwt",
             Box::new(|it| {
-                it["token_endpoint_auth_method"] = json!("private_key_jwt");
+                it["token_endpoint_auth_method"] = json!("client_secret_jwt");
                 None
             }),
         ),

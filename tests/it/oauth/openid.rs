@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry::clock::Clock;
+use tenantry::model::oauth::IdTokenAlgorithm;
 
 use super::flow::{exchange, refresh};
 use crate::support::accounts::TestAccount;
@@ -22,6 +23,11 @@ const MCP: &str = "https://mcp.example.com";
 const NONCE: &str = "n-0S6_WzA2Mj";
 const JWKS: &str = "/.well-known/jwks.json";
 const USERINFO: &str = "/oauth2/userinfo";
+/// A private key for ES256, for `OIDC_PRIVATE_KEYS`:
+/// `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -outform DER | base64 -w0`.
+const P256: &str = "x1:MHcCAQEEILO5D6BsRZQf9MY0fkKAYh9PcQoJ9cNp+g4Vpwqrz7+ooAoGCCqGSM49AwEHoU\
+                    QDQgAEjm4ABedzjrYkhICyWVNRU/fPPi3l4vDQk8dG25uOIwpa+OaflIbj46ytxO7j/+v7\
+                    QMt5o4ux2gqrIOmjhRtBQw==";
 /// Counts the sessions that are valid.
 const SESSIONS: &str = "select count(*) from sessions where revoked_at is null";
 
@@ -30,10 +36,16 @@ type App = (OauthClient, String);
 
 /// An app of the account's organization, registered through the API.
 async fn register(app: &TestApp, owner: &TestAccount) -> App {
+    register_for(app, owner, IdTokenAlgorithm::Rs256).await
+}
+
+/// Like [`register`], with ID tokens that are signed like this.
+async fn register_for(app: &TestApp, owner: &TestAccount, algorithm: IdTokenAlgorithm) -> App {
     let path = format!("/api/user/organizations/{}/apps", owner.org_id);
     let scopes = ["openid", "profile", "email", "projects:read", "user:read", "offline_access"];
     let request = json!({ "name": "Wiki", "redirectUris": [REDIRECT_URI], "scopes": scopes,
-        "tokenEndpointAuthMethod": "client_secret_post" });
+        "tokenEndpointAuthMethod": "client_secret_post",
+        "idTokenSignedResponseAlg": algorithm.as_str() });
     let created = app.session(&owner.cookie).post(&path, request).await.assert_status(201).body;
     assert_eq!(created["data"]["scopes"], json!(scopes), "{created}");
     let client_id = created["data"]["clientId"].as_str().unwrap().to_owned();
@@ -86,9 +98,8 @@ async fn verify(app: &TestApp, client: &App, tokens: &Value) -> Value {
     let published = app.anonymous().get(JWKS).await.assert_status(200).body;
     let published: JwkSet = serde_json::from_value(published).unwrap();
     let header = decode_header(token).unwrap();
-    assert_eq!(header.alg, Algorithm::RS256);
     let key = published.find(&header.kid.unwrap()).expect("a published key");
-    let mut validation = Validation::new(Algorithm::RS256);
+    let mut validation = Validation::new(header.alg);
     validation.set_audience(&[&client.0.client_id]);
     validation.set_issuer(&[ISSUER]);
     decode(token, &DecodingKey::from_jwk(key).unwrap(), &validation).unwrap().claims
@@ -211,6 +222,32 @@ async fn userinfo_shows_what_each_scope_allows() {
             assert_eq!(posted.body, expected);
             bearer.send("POST", USERINFO, "").await.assert_status(200);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_suspended_organization_is_stated_by_no_id_token_and_not_by_userinfo() {
+    run(async |app| {
+        let vendor = app.verified_account("vendor@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let client = register(app, &vendor).await;
+        app.execute("update oauth_clients set visibility = 'public'").await;
+        let scope = "openid projects:read offline_access";
+        let tokens = sign_in(app, &client, &ann, (scope, "")).await;
+        assert_eq!(get_userinfo(app, &tokens).await.body["organization_id"], ann.org_id);
+        app.execute(
+            "update organizations set suspended_at = now()
+             where id in (select organization_id from oauth_grants)",
+        )
+        .await;
+        get_userinfo(app, &tokens).await.assert_status(403);
+        let refreshed = refresh(app, &client, &tokens).await.assert_status(200).body;
+        assert!(refreshed.get("id_token").is_none(), "{refreshed}");
+        app.execute("update organizations set suspended_at = null").await;
+        let refreshed = refresh(app, &client, &refreshed).await.assert_status(200).body;
+        assert_eq!(verify(app, &client, &refreshed).await["organization_id"], ann.org_id);
+        get_userinfo(app, &refreshed).await.assert_status(200);
     })
     .await;
 }
@@ -349,6 +386,37 @@ async fn the_newest_key_signs_and_all_configured_keys_verify() {
         last.close();
     })
     .await;
+}
+
+#[tokio::test]
+async fn id_tokens_are_signed_with_es256_for_apps_that_want_it_if_there_is_a_key() {
+    let keys = format!("{},{P256}", OPENID_KEYS.trim());
+    let algorithm =
+        |tokens: &Value| decode_header(tokens["id_token"].as_str().unwrap()).unwrap().alg;
+    with_settings(&[("OIDC_PRIVATE_KEYS", &keys)])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let client = register_for(app, &ann, IdTokenAlgorithm::Es256).await;
+            let tokens = sign_in(app, &client, &ann, ("openid email", "")).await;
+            assert_eq!(algorithm(&tokens), Algorithm::ES256);
+            let claims = verify(app, &client, &tokens).await;
+            assert_eq!(claims["at_hash"], at_hash(&tokens));
+            let path = "/.well-known/openid-configuration";
+            let shown = app.anonymous().get(path).await.assert_status(200).body;
+            assert_eq!(shown["id_token_signing_alg_values_supported"], json!(["RS256", "ES256"]));
+            // A server without such a key signs as every client supports it.
+            let other = app.replica_with(&[("OIDC_PRIVATE_KEYS", OPENID_KEYS)]);
+            let tokens = sign_in(&other, &client, &ann, ("openid email", "")).await;
+            assert_eq!(algorithm(&tokens), Algorithm::RS256);
+            let request = json!({ "idTokenSignedResponseAlg": "ES256" });
+            let id = &client.0.client_id;
+            let path = format!("/api/user/organizations/{}/apps/{id}", ann.org_id);
+            let rejected = other.session(&ann.cookie).put(&path, request).await;
+            let fields = rejected.assert_status(400);
+            assert_eq!(fields.invalid_fields(), ["idTokenSignedResponseAlg"]);
+            other.close();
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Clients register themselves (RFC 7591, RFC 7592): only while the operator lets them, as public
-//! clients that nobody vouches for, and not without limits (incidents of peers, row 34).
+//! unverified clients, and not without limits (incidents of peers, row 34).
 
 use serde_json::{Value, json};
 use tenantry::domain::retention::sweep;
@@ -113,6 +113,7 @@ async fn a_client_that_registers_itself_is_public_unverified_and_decides_nothing
                 "client_uri": "https://app.example.com", "application_type": "native",
                 "redirect_uris": [REDIRECT_URI, "http://localhost/callback"],
                 "token_endpoint_auth_method": "none", "response_types": ["code"],
+                "id_token_signed_response_alg": "RS256",
                 "grant_types": ["authorization_code", "refresh_token"],
                 "scope": "openid projects:read offline_access",
                 "registration_client_uri": format!("{ISSUER}{path}"),
@@ -295,6 +296,10 @@ async fn the_deployment_has_a_limited_number_of_clients_that_registered_themselv
         assert_eq!(registered, 2);
         let rejected = responses.into_iter().find(|response| response.status != 201).unwrap();
         assert_eq!(rejected.assert_error(429, "slow_down").header("retry-after"), "3600");
+        // The operator makes room by disabling one.
+        app.execute("update oauth_clients set disabled_at = now() where client_id = 'app_1'").await;
+        app.anonymous().post(REGISTER, request()).await.assert_status(201);
+        app.anonymous().post(REGISTER, request()).await.assert_status(429);
     })
     .await;
 }

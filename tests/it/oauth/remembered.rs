@@ -1,6 +1,8 @@
 //! Access that was granted before is granted again without a page, and only then.
 
+use chrono::TimeDelta;
 use serde_json::json;
+use sqlx::Executor;
 
 use super::{CODES, LIVE_GRANTS, account_and_client, texts};
 use crate::support::app::text;
@@ -132,6 +134,48 @@ async fn a_grant_that_was_revoked_or_that_the_policy_forbids_is_not_remembered()
         assert!(!has_code(&browser.get(&client.path(&[])).await));
         browser.grant(&client.path(&[]), &ann.org_id).await;
         assert_eq!(app.count(LIVE_GRANTS).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grant_that_is_revoked_while_a_code_is_issued_is_not_created_again() {
+    run(async |app| {
+        let (ann, client) = account_and_client(app).await;
+        let mut browser = Browser::signed_in(app, &ann.cookie);
+        browser.grant(&client.path(&[]), &ann.org_id).await;
+        let mut db = app.sql().await;
+        db.execute("begin; select id from accounts for update").await.unwrap();
+        let path = client.path(&[]);
+        let asking = browser.get(&path);
+        let revoking = async {
+            // The access was found, and the account is to be locked.
+            app.wait_for_lock_waiters(1).await;
+            db.execute(
+                "update oauth_grants set revoked_at = now(), revoked_reason = 'person'; commit",
+            )
+            .await
+            .unwrap();
+        };
+        let (response, ()) = futures_util::future::join(asking, revoking).await;
+        assert!(!has_code(&response));
+        assert_eq!(app.count(LIVE_GRANTS).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_change_of_the_client_the_person_is_asked_once() {
+    run(async |app| {
+        let (ann, client) = account_and_client(app).await;
+        let mut browser = Browser::signed_in(app, &ann.cookie);
+        browser.grant(&client.path(&[]), &ann.org_id).await;
+        app.clock.advance(TimeDelta::seconds(60));
+        app.execute("update oauth_clients set updated_at = '2036-05-08T09:57:00Z'").await;
+        assert!(!has_code(&browser.get(&client.path(&[])).await));
+        browser.grant(&client.path(&[]), &ann.org_id).await;
+        assert!(has_code(&browser.get(&client.path(&[])).await));
+        assert_eq!(texts(app, EVENTS).await, ["app_grant.created"]);
     })
     .await;
 }

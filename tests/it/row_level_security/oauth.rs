@@ -9,7 +9,9 @@ use tenantry::model::oauth::app::{AppChanges, AppScope, AppSpec, NewApp, NewAppS
 use tenantry::model::oauth::app_grant::GrantFilter;
 use tenantry::model::oauth::app_policy::AppPolicy;
 use tenantry::model::oauth::redirect_uri::RedirectUri;
-use tenantry::model::oauth::{AppPolicyMode, ApplicationType, ClientAuthMethod, RequestableScopes};
+use tenantry::model::oauth::{
+    AppPolicyMode, ApplicationType, ClientAuthMethod, IdTokenAlgorithm, RequestableScopes,
+};
 use tenantry::model::secret::Digest;
 use tenantry::repo::{app_grants, app_policies, oauth_app_secrets, oauth_apps};
 use uuid::Uuid;
@@ -64,6 +66,7 @@ pub async fn affects_apps(tx: &mut PgConnection, statement: &str, it: &Tenant) -
         "oauth_app_secrets::list" => {
             !oauth_app_secrets::list(tx, organization, &[it.app]).await?.is_empty()
         }
+        "oauth_apps::count" => oauth_apps::count(tx, organization).await? > 0,
         "oauth_apps::delete" => oauth_apps::delete(tx, organization, it.app).await?,
         "oauth_apps::find" => oauth_apps::find(tx, organization, it.app).await?.is_some(),
         "oauth_apps::list" => oauth_apps::list(tx, organization, None, (0, 100)).await?.1 > 0,
@@ -73,7 +76,7 @@ pub async fn affects_apps(tx: &mut PgConnection, statement: &str, it: &Tenant) -
         }
         "oauth_apps::update" => {
             let changes = AppChanges { client_uri: Some(None), ..AppChanges::default() };
-            oauth_apps::update(tx, organization, it.app, &changes, now).await?
+            oauth_apps::update(tx, organization, it.app, (&changes, None), now).await?
         }
         other => {
             insert(tx, other, it).await?;
@@ -107,6 +110,8 @@ async fn insert(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<(
                 redirect_uris: vec![RedirectUri::parse(uri, web).unwrap()],
                 application_type: web,
                 auth_method: ClientAuthMethod::None,
+                keys: None,
+                id_token_algorithm: IdTokenAlgorithm::Rs256,
                 scopes: vec![AppScope::parse("projects:read", &requestable).unwrap()],
             };
             let app = NewApp {

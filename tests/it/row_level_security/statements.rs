@@ -39,7 +39,7 @@ use super::Tenant;
 use super::oauth::{affects_apps, affects_grants};
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 100] = [
+pub const STATEMENTS: [&str; 101] = [
     "app_grants::exists",
     "app_grants::list",
     "app_grants::revoke",
@@ -53,6 +53,7 @@ pub const STATEMENTS: [&str; 100] = [
     "oauth_app_secrets::delete_all",
     "oauth_app_secrets::insert",
     "oauth_app_secrets::list",
+    "oauth_apps::count",
     "oauth_apps::delete",
     "oauth_apps::find",
     "oauth_apps::insert",
@@ -185,11 +186,14 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_tokens::redeem_code",
         "oauth_tokens::revoke_access_token",
         "oauth_tokens::revoke_grant",
+        "oauth_grants::claim_notice",
         "oauth_grants::revoke_all",
         "oauth_grants::sweep",
         "oauth_tokens::find_used_code",
         "oauth_tokens::sweep",
         "oauth_tokens::use_client_secret",
+        "oauth_assertions::insert",
+        "oauth_assertions::sweep",
     ],
     // Entries about all organizations, for verifiers.
     &["revocations::read"],
@@ -263,6 +267,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     &[
         "app_grants::count_live",
         "app_grants::end_all_of_client",
+        "app_grants::end_all_of_owner",
         "app_policies::filter_permitting",
         "oauth_apps::list_of_all",
         "oauth_apps::lock_of_all",
@@ -336,6 +341,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     &[
         "invites::set_token",
         "key_claims::set_token",
+        "mails::find_addresses",
+        "mails::insert_each",
         "jobs::mark_dead",
         "jobs::lock",
         "jobs::next_due",
@@ -344,12 +351,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "jobs::lease_due",
     ],
     // Leaked keys, which strangers report of any organization.
-    &[
-        "leaks::insert_reports",
-        "leaks::record_token",
-        "leaks::find_addresses",
-        "leaks::insert_mails",
-    ],
+    &["leaks::insert_reports", "leaks::record_token"],
     // Usage and rejections, which are collected and written for all organizations together.
     &[
         "rejections::insert",
@@ -384,6 +386,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_requests::consume",
         "oauth_requests::find",
         "oauth_requests::insert",
+        "oauth_requests::record_shown",
     ],
     // Expired rows of all organizations.
     &[

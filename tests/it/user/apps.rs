@@ -1,7 +1,9 @@
 //! `/api/user/organizations/{organizationId}/apps`
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::support::accounts::PASSWORD;
 use crate::support::app::{START_TIME, text};
 use crate::support::apps::{app_request, apps_of};
 use crate::support::requests::data_ids;
@@ -29,6 +31,7 @@ async fn an_app_is_returned_at_registration_and_later_and_its_secret_only_then()
             "clientUri": "https://reports.example.com",
             "redirectUris": ["https://reports.example.com/callback"],
             "applicationType": "web", "tokenEndpointAuthMethod": "client_secret_basic",
+            "jwks": null, "jwksUri": null, "idTokenSignedResponseAlg": "RS256",
             "scopes": ["projects:read", "projects:write", "offline_access"],
             "visibility": "private", "status": "active",
             "secrets": [{
@@ -139,7 +142,10 @@ async fn each_invalid_attribute_is_named_and_an_item_of_a_list_by_its_index() {
             ("redirectUris", json!(["com.example.app:/cb"]), "redirectUris.0"),
             ("redirectUris", json!([7]), "redirectUris.0"),
             ("applicationType", json!("desktop"), "applicationType"),
-            ("tokenEndpointAuthMethod", json!("private_key_jwt"), "tokenEndpointAuthMethod"),
+            ("tokenEndpointAuthMethod", json!("tls_client_auth"), "tokenEndpointAuthMethod"),
+            ("tokenEndpointAuthMethod", json!("private_key_jwt"), "jwks"),
+            ("jwksUri", json!("http://"), "jwksUri"),
+            ("idTokenSignedResponseAlg", json!("HS256"), "idTokenSignedResponseAlg"),
             ("scopes", json!([]), "scopes"),
             ("scopes", json!(["projects:read", "projects:read"]), "scopes"),
             ("scopes", json!(["projects:read", "apps:write"]), "scopes.1"),
@@ -253,6 +259,61 @@ async fn deleting_an_app_ends_its_grants_everywhere_and_records_them_where_they_
         assert_eq!(app.count(all).await, 2);
     })
     .await;
+}
+
+#[tokio::test]
+async fn deleting_an_organization_or_its_only_member_ends_grants_to_its_apps_and_records_them() {
+    for deletes_account in [false, true] {
+        run(async |app| {
+            let (path, ann) = app_with_grants_everywhere(app).await;
+            let response = if deletes_account {
+                let request = json!({ "password": PASSWORD }).to_string();
+                let json = ann.with("content-type", "application/json");
+                json.send("DELETE", "/api/user/me", request).await
+            } else {
+                let path = path.rsplit_once("/apps/").unwrap().0;
+                let request = json!({ "confirm": path.rsplit_once('/').unwrap().1 }).to_string();
+                ann.with("content-type", "application/json").send("DELETE", path, request).await
+            };
+            response.assert_status(200);
+            let live = "select count(*) from oauth_grants where revoked_at is null";
+            assert_eq!(app.count(live).await, 0);
+            let of_ben = "select count(*) from audit_events e
+                          join accounts a on a.home_organization_id = e.organization_id
+                          where a.email = 'ben@example.com' and e.event_type = 'app_grant.revoked'
+                            and e.actor like 'app\\_%' and e.target = e.actor
+                            and e.detail ->> 'client' = 'Reports'
+                            and (e.detail ->> 'grants')::int = 2";
+            assert_eq!(app.count(of_ben).await, 1);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_of_20_concurrent_requests_for_the_last_app_of_the_plan_succeeds() {
+    with_settings(&[("PLANS", r#"{"trial":{"apps":3}}"#)])
+        .run(async |app| {
+            let ann = app.sign_up_account("ann@example.com").await;
+            for name in ["A", "B"] {
+                app.create_app(&ann, name).await;
+            }
+            let requests = (0..20).map(|number| {
+                let (session, path) = (app.session(&ann.cookie), apps_of(&ann));
+                async move { session.post(&path, app_request(&format!("C{number}"))).await }
+            });
+            let (created, rejected): (Vec<_>, Vec<_>) =
+                join_all(requests).await.into_iter().partition(|it| it.status == 201);
+            assert_eq!((created.len(), rejected.len()), (1, 19));
+            for response in rejected {
+                let response = response.assert_error(403, "PLAN_LIMIT_REACHED");
+                assert_eq!(response.plan_limit(), ("apps", 3, 3));
+            }
+            let path = format!("{}/{}", apps_of(&ann), text(&created[0].body["data"]["id"]));
+            app.session(&ann.cookie).delete(&path).await.assert_status(200);
+            app.create_app(&ann, "D").await;
+        })
+        .await;
 }
 
 #[tokio::test]

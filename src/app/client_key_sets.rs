@@ -1,0 +1,102 @@
+//! The key sets that clients publish (`jwks_uri`), each kept for a short time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::app::document_fetches::DocumentFetches;
+use crate::model::oauth::client_keys::{ClientKeySet, KeySetUrl};
+
+/// For how long a set is used without being fetched again.
+const MAX_AGE: TimeDelta = TimeDelta::minutes(5);
+/// For how long a set is used that lacks the key of a request: a client may just have added it.
+const MAX_AGE_WITHOUT_KEY: TimeDelta = TimeDelta::seconds(60);
+/// The maximum number of sets that are kept.
+const MAX_KEPT: usize = 1_024;
+
+/// The sets that are kept, and the fetches of others.
+#[derive(Default)]
+pub struct ClientKeySets {
+    kept: Mutex<HashMap<String, KeptSet>>,
+    /// The fetches that run, and those that were refused.
+    pub fetches: DocumentFetches,
+}
+
+struct KeptSet {
+    keys: Arc<ClientKeySet>,
+    fetched_at: DateTime<Utc>,
+}
+
+impl ClientKeySets {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, KeptSet>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the set of this URL if it may be used for a signature of the key with this id.
+    #[must_use]
+    pub fn find(
+        &self,
+        url: &KeySetUrl,
+        key_id: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Option<Arc<ClientKeySet>> {
+        let kept = self.lock();
+        let set = kept.get(url.url().as_str())?;
+        let max_age = if set.keys.contains(key_id) { MAX_AGE } else { MAX_AGE_WITHOUT_KEY };
+        (now - set.fetched_at < max_age).then(|| Arc::clone(&set.keys))
+    }
+
+    /// Keeps a set that was fetched now. If there are too many, sets are forgotten: they can be
+    /// fetched again.
+    pub fn keep(&self, url: &KeySetUrl, keys: ClientKeySet, now: DateTime<Utc>) {
+        let mut kept = self.lock();
+        if kept.len() >= MAX_KEPT {
+            kept.retain(|_, set| now - set.fetched_at < MAX_AGE);
+        }
+        if kept.len() >= MAX_KEPT {
+            kept.clear();
+        }
+        let set = KeptSet { keys: Arc::new(keys), fetched_at: now };
+        kept.insert(url.url().to_string(), set);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(id: &str) -> ClientKeySet {
+        let key = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id,
+                          "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+        ClientKeySet::parse(&json!({ "keys": [key] })).expect("a set")
+    }
+
+    fn url(number: usize) -> KeySetUrl {
+        KeySetUrl::parse(&format!("https://app.example.com/{number}")).expect("a URL")
+    }
+
+    #[test]
+    fn a_set_is_used_for_5_minutes_and_for_one_if_it_lacks_the_key() {
+        let (sets, now) = (ClientKeySets::default(), Utc::now());
+        sets.keep(&url(1), set("a"), now);
+        let is_used = |id: Option<&str>, seconds| {
+            sets.find(&url(1), id, now + TimeDelta::seconds(seconds)).is_some()
+        };
+        assert!(is_used(Some("a"), 299) && is_used(None, 299) && is_used(Some("b"), 59));
+        assert!(!is_used(Some("a"), 300) && !is_used(None, 300) && !is_used(Some("b"), 60));
+        assert!(sets.find(&url(2), Some("a"), now).is_none());
+    }
+
+    #[test]
+    fn strangers_cannot_fill_the_memory() {
+        let (sets, now) = (ClientKeySets::default(), Utc::now());
+        for number in 0..=MAX_KEPT {
+            sets.keep(&url(number), set("a"), now);
+            assert!(sets.find(&url(number), Some("a"), now).is_some());
+        }
+        assert!(sets.lock().len() <= MAX_KEPT);
+    }
+}

@@ -1,0 +1,26 @@
+//! The columns of `oauth_clients` with the public keys of a client.
+
+use serde_json::Value;
+
+use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
+
+/// The columns `jwks` and `jwks_uri`, of which one is set if the client has keys.
+pub(super) struct StoredKeys(pub Option<Value>, pub Option<String>);
+
+impl StoredKeys {
+    /// Returns the keys of a client; `None` if it has none. One that this version does not read has
+    /// none: then it cannot authenticate.
+    pub fn into_keys(self) -> Option<ClientKeys> {
+        let registered = self.0.and_then(|jwks| ClientKeySet::parse(&jwks).ok());
+        let published = self.1.and_then(|url| KeySetUrl::parse(&url).ok());
+        ClientKeys::of(registered, published).ok().flatten()
+    }
+}
+
+impl From<Option<&ClientKeys>> for StoredKeys {
+    fn from(keys: Option<&ClientKeys>) -> Self {
+        let registered = keys.and_then(ClientKeys::registered);
+        let published = keys.and_then(ClientKeys::published);
+        Self(registered.map(ClientKeySet::to_json), published.map(|it| it.url().to_string()))
+    }
+}
