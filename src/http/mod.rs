@@ -63,11 +63,10 @@ pub fn routes() -> Routes {
 
 /// Returns the router of the whole server.
 pub fn router(app: &App) -> Router {
-    let ApiDescription { router, table, document } = openapi::describe(routes());
+    let ApiDescription { router, table, .. } = openapi::describe(routes());
     let family_routes = router.method_not_allowed_fallback(method_not_allowed);
     let family_routes = family_routes.layer(from_fn_with_state(app.clone(), auth::identify));
-    let other_routes =
-        jwks::routes().merge(openapi::document_routes(&document)).merge(stripe::routes(app));
+    let other_routes = jwks::routes().merge(openapi::document_routes()).merge(stripe::routes(app));
     let other_routes = other_routes.merge(github::routes(app)).merge(oauth::document_routes());
     let other_routes = other_routes.fallback(not_found);
     let other_routes = other_routes.method_not_allowed_fallback(method_not_allowed);

@@ -2,17 +2,14 @@
 //! and revalidate it with its `ETag` (RFC 9110 §8.8.3). It is compressed on request.
 
 use std::io::Write;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-
-use crate::app::App;
 
 const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
@@ -32,12 +29,6 @@ impl PublicDocument {
         let digest = hex::encode(Sha256::digest(&text));
         let content_type = HeaderValue::from_static(content_type);
         Self { content_type, text, etag: format!("W/\"{digest}\""), gzip: OnceLock::new() }
-    }
-
-    /// Returns a `GET` route for the document.
-    pub fn route(self) -> MethodRouter<App> {
-        let document = Arc::new(self);
-        get(async move |headers: HeaderMap| document.respond(&headers))
     }
 
     /// Returns the response to a request with these headers: 304 if the client has the document.

@@ -1,7 +1,9 @@
 //! The API description (`OpenAPI` 3.1), generated from the handlers.
 
+use std::sync::LazyLock;
+
 use axum::Router;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::response::Redirect;
 use axum::routing::get;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -218,15 +220,22 @@ pub fn yaml() -> Result<String, impl std::error::Error> {
     describe(routes()).document.to_yaml()
 }
 
+/// The description in both formats. Each is written at the first request for it, because that takes
+/// longer than all else that a server does when it starts.
+static YAML: LazyLock<PublicDocument> =
+    LazyLock::new(|| PublicDocument::new("application/yaml", yaml().unwrap_or_default()));
+static JSON: LazyLock<PublicDocument> = LazyLock::new(|| {
+    let json = describe(routes()).document.to_json();
+    PublicDocument::new("application/json", json.unwrap_or_default())
+});
+
 /// Returns the routes of the description: `/openapi.yaml`, `/openapi.json`, and `/docs`, which
 /// shows it in a browser without a network. `/` redirects to `/docs`.
-pub fn document_routes(document: &Document) -> Router<App> {
-    let yaml = document.to_yaml().unwrap_or_default();
-    let json = document.to_json().unwrap_or_default();
+pub fn document_routes() -> Router<App> {
     let docs = SwaggerUi::new("/docs").config(Config::from("/openapi.json").validator_url("none"));
     Router::new()
         .route("/", get(async || Redirect::temporary("/docs/")))
-        .route("/openapi.yaml", PublicDocument::new("application/yaml", yaml).route())
-        .route("/openapi.json", PublicDocument::new("application/json", json).route())
+        .route("/openapi.yaml", get(async |headers: HeaderMap| YAML.respond(&headers)))
+        .route("/openapi.json", get(async |headers: HeaderMap| JSON.respond(&headers)))
         .merge(docs)
 }
