@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::app::document_fetches::DocumentFetches;
+use crate::model::oauth::ClientKind;
 use crate::model::oauth::client_keys::{ClientKeySet, KeySetUrl};
 
 /// For how long a set is used without being fetched again.
@@ -15,9 +16,28 @@ const MAX_AGE_WITHOUT_KEY: TimeDelta = TimeDelta::seconds(60);
 /// The maximum number of sets that are kept.
 const MAX_KEPT: usize = 1_024;
 
-/// The sets that are kept, and the fetches of others.
+/// The sets of all clients. Strangers choose the URLs of metadata documents' clients, so that those
+/// take no place from the sets of apps that organizations registered.
 #[derive(Default)]
 pub struct ClientKeySets {
+    registered: KeySets,
+    others: KeySets,
+}
+
+impl ClientKeySets {
+    /// Returns the sets of clients of a kind.
+    #[must_use]
+    pub const fn of(&self, kind: ClientKind) -> &KeySets {
+        match kind {
+            ClientKind::Registered => &self.registered,
+            ClientKind::Document | ClientKind::Dynamic => &self.others,
+        }
+    }
+}
+
+/// The sets that are kept, and the fetches of others.
+#[derive(Default)]
+pub struct KeySets {
     kept: Mutex<HashMap<String, KeptSet>>,
     /// The fetches that run, and those that were refused.
     pub fetches: DocumentFetches,
@@ -28,7 +48,7 @@ struct KeptSet {
     fetched_at: DateTime<Utc>,
 }
 
-impl ClientKeySets {
+impl KeySets {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, KeptSet>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,15 +67,16 @@ impl ClientKeySets {
         (now - set.fetched_at < max_age).then(|| Arc::clone(&set.keys))
     }
 
-    /// Keeps a set that was fetched now. If there are too many, sets are forgotten: they can be
+    /// Keeps a set that was fetched now. If there are too many, the oldest is forgotten: it can be
     /// fetched again.
     pub fn keep(&self, url: &KeySetUrl, keys: ClientKeySet, now: DateTime<Utc>) {
         let mut kept = self.lock();
-        if kept.len() >= MAX_KEPT {
-            kept.retain(|_, set| now - set.fetched_at < MAX_AGE);
-        }
-        if kept.len() >= MAX_KEPT {
-            kept.clear();
+        let is_new = !kept.contains_key(url.url().as_str());
+        if is_new && kept.len() >= MAX_KEPT {
+            let oldest = kept.iter().min_by_key(|(_, set)| set.fetched_at);
+            if let Some(oldest) = oldest.map(|(url, _)| url.clone()) {
+                kept.remove(&oldest);
+            }
         }
         let set = KeptSet { keys: Arc::new(keys), fetched_at: now };
         kept.insert(url.url().to_string(), set);
@@ -80,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_set_is_used_for_5_minutes_and_for_one_if_it_lacks_the_key() {
-        let (sets, now) = (ClientKeySets::default(), Utc::now());
+        let (sets, now) = (KeySets::default(), Utc::now());
         sets.keep(&url(1), set("a"), now);
         let is_used = |id: Option<&str>, seconds| {
             sets.find(&url(1), id, now + TimeDelta::seconds(seconds)).is_some()
@@ -91,12 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_fill_the_memory() {
-        let (sets, now) = (ClientKeySets::default(), Utc::now());
-        for number in 0..=MAX_KEPT {
+    fn the_oldest_of_too_many_sets_is_forgotten() {
+        let (sets, now) = (KeySets::default(), Utc::now());
+        sets.keep(&url(0), set("a"), now - TimeDelta::seconds(1));
+        for number in 1..=MAX_KEPT {
             sets.keep(&url(number), set("a"), now);
-            assert!(sets.find(&url(number), Some("a"), now).is_some());
         }
-        assert!(sets.lock().len() <= MAX_KEPT);
+        assert!(sets.find(&url(0), Some("a"), now).is_none());
+        assert!((1..=MAX_KEPT).all(|it| sets.find(&url(it), Some("a"), now).is_some()));
+        assert_eq!(sets.lock().len(), MAX_KEPT);
     }
 }

@@ -109,6 +109,12 @@ impl DocumentFetches {
         Ok(shared)
     }
 
+    /// Returns whether this document is being fetched.
+    #[must_use]
+    pub fn is_running(&self, client_id: &str) -> bool {
+        lock(&self.0.running).contains_key(client_id)
+    }
+
     /// Returns why a document was refused less than a minute ago.
     #[must_use]
     pub fn find_refusal(&self, client_id: &str, now: DateTime<Utc>) -> Option<DocumentRefusal> {

@@ -102,15 +102,24 @@ impl IdTokens {
         &self.published
     }
 
+    fn newest(&self, algorithm: IdTokenAlgorithm) -> Option<&SigningKey> {
+        self.keys.iter().find(|key| key.algorithm == algorithm)
+    }
+
+    /// Returns how tokens are signed for a client that wants this algorithm: with RS256 if there is
+    /// no key for it.
+    #[must_use]
+    pub fn algorithm_for(&self, wanted: IdTokenAlgorithm) -> IdTokenAlgorithm {
+        self.newest(wanted).map_or(IdTokenAlgorithm::Rs256, |key| key.algorithm)
+    }
+
     /// Signs a token as the client wants it, or with RS256 if there is no key for that any more.
     ///
     /// # Errors
     /// Internal without a key, or if signing fails.
     pub fn sign(&self, content: &IdTokenContent<'_>) -> Result<Secret> {
         let no_key = || Error::internal("no key is configured to sign ID tokens");
-        let newest = |algorithm| self.keys.iter().find(|key| key.algorithm == algorithm);
-        let key = newest(content.algorithm).or_else(|| newest(IdTokenAlgorithm::Rs256));
-        let key = key.ok_or_else(no_key)?;
+        let key = self.newest(self.algorithm_for(content.algorithm)).ok_or_else(no_key)?;
         let sid = |it: SignIn| SessionId::from_uuid(it.session).to_string();
         let claims = Claims {
             iss: &self.issuer,

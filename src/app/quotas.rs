@@ -10,10 +10,10 @@
 //! has just started, or that had no requests of the organization for a while, admits those that
 //! reach it before its next batch.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::NaiveDate;
+use foldhash::HashMap;
 
 use crate::model::ids::OrganizationId;
 
@@ -111,7 +111,7 @@ mod tests {
         let (quotas, may) = (Quotas::default(), month(5));
         assert_eq!([(); 3].map(|()| quotas.admit(may, 1, 3)), [Ok(1), Ok(2), Ok(3)]);
         assert_eq!(quotas.admit(may, 1, 3), Err(3));
-        quotas.record_written(&HashMap::from([(may, 2)]));
+        quotas.record_written(&HashMap::from_iter([(may, 2)]));
         assert_eq!(quotas.admit(may, 1, 3), Err(3));
         quotas.set_totals(&[(may, 7)]);
         assert_eq!(quotas.admit(may, 1, 8), Err(8));

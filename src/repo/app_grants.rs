@@ -283,66 +283,45 @@ pub async fn revoke_of_account(
     Ok(row.map(RevokedGrant::from))
 }
 
-struct EndedRow {
-    app: Uuid,
-    name: String,
-    organization: Uuid,
-    count: i64,
-}
-
-impl From<EndedRow> for EndedGrants {
-    fn from(row: EndedRow) -> Self {
-        Self {
-            app: AppId::from_uuid(row.app),
-            name: row.name,
-            organization: OrganizationId(row.organization),
-            count: row.count,
-        }
-    }
-}
-
-/// Revokes all grants of an app in all organizations. Returns their numbers by the audit log that
-/// records them, in the order of the organizations' ids.
-pub async fn end_all_of_client(
+/// Revokes all grants of these apps, which are locked, in all organizations. Returns their numbers
+/// by the audit log that records them, in the order of the organizations' ids. The audit log of an
+/// account is that of its home organization, as long as the account is a member there.
+pub async fn end_all(
     db: &mut PgConnection,
-    app: AppId,
+    apps: &[AppId],
     reason: GrantEnd,
     at: DateTime<Utc>,
 ) -> Result<Vec<EndedGrants>> {
-    let rows = sqlx::query_file_as!(
-        EndedRow,
-        "src/repo/sql/end_grants.sql",
-        Some(app.uuid()),
-        None::<Uuid>,
+    let apps: Vec<Uuid> = apps.iter().map(|app| app.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"with ended as (
+               update oauth_grants g set revoked_at = $2, updated_at = $2, revoked_reason = $3
+               from oauth_clients c
+               where g.client_id = any($1) and g.revoked_at is null and c.id = g.client_id
+               returning g.client_id, c.name, g.account_id, g.organization_id)
+           select e.client_id as "app!", e.name as "name!",
+                  coalesce(e.organization_id, o.id, $4::uuid) as "organization!",
+                  count(*) as "count!"
+           from ended e
+           left join accounts a on a.id = e.account_id and e.organization_id is null
+           left join (organizations o
+                      join users u on u.organization_id = o.id and u.removed_at is null)
+               on o.id = a.home_organization_id and o.deleted_at is null and u.account_id = a.id
+           group by 3, 1, 2 order by 3, 1"#,
+        &apps,
         at,
         reason.as_str(),
         OrganizationId::SYSTEM.0,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(EndedGrants::from).collect())
-}
-
-/// Revokes all grants of an organization's apps in all organizations, as [`end_all_of_client`]
-/// does. The apps are locked until the transaction ends.
-pub async fn end_all_of_owner(
-    db: &mut PgConnection,
-    owner: OrganizationId,
-    reason: GrantEnd,
-    at: DateTime<Utc>,
-) -> Result<Vec<EndedGrants>> {
-    let rows = sqlx::query_file_as!(
-        EndedRow,
-        "src/repo/sql/end_grants.sql",
-        None::<Uuid>,
-        Some(owner.0),
-        at,
-        reason.as_str(),
-        OrganizationId::SYSTEM.0,
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(EndedGrants::from).collect())
+    let ended = rows.into_iter().map(|row| EndedGrants {
+        app: AppId::from_uuid(row.app),
+        name: row.name,
+        organization: OrganizationId(row.organization),
+        count: row.count,
+    });
+    Ok(ended.collect())
 }
 
 /// Returns the numbers of live grants of these apps, in all organizations. An app without one is

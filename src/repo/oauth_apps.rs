@@ -192,6 +192,18 @@ pub async fn lock(db: &mut PgConnection, organization: OrganizationId, id: AppId
     Ok(())
 }
 
+/// Locks all apps of the organization until the transaction ends, and returns their ids.
+pub async fn lock_all(db: &mut PgConnection, organization: OrganizationId) -> Result<Vec<AppId>> {
+    let ids = sqlx::query_scalar!(
+        "select id from oauth_clients
+         where (organization_id = $1) is true and kind = 'registered' order by id for update",
+        organization.0,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(AppId::from_uuid).collect())
+}
+
 /// Updates the given fields of an app, and replaces its keys; returns whether it exists.
 ///
 /// # Errors
@@ -222,7 +234,8 @@ pub async fn update(
                       = (coalesce($3, name), coalesce($6, redirect_uris), coalesce($9, scopes))
                       and (not $4 or client_uri is not distinct from $5)
                  then published_at end,
-             updated_at = $10
+             -- The request's own time may be before a consent that knew the earlier attributes.
+             updated_at = greatest($10, clock_timestamp())
          where id = $2 and (organization_id = $1) is true and kind = 'registered'",
         organization.0,
         id.uuid(),

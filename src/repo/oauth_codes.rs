@@ -11,9 +11,9 @@ pub async fn insert(db: &mut PgConnection, new: &NewCode<'_>) -> Result<()> {
     sqlx::query!(
         "insert into oauth_codes (digest, account_id, grant_id, session_id, redirect_uri,
                                   challenge, nonce, scopes, resources, is_offline, created_at,
-                                  expires_at)
+                                  expires_at, has_tokens)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now(),
-                 now() + make_interval(secs => $11))",
+                 now() + make_interval(secs => $11), false)",
         new.digest.bytes().as_slice(),
         new.account.uuid(),
         new.grant.uuid(),

@@ -75,7 +75,7 @@ pub async fn upsert(db: &mut PgConnection, new: &NewDocument<'_>) -> Result<()> 
                  when (c.name, c.client_uri, c.redirect_uris, c.application_type, c.scopes)
                       is distinct from (excluded.name, excluded.client_uri, excluded.redirect_uris,
                                         excluded.application_type, excluded.scopes)
-                 then excluded.updated_at else c.updated_at end
+                 then greatest(excluded.updated_at, clock_timestamp()) else c.updated_at end
          where c.kind = 'document'",
         new.id.uuid(),
         new.client_id,

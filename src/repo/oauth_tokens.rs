@@ -55,7 +55,18 @@ pub async fn redeem_code(
     }))
 }
 
-/// Returns the grant of a code of this client that was used before.
+/// Records that tokens come of a code.
+pub async fn mark_redeemed(db: &mut PgConnection, code: Digest) -> Result<()> {
+    sqlx::query!(
+        "update oauth_codes set has_tokens = true where digest = $1",
+        code.bytes().as_slice(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Returns the grant of a code of this client that tokens came of.
 pub async fn find_used_code(
     db: &mut PgConnection,
     candidates: &[Digest],
@@ -64,7 +75,8 @@ pub async fn find_used_code(
     let grant = sqlx::query_scalar!(
         "select c.grant_id from oauth_codes c
          join oauth_grants g on g.id = c.grant_id
-         where c.digest = any($1) and g.client_id = $2 and c.used_at is not null",
+         where c.digest = any($1) and g.client_id = $2 and c.used_at is not null
+           and c.has_tokens is not false",
         &to_bytes(candidates),
         client,
     )

@@ -6,8 +6,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const server = process.env.TENANTRY_URL;
-const email = "ann@example.com";
-const password = "a-long-secure-passphrase";
+export const email = "ann@example.com";
+export const password = "a-long-secure-passphrase";
 
 async function mailedToken() {
   for (let tries = 0; tries < 300; tries++) {

@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::outbound::TlsServer;
 use crate::support::accounts::PASSWORD;
 use crate::support::documents::document;
-use crate::support::oauth::ISSUER;
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::{Server, WorkDir, curl};
 use crate::support::tools;
@@ -117,11 +116,12 @@ async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_them
     }
 }
 
-/// A server with OAuth, whose address is its issuer.
-fn openid_provider(dir: &WorkDir) -> Server {
+/// A server with OAuth and these settings, whose address is its issuer.
+fn openid_provider(dir: &WorkDir, settings: &[(&str, &str)]) -> Server {
     let address = format!("127.0.0.1:{}", free_port());
     let issuer = format!("http://{address}");
-    dir.start(&[("OAUTH", "on"), ("LISTEN_ADDR", &address), ("PUBLIC_URL", &issuer)])
+    let own = [("OAUTH", "on"), ("LISTEN_ADDR", &*address), ("PUBLIC_URL", &*issuer)];
+    dir.start(&[&own[..], settings].concat())
 }
 
 /// A port on which nothing listens.
@@ -131,8 +131,17 @@ fn free_port() -> u16 {
 
 /// Runs a client that signs a person in.
 fn run_openid_client(program: (&str, &str, &str), settings: &[(&str, &str)]) {
+    run_with_provider(program, &[], settings);
+}
+
+/// Runs a client that signs a person in at a server with settings of its own.
+fn run_with_provider(
+    program: (&str, &str, &str),
+    server_settings: &[(&str, &str)],
+    settings: &[(&str, &str)],
+) {
     let dir = WorkDir::new();
-    let server = openid_provider(&dir);
+    let server = openid_provider(&dir, server_settings);
     let mails = dir.path().join(".tenantry/mail");
     let mails = ("MAILS", mails.to_str().unwrap());
     run_client(&dir, &server.url(""), program, &[&[mails], settings].concat());
@@ -143,8 +152,21 @@ fn openid_client_signs_a_person_in_and_accepts_every_claim_and_signature() {
     run_openid_client(("node", "openid_client.mjs", "node_modules/openid-client"), &[]);
 }
 
+/// With each algorithm that an app may sign with.
 #[test]
-fn authlib_signs_a_person_in_with_each_way_to_send_its_secret() {
+fn openid_client_signs_a_person_in_with_a_private_key_and_accepts_es256() {
+    run_openid_client(("node", "private_key.mjs", "node_modules/openid-client"), &[]);
+}
+
+/// A provider that the `OpenID` Foundation certified passes them, so that none demands too much.
+#[test]
+fn the_checks_of_openid_client_hold_at_a_certified_provider_too() {
+    let program = ("node", "reference.mjs", "node_modules/oidc-provider");
+    run_client(&WorkDir::new(), "", program, &[]);
+}
+
+#[test]
+fn authlib_signs_a_person_in_with_each_way_to_authenticate() {
     run_openid_client(("python3", "authlib_client.py", "python/authlib"), &[]);
 }
 
@@ -159,10 +181,26 @@ fn apache_with_mod_auth_openidc_lets_a_person_in_who_signed_in_here() {
 /// The device flow of a certified client, as a command line tool uses it.
 #[test]
 fn a_command_line_tool_signs_in_with_the_device_flow_of_openid_client() {
-    let dir = WorkDir::new();
-    let server = dir.start(&[("OAUTH", "on"), ("PUBLIC_URL", ISSUER)]);
-    let mails = dir.path().join(".tenantry/mail");
-    let program = ("node", "device_flow.mjs", "node_modules/openid-client");
-    let settings = [("MAILS", mails.to_str().unwrap()), ("ISSUER", ISSUER)];
-    run_client(&dir, &server.url(""), program, &settings);
+    run_openid_client(("node", "device_flow.mjs", "node_modules/openid-client"), &[]);
+}
+
+/// The pages of sign-in, consent and devices, with their scripts and their security policies.
+#[test]
+fn a_person_grants_access_in_a_real_browser() {
+    let Some(chromium) = tools::find_program("chromium") else { return };
+    let settings = [("CHROMIUM", chromium.to_str().unwrap())];
+    run_openid_client(("node", "browser.mjs", "node_modules/playwright-core"), &settings);
+}
+
+/// The scanner signs in by way of the MCP server of `deploy/examples`.
+#[test]
+fn every_check_of_mcp_authlab_passes_that_plain_http_can_pass() {
+    let url = format!("http://127.0.0.1:{}/mcp", free_port());
+    let resource = format!("mcp={url}");
+    let verifier = "mcp:0123456789abcdef0123456789abcdef";
+    let server_settings =
+        [("OAUTH_DCR", "open"), ("VERIFIER_KEYS", verifier), ("OAUTH_RESOURCES", &resource)];
+    let settings = [("MCP_URL", &*url), ("TENANTRY_VERIFIER", verifier)];
+    let program = ("python3", "authlab.py", "python/mcp_authlab");
+    run_with_provider(program, &server_settings, &settings);
 }

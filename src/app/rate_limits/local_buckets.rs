@@ -1,9 +1,11 @@
 //! Rate limit buckets in this process, by subject. A subject that is over its limit is rejected
 //! here, without a database query.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::LimitSubject;
@@ -114,7 +116,8 @@ impl LocalBuckets {
         units: u32,
         now: Instant,
     ) -> RateOutcome {
-        rate.check_units(until_full(&self.shard(subject), subject, rate, now), units).0
+        let shard = self.shard(subject);
+        rate.check_units(until_full(shard.get(&subject), subject, rate, now), units).0
     }
 
     /// Fills the subject's bucket.
@@ -151,17 +154,27 @@ fn take(
     (rate, units): (&Rate, u32),
     now: Instant,
 ) -> RateOutcome {
-    let (outcome, after) = rate.check_units(until_full(shard, subject, rate, now), units);
+    let entry = shard.entry(subject);
+    let bucket = match &entry {
+        Entry::Occupied(entry) => Some(entry.get()),
+        Entry::Vacant(_) => None,
+    };
+    let (outcome, after) = rate.check_units(until_full(bucket, subject, rate, now), units);
     if let Some(after) = after {
-        shard.insert(subject, Bucket::new(now + after, rate));
+        entry.insert_entry(Bucket::new(now + after, rate));
     }
     outcome
 }
 
-/// Returns the time until a subject's bucket is full. In a bucket that subjects with different
-/// rates share, each waits for its own window at most.
-fn until_full(shard: &Shard, subject: LimitSubject, rate: &Rate, now: Instant) -> Duration {
-    let Some(bucket) = shard.get(&subject) else { return Duration::ZERO };
+/// Returns the time until a subject's bucket is full; one that is not there is. In a bucket that
+/// subjects with different rates share, each waits for its own window at most.
+fn until_full(
+    bucket: Option<&Bucket>,
+    subject: LimitSubject,
+    rate: &Rate,
+    now: Instant,
+) -> Duration {
+    let Some(bucket) = bucket else { return Duration::ZERO };
     let is_changed = (bucket.quota, bucket.window) != (rate.quota, rate.window);
     if is_changed && subject != LimitSubject::SHARED {
         return Duration::ZERO;

@@ -14,8 +14,11 @@ use crate::repo;
 use crate::repo::memberships::Membership;
 use crate::repo::{
     accounts, app_grants, audit_events, email_tokens, idempotency_keys, invites, mails,
-    memberships, organizations,
+    memberships, oauth_apps, oauth_grants, organizations,
 };
+
+/// The number of audit events after which the chain's links are added, before there are more.
+const LINK_BATCH: usize = 100;
 
 /// Deletes an account, its sessions and its tokens. Removes its memberships, and revokes the
 /// invitations that they created. Organizations without another member are deleted. The address can
@@ -45,13 +48,14 @@ pub async fn delete(
                 return Err(Error::new(ErrorKind::OrganizationSuspended, message));
             }
             remove_personal_data(tx, person, &account.email).await?;
-            repo::oauth_grants::revoke_all(tx, person.account, GrantEnd::AccountDeleted, audit.at)
-                .await?;
             let home = accounts::find_audit_organization(tx, person.account).await?;
             let mut events = vec![event_of_account(person.account, home)];
             for membership in &memberships {
                 events.extend(leave_organization(tx, membership, audit).await?);
             }
+            // After the grants of its own apps: everywhere, apps are locked before grants.
+            let reason = GrantEnd::AccountDeleted;
+            oauth_grants::revoke_all(tx, person.account, reason, audit.at).await?;
             record_in_order(tx, events, audit).await?;
             memberships::remove_of_account(tx, person.account, audit.at).await?;
             accounts::delete(tx, person.account, audit.at).await
@@ -101,7 +105,8 @@ async fn leave_organization(
         invites::revoke_all(tx, organization, audit.at).await?;
         organizations::delete(tx, organization, audit.at).await?;
         let reason = GrantEnd::AppDeleted;
-        let ended = app_grants::end_all_of_owner(tx, organization, reason, audit.at).await?;
+        let apps = oauth_apps::lock_all(tx, organization).await?;
+        let ended = app_grants::end_all(tx, &apps, reason, audit.at).await?;
         events.extend(ended.iter().map(|ended| DeletionEvent {
             organization: ended.organization,
             event_type: AuditEventType::AppGrantRevoked,
@@ -128,7 +133,10 @@ async fn record_in_order(
     audit: &AuditContext,
 ) -> Result<()> {
     events.sort_by_key(|event| event.organization);
-    for event in events {
+    for (number, event) in events.into_iter().enumerate() {
+        if number > 0 && number.is_multiple_of(LINK_BATCH) {
+            audit_events::link_inserted(tx).await?;
+        }
         let event = NewAuditEvent {
             organization: event.organization,
             event_type: event.event_type,

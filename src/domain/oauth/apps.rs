@@ -140,7 +140,7 @@ fn audited_fields(app: &OauthApp) -> Value {
         "redirect_uris": uris,
         "application_type": app.application_type.as_str(),
         "token_endpoint_auth_method": app.auth_method.as_str(),
-        "jwks": app.keys.as_ref().and_then(ClientKeys::registered).map(ClientKeySet::to_json),
+        "jwks": app.keys.as_ref().and_then(ClientKeys::registered).map(ClientKeySet::key_names),
         "jwks_uri": app.keys.as_ref().and_then(ClientKeys::published).map(|it| it.url().as_str()),
         "id_token_signed_response_alg": app.id_token_algorithm.as_str(),
         "scopes": app.scopes,
@@ -162,7 +162,7 @@ pub async fn delete(
     let app = lock_app(tx, organization, id).await?;
     // Grants of other organizations end, too, and row-level security would hide them.
     rls::clear_tenant(tx).await?;
-    let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDeleted, audit.at).await?;
+    let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDeleted, audit.at).await?;
     let (actor, target) = (caller.actor(), id.to_string());
     let event = NewAuditEvent {
         organization,

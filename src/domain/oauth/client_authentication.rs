@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::oauth::client_key_sets::{self, StaleKeySet};
+use crate::domain::oauth::client_key_sets;
 use crate::error::Result;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::UnverifiedAssertion;
@@ -42,71 +42,46 @@ impl ClientProof {
     }
 }
 
-/// Returns the key set that must be fetched before the client can be authenticated; `None` if none
-/// is needed.
+/// Returns the client if it is enabled, and registered with the presented method. It has not proven
+/// anything yet.
 ///
 /// # Errors
 /// Unavailable.
-pub async fn find_stale_keys(
-    app: &App,
-    presented: &PresentedClient,
-) -> Result<Option<StaleKeySet>> {
-    let ClientProof::Assertion(assertion) = &presented.proof else { return Ok(None) };
-    let client = app.db.run(async |db| find(app, db, presented).await).await?;
-    Ok(client.and_then(|client| client_key_sets::find_stale(app, &client, assertion)))
-}
-
-/// Returns the client if it is enabled, is registered with the presented method and proves who it
-/// is. An assertion is good once.
-///
-/// # Errors
-/// Unavailable.
-pub async fn authenticate(app: &App, presented: &PresentedClient) -> Result<Option<OauthClient>> {
-    app.db
-        .run(async |db| {
-            let Some(client) = find(app, db, presented).await? else { return Ok(None) };
-            let is_authentic = match &presented.proof {
-                ClientProof::None => true,
-                ClientProof::BasicSecret(secret) | ClientProof::PostedSecret(secret) => {
-                    let candidates = app.peppers.candidates(secret.expose());
-                    oauth_tokens::use_client_secret(db, &candidates, client.id).await?
-                }
-                ClientProof::Assertion(assertion) => {
-                    use_assertion(app, db, &client, assertion).await?
-                }
-            };
-            Ok(is_authentic.then_some(client))
-        })
-        .await
-}
-
-/// Returns the client if it is enabled, and registered with the presented method.
-async fn find(
-    app: &App,
-    db: &mut PgConnection,
-    presented: &PresentedClient,
-) -> Result<Option<OauthClient>> {
+pub async fn find(app: &App, presented: &PresentedClient) -> Result<Option<OauthClient>> {
     // The database stores no other text, and would reject it with an error.
     if !is_client_id(&presented.client_id) {
         return Ok(None);
     }
-    let client = oauth_clients::find(db, &presented.client_id).await?;
+    let find = async |db: &mut PgConnection| oauth_clients::find(db, &presented.client_id).await;
+    let client = app.db.run(find).await?;
     let client = client.filter(|client| app.config.oauth.accepts_kind(client.kind));
     Ok(client.filter(|client| client.auth_method == presented.proof.method()))
 }
 
-async fn use_assertion(
-    app: &App,
-    db: &mut PgConnection,
-    client: &OauthClient,
-    assertion: &UnverifiedAssertion,
-) -> Result<bool> {
-    let issuer = &app.config.oauth.issuer;
-    let audiences = [issuer.clone(), format!("{issuer}/oauth2/token")];
-    let keys = client_key_sets::find(app, client, assertion);
-    let verified = keys.and_then(|keys| assertion.verify(&keys, &audiences, app.clock.now()));
-    match verified {
-        Some(verified) => oauth_assertions::insert(db, client, &verified).await,
-        None => Ok(false),
+/// Returns whether a client proves who it is. An assertion is good once.
+///
+/// # Errors
+/// Unavailable.
+pub async fn prove(app: &App, client: &OauthClient, proof: &ClientProof) -> Result<bool> {
+    match proof {
+        ClientProof::None => Ok(true),
+        ClientProof::BasicSecret(secret) | ClientProof::PostedSecret(secret) => {
+            let candidates = app.peppers.candidates(secret.expose());
+            let use_secret = async |db: &mut _| {
+                oauth_tokens::use_client_secret(db, &candidates, client.id).await
+            };
+            app.db.run(use_secret).await
+        }
+        ClientProof::Assertion(assertion) => {
+            let issuer = &app.config.oauth.issuer;
+            let audiences = [issuer.clone(), format!("{issuer}/oauth2/token")];
+            let Some(keys) = client_key_sets::find(app, client, assertion) else {
+                return Ok(false);
+            };
+            let Some(verified) = assertion.verify(&keys, &audiences, app.clock.now()) else {
+                return Ok(false);
+            };
+            app.db.run(async |db| oauth_assertions::insert(db, client, &verified).await).await
+        }
     }
 }

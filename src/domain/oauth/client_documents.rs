@@ -11,13 +11,15 @@ use crate::app::document_fetches::{FetchFailure, FetchOutcome};
 use crate::app::http_client::{Fetched, GetRequest};
 use crate::error::{Error, Result};
 use crate::model::ids::AppId;
-use crate::model::oauth::client_metadata::{MetadataRules, MetadataSource};
 use crate::model::oauth::document::{
     DocumentRefusal, MAX_DOCUMENT_BYTES, expires_at, parse_document,
 };
 use crate::model::oauth::document_url::DocumentUrl;
 use crate::repo::oauth_documents::{self, NewDocument};
 
+/// The beginning of stored validators. It changes when another member of documents is read, so that
+/// a document is not used as an earlier version has read it.
+const ETAG_PREFIX: &str = "2:";
 /// What a document's server has to accept.
 const MEDIA_TYPE: &str = "application/json";
 
@@ -27,6 +29,14 @@ pub struct StaleDocument {
     url: DocumentUrl,
     /// The validator of the stored version.
     etag: Option<String>,
+}
+
+impl StaleDocument {
+    /// Returns whether another request causes it to be fetched now.
+    #[must_use]
+    pub fn is_being_fetched(&self, app: &App) -> bool {
+        app.document_fetches.is_running(self.url.as_str())
+    }
 }
 
 /// Returns the document that must be fetched before a request with this client id can be answered.
@@ -55,7 +65,14 @@ pub async fn find_stale(
     if let Some(refusal) = app.document_fetches.find_refusal(client_id, now) {
         return Ok(Err(refusal));
     }
-    Ok(Ok(Some(StaleDocument { url, etag: stored.and_then(|it| it.etag) })))
+    let etag = stored.and_then(|it| it.etag);
+    let etag = etag.and_then(|etag| etag.strip_prefix(ETAG_PREFIX).map(str::to_owned));
+    Ok(Ok(Some(StaleDocument { url, etag })))
+}
+
+/// Returns the validator to store with what was read of a document; `None` if it is too long.
+fn to_stored_etag(etag: &str) -> Option<String> {
+    (etag.len() <= MAX_DOCUMENT_BYTES).then(|| format!("{ETAG_PREFIX}{etag}"))
 }
 
 /// Fetches a document and stores it. Requests that need the same document share one fetch.
@@ -118,19 +135,13 @@ async fn store(app: &App, document: &StaleDocument, response: &Fetched) -> Fetch
         tracing::info!(status, is_json, "a client's metadata document was not fetched");
         return Err(FetchFailure::Refused(DocumentRefusal::NotFetched));
     }
-    let settings = &app.config.oauth;
-    let rules = MetadataRules {
-        source: MetadataSource::Document,
-        requestable: &settings.scopes,
-        id_token_algorithms: &settings.id_token_algorithms(),
-    };
-    let metadata = parse_document(client_id, &response.body, &rules);
+    let metadata = parse_document(client_id, &response.body, &app.config.oauth.scopes);
     let metadata = metadata.map_err(FetchFailure::Refused)?;
     let new = NewDocument {
         id: AppId::new(now, &*app.entropy),
         client_id,
         metadata: &metadata,
-        etag: response.header("etag").filter(|etag| etag.len() <= MAX_DOCUMENT_BYTES),
+        etag: response.header("etag").and_then(|etag| to_stored_etag(&etag)),
         expires_at,
         fetched_at: now,
     };

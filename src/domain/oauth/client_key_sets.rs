@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::app::document_fetches::{FetchFailure, FetchOutcome};
 use crate::app::http_client::{DOCUMENT_MAX_BYTES, GetRequest};
 use crate::error::{Error, Result};
+use crate::model::oauth::ClientKind;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::UnverifiedAssertion;
 use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
@@ -19,6 +20,9 @@ const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
 /// A key set that must be fetched before an assertion can be verified.
 pub struct StaleKeySet {
     url: KeySetUrl,
+    /// The client, for the log.
+    client_id: String,
+    kind: ClientKind,
     /// The id of the key that the assertion claims to be signed with.
     key_id: Option<String>,
 }
@@ -34,7 +38,8 @@ pub fn find(
     match client.keys.as_ref()? {
         ClientKeys::Registered(keys) => Some(Arc::new(keys.clone())),
         ClientKeys::Published(url) => {
-            app.client_key_sets.find(url, assertion.key_id.as_deref(), app.clock.now())
+            let sets = app.client_key_sets.of(client.kind);
+            sets.find(url, assertion.key_id.as_deref(), app.clock.now())
         }
     }
 }
@@ -48,13 +53,20 @@ pub fn find_stale(
     assertion: &UnverifiedAssertion,
 ) -> Option<StaleKeySet> {
     let url = client.keys.as_ref()?.published()?.clone();
-    let set = StaleKeySet { url, key_id: assertion.key_id.clone() };
+    let (client_id, kind) = (client.client_id.clone(), client.kind);
+    let set = StaleKeySet { url, client_id, kind, key_id: assertion.key_id.clone() };
     set.must_be_fetched(app).then_some(set)
 }
 
 impl StaleKeySet {
+    /// Returns whether another request causes it to be fetched now.
+    #[must_use]
+    pub fn is_being_fetched(&self, app: &App) -> bool {
+        app.client_key_sets.of(self.kind).fetches.is_running(self.url.url().as_str())
+    }
+
     fn must_be_fetched(&self, app: &App) -> bool {
-        let (sets, now) = (&app.client_key_sets, app.clock.now());
+        let (sets, now) = (app.client_key_sets.of(self.kind), app.clock.now());
         let is_usable = sets.find(&self.url, self.key_id.as_deref(), now).is_some();
         !is_usable && sets.fetches.find_refusal(self.url.url().as_str(), now).is_none()
     }
@@ -66,9 +78,9 @@ impl StaleKeySet {
 /// # Errors
 /// Unavailable if too many fetches run.
 pub async fn refresh(app: &App, set: StaleKeySet) -> Result<()> {
-    let id = set.url.url().to_string();
+    let (id, sets) = (set.url.url().to_string(), app.client_key_sets.of(set.kind));
     let fetch = || fetch_and_keep(app.clone(), set);
-    match app.client_key_sets.fetches.share(&id, fetch).await? {
+    match sets.fetches.share(&id, fetch).await? {
         Err(FetchFailure::Failed(cause)) => Err(Error::unavailable(cause)),
         Ok(()) | Err(FetchFailure::Refused(_)) => Ok(()),
     }
@@ -79,14 +91,14 @@ async fn fetch_and_keep(app: App, set: StaleKeySet) -> FetchOutcome {
     if !set.must_be_fetched(&app) {
         return Ok(());
     }
-    let url = set.url;
+    let StaleKeySet { url, client_id, kind, .. } = set;
     let request = GetRequest {
         url: url.url(),
         accept: MEDIA_TYPES,
         etag: None,
         max_bytes: DOCUMENT_MAX_BYTES,
     };
-    let (sets, now) = (&app.client_key_sets, app.clock.now());
+    let (sets, now) = (app.client_key_sets.of(kind), app.clock.now());
     let keys = match app.http_client.get(&request).await {
         Ok(response) if response.status == 200 => parse(&response.body),
         Ok(response) => Err(format!("its server responded with status {}", response.status)),
@@ -98,7 +110,7 @@ async fn fetch_and_keep(app: App, set: StaleKeySet) -> FetchOutcome {
             Ok(())
         }
         Err(cause) => {
-            tracing::info!(cause, "a client's keys were not fetched");
+            tracing::info!(client_id, cause, "a client's keys were not fetched");
             let refusal = DocumentRefusal::NotFetched;
             sets.fetches.remember_refusal(url.url().as_str(), refusal.clone(), now);
             Err(FetchFailure::Refused(refusal))

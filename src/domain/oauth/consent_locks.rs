@@ -18,6 +18,9 @@ use crate::repo::{
     account_callers, accounts, app_policies, audit_events, oauth_clients, organizations,
 };
 
+/// The status of the response to an attempt that a policy rejects.
+const FORBIDDEN: u16 = 403;
+
 /// Locks, in the order of all transactions, what the grant depends on, and checks it. Returns the
 /// membership in the chosen organization.
 ///
@@ -135,6 +138,7 @@ async fn record_rejection(
     membership: &Caller,
     audit: &AuditContext,
 ) -> Result<()> {
+    let audit = &AuditContext { status: Some(FORBIDDEN), ..audit.clone() };
     let event = NewAuditEvent {
         organization: membership.organization,
         event_type: AuditEventType::AppGrantRejected,

@@ -128,36 +128,37 @@ pub(in crate::domain) async fn record_app_end(
     let own = event.organization;
     let first_after = ended.partition_point(|it| it.organization < own);
     let (before, after) = ended.split_at(first_after);
-    for it in before {
-        record_ended(tx, &event, it, reason).await?;
-    }
+    record_ended(tx, &event, before, reason).await?;
     audit_events::insert(tx, &event).await?;
-    for it in after {
-        record_ended(tx, &event, it, reason).await?;
-    }
-    Ok(())
+    record_ended(tx, &event, after, reason).await
 }
 
-/// Records that grants in an organization ended with an app. To another organization, the app
+/// Records in each organization that grants ended with an app. To another organization, the app
 /// itself is the actor: who ended it is not that organization's to know.
 async fn record_ended(
     tx: &mut PgConnection,
     event: &NewAuditEvent<'_>,
-    ended: &EndedGrants,
+    ended: &[EndedGrants],
     reason: GrantEnd,
 ) -> Result<()> {
-    let is_own = ended.organization == event.organization;
-    let app = ended.app.to_string();
-    let event = NewAuditEvent {
-        organization: ended.organization,
-        event_type: AuditEventType::AppGrantRevoked,
-        actor: if is_own { event.actor } else { &app },
-        target: &app,
-        key_display_id: event.key_display_id.filter(|_| is_own),
-        detail: ended.detail(reason),
-        audit: event.audit,
-    };
-    audit_events::insert(tx, &event).await
+    for (number, ended) in ended.iter().enumerate() {
+        if number > 0 && number.is_multiple_of(LINK_BATCH) {
+            audit_events::link_inserted(tx).await?;
+        }
+        let is_own = ended.organization == event.organization;
+        let app = ended.app.to_string();
+        let event = NewAuditEvent {
+            organization: ended.organization,
+            event_type: AuditEventType::AppGrantRevoked,
+            actor: if is_own { event.actor } else { &app },
+            target: &app,
+            key_display_id: event.key_display_id.filter(|_| is_own),
+            detail: ended.detail(reason),
+            audit: event.audit,
+        };
+        audit_events::insert(tx, &event).await?;
+    }
+    Ok(())
 }
 
 /// Returns the error for a grant that does not exist or belongs to others.

@@ -68,7 +68,7 @@ pub async fn disable(
     if !oauth_apps::set_disabled(tx, id, true, audit.at).await? {
         return Ok((find(tx, organization, id).await?, 0));
     }
-    let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDisabled, audit.at).await?;
+    let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDisabled, audit.at).await?;
     let app = find(tx, organization, id).await?;
     let event_type = AuditEventType::AppDisabled;
     let event = event(organization, event_type, client_id, (actor, &app.name), audit);

@@ -136,7 +136,7 @@ pub async fn delete(
 ) -> Result<()> {
     let delete = async |tx: &mut PgConnection| {
         let Registration { id, metadata, .. } = lock(app, tx, presented).await?;
-        let ended = app_grants::end_all_of_client(tx, id, GrantEnd::AppDeleted, audit.at).await?;
+        let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDeleted, audit.at).await?;
         let client_id = id.to_string();
         let event = NewAuditEvent {
             organization: OrganizationId::SYSTEM,

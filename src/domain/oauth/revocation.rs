@@ -47,8 +47,8 @@ pub async fn revoke(
         .await
 }
 
-/// Revokes the grant of a code that is used again, and records that: someone else has the code. All
-/// of it, because tokens may be refreshed at the same moment.
+/// Revokes the grant of a code that is used again after tokens came of it, and records that:
+/// someone else has the code. All of it, because tokens may be refreshed at the same moment.
 pub(super) async fn revoke_reused_code(
     tx: &mut PgConnection,
     candidates: &[Digest],

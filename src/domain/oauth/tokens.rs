@@ -128,6 +128,7 @@ pub(super) async fn issue_for_code(
     let Some(grant) = oauth_tokens::lock_grant(tx, code.grant, Some(code.session)).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
+    oauth_tokens::mark_redeemed(tx, code.digest).await?;
     let session = (!code.is_offline).then_some(code.session);
     let sign_in = Some(SignIn { session: code.session, at: code.signed_in_at });
     let (grant, resources) = (&grant, &resources);

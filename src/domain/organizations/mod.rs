@@ -29,7 +29,8 @@ use crate::model::role::{Permission, Role};
 use crate::model::scope::BuiltInScope;
 use crate::repo;
 use crate::repo::{
-    account_callers, accounts, app_grants, audit_events, memberships, organizations, rls,
+    account_callers, accounts, app_grants, audit_events, memberships, oauth_apps, organizations,
+    rls,
 };
 
 /// Creates an organization that the account owns.
@@ -140,7 +141,8 @@ pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext
     // Grants of other organizations end, too, and row-level security would hide them.
     rls::clear_tenant(tx).await?;
     let reason = GrantEnd::AppDeleted;
-    let ended = app_grants::end_all_of_owner(tx, organization, reason, audit.at).await?;
+    let apps = oauth_apps::lock_all(tx, organization).await?;
+    let ended = app_grants::end_all(tx, &apps, reason, audit.at).await?;
     let event = NewAuditEvent {
         organization,
         event_type: AuditEventType::OrganizationDeleted,

@@ -66,6 +66,13 @@ pub trait RequiredScope {
     const PERMISSION: Option<Permission> = None;
 }
 
+/// Notes the scope that a route requires, for the challenge of a request without a credential.
+fn note_scope(parts: &Parts, scope: BuiltInScope) -> Result<()> {
+    let context = RequestContext::from_extensions(&parts.extensions)?;
+    let _ = context.required_scope.set(scope);
+    Ok(())
+}
+
 /// Guard: [`Authenticated`], with the scope `S`.
 pub struct Scoped<S>(pub Arc<Caller>, pub PhantomData<S>);
 
@@ -73,6 +80,7 @@ impl<S: RequiredScope> FromRequestParts<App> for Scoped<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        note_scope(parts, S::SCOPE)?;
         let Authenticated(caller) = Authenticated::from_request_parts(parts, app).await?;
         caller.authorize(S::SCOPE)?;
         Ok(Self(caller, PhantomData))
@@ -109,6 +117,7 @@ impl<S: RequiredScope> FromRequestParts<App> for OrganizationScoped<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        note_scope(parts, S::SCOPE)?;
         let InOrganization(caller) = InOrganization::from_request_parts(parts, app).await?;
         let role =
             S::PERMISSION.map_or_else(|| Role::required_for(S::SCOPE), |it| it.minimum_role());
@@ -137,7 +146,7 @@ async fn find_caller(
         }
         Identity { person: Some(person), .. } => match OrganizationHandle::parse(handle) {
             Ok(handle) => {
-                rate_limits::check_account_limit(app, context, person.account)?;
+                rate_limits::check_limit_of(app, context, person.account.uuid())?;
                 app.db
                     .run(async |db| {
                         account_callers::find_caller_by_handle(db, person, &handle).await
@@ -180,6 +189,7 @@ impl<S: RequiredScope> FromRequestParts<App> for PersonScoped<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        note_scope(parts, S::SCOPE)?;
         let AuthenticatedPerson(person) =
             AuthenticatedPerson::from_request_parts(parts, app).await?;
         person.require_scope(S::SCOPE)?;

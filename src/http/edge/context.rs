@@ -20,6 +20,7 @@ use crate::model::audit_seal::AuditSigner;
 use crate::model::caller::Identity;
 use crate::model::ids::{OrganizationId, new_request_id};
 use crate::model::key_format::KeyFormat;
+use crate::model::scope::BuiltInScope;
 use crate::model::session::SessionClient;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,6 +65,8 @@ pub struct RequestInfo {
     pub quota_counted: OnceLock<()>,
     /// The permits that the request has while the server works on it.
     pub permits: OnceLock<Permits>,
+    /// The scope that the route requires.
+    pub required_scope: OnceLock<BuiltInScope>,
     /// The live sessions of its cookies, for requests that may change something.
     pub cookie_sessions: OnceLock<Vec<Identity>>,
 }
@@ -107,6 +110,7 @@ impl RequestContext {
             rejected_caller: OnceLock::new(),
             quota_counted: OnceLock::new(),
             permits: OnceLock::new(),
+            required_scope: OnceLock::new(),
             cookie_sessions: OnceLock::new(),
         }))
     }

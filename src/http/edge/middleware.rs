@@ -108,7 +108,7 @@ pub async fn handle_request(
         if response.extensions().get::<IsRendered>().is_none() {
             response = with_headers_of(&response, render(error, &context));
         }
-        if let Some(challenge) = challenge(app, context.facts, error) {
+        if let Some(challenge) = challenge(app, &context, error) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
     }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::app::rate_limits::RateLimitDecision;
@@ -108,11 +109,7 @@ pub fn count_account_first(app: &App, context: &RequestContext, identity: &Ident
 /// # Errors
 /// Rate limited.
 pub fn count_account(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
-    let subject = LimitSubject::from_id(account.uuid());
-    record_decision(
-        context,
-        app.rate_limits.count_locally(&app.config.rate_limits, RateLimit::Account, subject),
-    )
+    count_subject(app, context, LimitSubject::from_id(account.uuid()))
 }
 
 /// Counts a request by the OAuth client that proved to have sent it, like one of an account.
@@ -120,19 +117,21 @@ pub fn count_account(app: &App, context: &RequestContext, account: AccountId) ->
 /// # Errors
 /// Rate limited.
 pub fn count_client(app: &App, context: &RequestContext, client: &OauthClient) -> Result<()> {
-    let subject = LimitSubject::from_id(client.id);
-    record_decision(
-        context,
-        app.rate_limits.count_locally(&app.config.rate_limits, RateLimit::Account, subject),
-    )
+    count_subject(app, context, LimitSubject::from_id(client.id))
 }
 
-/// Checks the limit of an account without counting.
+fn count_subject(app: &App, context: &RequestContext, subject: LimitSubject) -> Result<()> {
+    let settings = &app.config.rate_limits;
+    let counted = app.rate_limits.count_locally(settings, RateLimit::Account, subject);
+    record_decision(context, counted)
+}
+
+/// Checks the limit of an OAuth client or an account without counting.
 ///
 /// # Errors
 /// Rate limited.
-pub fn check_account_limit(app: &App, context: &RequestContext, account: AccountId) -> Result<()> {
-    let subject = LimitSubject::from_id(account.uuid());
+pub fn check_limit_of(app: &App, context: &RequestContext, id: Uuid) -> Result<()> {
+    let subject = LimitSubject::from_id(id);
     match app.rate_limits.peek_rejection(&app.config.rate_limits, RateLimit::Account, subject) {
         Some(decision) => record_decision(context, Some(decision)),
         None => Ok(()),

@@ -168,8 +168,8 @@ async fn find_pending(
 ) -> Result<Result<PendingRequest, Response>> {
     let parameters = RequestParameters::new(pairs);
     let client_id = parameters.single("client_id").unwrap_or_default();
-    if let Err(page) = client_documents::refresh(app, context, client_id).await? {
-        return Ok(Err(page));
+    if let Err(refusal) = client_documents::refresh(app, context, client_id).await? {
+        return Ok(Err(client_documents::refusal_page(refusal)));
     }
     let (client, target) = match authorization::find_sender(app, &parameters).await? {
         Ok(sender) => sender,

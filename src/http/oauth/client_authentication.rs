@@ -2,6 +2,7 @@
 //! it is registered with.
 
 use axum::http::HeaderMap;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::domain::oauth::client_authentication::{self, ClientProof, PresentedClient};
@@ -10,15 +11,39 @@ use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::http::auth::basic_credentials;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::edge::rate_limits::{count_address, count_anonymous, count_client};
+use crate::http::edge::rate_limits::{
+    check_limit_of, count_address, count_anonymous, count_client,
+};
 use crate::http::edge::shedding;
+use crate::http::oauth::client_documents;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::{ASSERTION_TYPE, UnverifiedAssertion};
+use crate::model::oauth::document::DocumentRefusal;
 use crate::model::rate_limit::RateLimit;
 use crate::model::secret::Secret;
 
 const ASSERTION_TYPE_REQUIRED: &str =
     "must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The parameters with which a client proves who it is. Others use HTTP Basic, or have neither a
+/// secret nor a key.
+#[derive(ToSchema)]
+#[schema(as = oauth::ClientAuthentication)]
+#[expect(dead_code, reason = "used only in the API description")]
+#[expect(clippy::struct_field_names, reason = "the names of the RFCs")]
+pub struct ClientAuthentication {
+    /// The client's id. Required unless HTTP Basic or the assertion names it.
+    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
+    client_id: Option<String>,
+    #[schema(format = Password)]
+    client_secret: Option<String>,
+    /// A JWT that the client signed (RFC 7523 §3): `iss` and `sub` are its id, `aud` the issuer or
+    /// the token endpoint, `exp` at most 5 minutes ahead, and `jti` new.
+    #[schema(format = Password)]
+    client_assertion: Option<String>,
+    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
+    client_assertion_type: Option<String>,
+}
 
 /// Returns the client of a request. A request that does not prove to be a client's is counted by
 /// its address, since anyone can send the id of a client without a secret; another one by its
@@ -27,7 +52,8 @@ const ASSERTION_TYPE_REQUIRED: &str =
 /// # Errors
 /// Unauthenticated for an unknown or disabled client, a wrong secret or assertion, and a method
 /// that is not the registered one, all with the same message. Invalid for a request with two
-/// methods, or without a client. Rate limited.
+/// methods, or without a client. Rate limited. Unavailable if the client's metadata document cannot
+/// be fetched now.
 pub async fn authenticate(
     app: &App,
     context: &RequestContext,
@@ -52,15 +78,45 @@ async fn identify(
     form: &Form,
 ) -> Result<OauthClient> {
     let presented = present(headers, form)?;
-    if let Some(keys) = client_authentication::find_stale_keys(app, &presented).await? {
-        count_address(app, context, RateLimit::ClientDocuments)?;
-        let refresh = client_key_sets::refresh(app, keys);
-        shedding::await_outside(app, context, refresh).await?;
+    let refusal = client_documents::refresh(app, context, &presented.client_id).await?.err();
+    let client = client_authentication::find(app, &presented).await?;
+    let client = match (client, refusal) {
+        (Some(client), None) => client,
+        // What is stored of a public client suffices: it has no keys that may be replaced.
+        (Some(client), Some(DocumentRefusal::NotFetched)) if client.is_public() => client,
+        (Some(_), Some(DocumentRefusal::NotFetched)) => {
+            return Err(Error::unavailable("a client's metadata document was not fetched"));
+        }
+        _ => return Err(not_authentic()),
+    };
+    if !client.is_public() {
+        // An assertion that is rejected for the limit can be sent again.
+        check_limit_of(app, context, client.id)?;
     }
-    let client = client_authentication::authenticate(app, &presented).await?;
-    client.ok_or_else(|| {
-        unauthenticated("The client is unknown, or did not authenticate as it is registered")
-    })
+    if let ClientProof::Assertion(assertion) = &presented.proof {
+        refresh_keys(app, context, &client, assertion).await?;
+    }
+    let is_authentic = client_authentication::prove(app, &client, &presented.proof).await?;
+    if is_authentic { Ok(client) } else { Err(not_authentic()) }
+}
+
+/// Fetches the keys that a client publishes, if they are needed. A request that causes a fetch is
+/// counted by its address, since anyone can send it, and has no permit while it waits.
+async fn refresh_keys(
+    app: &App,
+    context: &RequestContext,
+    client: &OauthClient,
+    assertion: &UnverifiedAssertion,
+) -> Result<()> {
+    let Some(keys) = client_key_sets::find_stale(app, client, assertion) else { return Ok(()) };
+    if !keys.is_being_fetched(app) {
+        count_address(app, context, RateLimit::ClientDocuments)?;
+    }
+    shedding::await_outside(app, context, client_key_sets::refresh(app, keys)).await
+}
+
+fn not_authentic() -> Error {
+    unauthenticated("The client is unknown, or did not authenticate as it is registered")
 }
 
 fn unauthenticated(message: &'static str) -> Error {
@@ -115,7 +171,7 @@ fn present_assertion(headers: &HeaderMap, form: &Form) -> Result<PresentedClient
     let assertion = UnverifiedAssertion::parse(text);
     let assertion = assertion
         .ok_or_else(|| unauthenticated("The assertion is not a signed JWT of a client"))?;
-    let client_id = assertion.client_id.clone();
+    let client_id = assertion.client_id().to_owned();
     if form.get("client_id").is_some_and(|other| other != client_id) {
         return Err(invalid("client_id", "must be the subject of the assertion"));
     }

@@ -1,5 +1,5 @@
-//! The metadata document of the client of an authorization request: fetched if that is due, and
-//! the page for one that cannot be used.
+//! The metadata document of the client of a request: fetched if that is due, and the page for one
+//! that cannot be used.
 
 use axum::response::Response;
 
@@ -18,22 +18,29 @@ use crate::model::rate_limit::RateLimit;
 /// send it, and has no permit while it waits.
 ///
 /// # Errors
-/// The outer errors are rate limited and unavailable. The inner one is the page to respond with.
+/// The outer errors are rate limited and unavailable. The inner one says why the document cannot be
+/// used.
 pub async fn refresh(
     app: &App,
     context: &RequestContext,
     client_id: &str,
-) -> Result<Result<(), Response>> {
-    let outcome = match client_documents::find_stale(app, client_id).await? {
-        Ok(None) => Ok(()),
+) -> Result<Result<(), DocumentRefusal>> {
+    match client_documents::find_stale(app, client_id).await? {
+        Ok(None) => Ok(Ok(())),
         Ok(Some(document)) => {
-            count_address(app, context, RateLimit::ClientDocuments)?;
+            if !document.is_being_fetched(app) {
+                count_address(app, context, RateLimit::ClientDocuments)?;
+            }
             let refresh = client_documents::refresh(app, document);
-            shedding::await_outside(app, context, refresh).await?
+            shedding::await_outside(app, context, refresh).await
         }
-        Err(refusal) => Err(refusal),
-    };
-    Ok(outcome.map_err(|refusal| bad_client(describe(refusal))))
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Returns the page for a client whose document cannot be used.
+pub fn refusal_page(refusal: DocumentRefusal) -> Response {
+    bad_client(describe(refusal))
 }
 
 /// Returns what is required, for the developer of the app.

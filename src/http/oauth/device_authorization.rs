@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
-use crate::http::oauth::client_authentication::authenticate;
+use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth::{DEVICE_PATH, USER_CODE_PARAMETER};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
@@ -27,17 +27,14 @@ use crate::model::rate_limit::RateLimit;
 #[schema(as = oauth::DeviceAuthorizationRequest)]
 #[expect(dead_code, reason = "used only in the API description")]
 pub struct DeviceAuthorizationRequest {
-    /// The client's id. Required unless HTTP Basic names it.
-    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    client_id: Option<String>,
-    #[schema(format = Password)]
-    client_secret: Option<String>,
     /// The requested scopes, separated by spaces. Default: the app's registered ones, without
     /// `offline_access`.
     #[schema(examples("projects:read offline_access"))]
     scope: Option<String>,
     /// The services that the tokens are for (RFC 8707). Default: this API.
     resource: Option<Vec<String>>,
+    #[serde(flatten)]
+    client: ClientAuthentication,
 }
 
 /// The codes of a request (RFC 8628 §3.2).

@@ -82,13 +82,13 @@ pub struct ServerMetadata {
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
     #[schema(examples("none"))]
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
-    /// With which assertions can be signed; likewise at the other two endpoints.
+    /// The algorithms that clients may sign assertions with. The same at the other two endpoints.
     #[schema(examples("RS256"))]
-    token_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    token_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[schema(examples("RS256"))]
-    revocation_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    revocation_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     #[schema(examples("RS256"))]
-    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 3],
+    introspection_endpoint_auth_signing_alg_values_supported: [&'static str; 4],
     authorization_response_iss_parameter_supported: bool,
     #[schema(examples("public"))]
     subject_types_supported: [&'static str; 1],

@@ -17,7 +17,7 @@ mod sign_in_page;
 mod token;
 mod userinfo;
 
-pub use client_authentication::authenticate as authenticate_client;
+pub use client_authentication::{ClientAuthentication, authenticate as authenticate_client};
 
 use axum::Router;
 use axum::routing::get;

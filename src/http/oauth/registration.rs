@@ -25,9 +25,7 @@ use crate::http::render::oauth::{
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::app::ClientUri;
-use crate::model::oauth::client_metadata::{
-    ClientMetadata, MetadataProblem, MetadataRules, MetadataSource,
-};
+use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, MetadataSource};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::registration::Registration;
 use crate::model::secret::Secret;
@@ -143,6 +141,7 @@ pub struct RegistrationResponse {
 impl RegistrationResponse {
     fn new(app: &App, registration: Registration, token: ShownOnce) -> Self {
         let Registration { id, metadata, created_at } = registration;
+        let algorithm = app.id_tokens.algorithm_for(metadata.id_token_algorithm);
         let uris = metadata.redirect_uris.iter().map(RedirectUri::as_str);
         Self {
             client_id: id.to_string(),
@@ -152,7 +151,7 @@ impl RegistrationResponse {
             redirect_uris: uris.map(str::to_owned).collect(),
             application_type: metadata.application_type.as_str(),
             token_endpoint_auth_method: metadata.auth_method.as_str(),
-            id_token_signed_response_alg: metadata.id_token_algorithm.as_str(),
+            id_token_signed_response_alg: algorithm.as_str(),
             grant_types: ["authorization_code", "refresh_token"],
             response_types: ["code"],
             scope: metadata.scopes.join(" "),
@@ -267,13 +266,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
 /// Returns what a body says about a client. One that replaces the metadata names the client's own
 /// id (RFC 7592 §2.2).
 fn parse(app: &App, members: &Map<String, Value>, own_id: Option<&str>) -> Result<ClientMetadata> {
-    let settings = &app.config.oauth;
-    let rules = MetadataRules {
-        source: MetadataSource::Registration,
-        requestable: &settings.scopes,
-        id_token_algorithms: &settings.id_token_algorithms(),
-    };
-    let parsed = ClientMetadata::parse(members, &rules);
+    let requestable = &app.config.oauth.scopes;
+    let parsed = ClientMetadata::parse(members, MetadataSource::Registration, requestable);
     let named = members.get("client_id").and_then(Value::as_str);
     if own_id.is_none_or(|own| named == Some(own)) {
         return parsed.map_err(invalid);

@@ -9,7 +9,7 @@ use crate::domain::oauth::revocation;
 use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::oauth::client_authentication::authenticate;
+use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
     ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
@@ -26,11 +26,8 @@ pub struct RevocationRequest {
     token: String,
     /// Ignored.
     token_type_hint: Option<String>,
-    /// The client's id. Required unless HTTP Basic names it.
-    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    client_id: Option<String>,
-    #[schema(format = Password)]
-    client_secret: Option<String>,
+    #[serde(flatten)]
+    client: ClientAuthentication,
 }
 
 /// Revoke an access token, or with a refresh token everything that the person granted.

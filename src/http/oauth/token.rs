@@ -13,7 +13,7 @@ use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::DEVICE_CODE_GRANT;
-use crate::http::oauth::client_authentication::authenticate;
+use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
     ClientUnauthorized, NoSuchRoute, RefusedToken, TooManyRequests, Unavailable,
@@ -35,17 +35,6 @@ pub struct TokenRequest {
     /// `authorization_code`, `refresh_token` or `urn:ietf:params:oauth:grant-type:device_code`.
     #[schema(examples("authorization_code"))]
     grant_type: String,
-    /// The client's id. Required unless HTTP Basic names it.
-    #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
-    client_id: Option<String>,
-    #[schema(format = Password)]
-    client_secret: Option<String>,
-    /// A JWT that the client signed (RFC 7523 §3): `iss` and `sub` are its id, `aud` the issuer or
-    /// the token endpoint, `exp` at most 5 minutes ahead, and `jti` new.
-    #[schema(format = Password)]
-    client_assertion: Option<String>,
-    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.
-    client_assertion_type: Option<String>,
     /// The code of the redirect.
     code: Option<String>,
     /// The verifier of the challenge in the authorization request (RFC 7636), 43 to 128 characters.
@@ -59,6 +48,8 @@ pub struct TokenRequest {
     scope: Option<String>,
     /// Some of the granted resources (RFC 8707). Default: all.
     resource: Option<Vec<String>>,
+    #[serde(flatten)]
+    client: ClientAuthentication,
 }
 
 /// The tokens (RFC 6749 §5.1).
@@ -110,7 +101,8 @@ impl From<IssuedTokens> for TokenResponse {
 /// A code is valid once, for 60 seconds. Each refresh gives a new refresh token; repeating the
 /// request within `OAUTH_REFRESH_GRACE` seconds gives the same one. Using a refresh token after
 /// that, or after its successor was used, ends the grant. A device polls with its code, at the
-/// interval of that request, until the person has answered. Unknown parameters are ignored.
+/// `interval` of the device authorization response, until the person has answered. Unknown
+/// parameters are ignored.
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "issueToken", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),

@@ -12,7 +12,7 @@ use crate::domain::verification::introspection::{introspect as introspect_token,
 use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
-use crate::http::oauth::authenticate_client;
+use crate::http::oauth::{ClientAuthentication, authenticate_client};
 use crate::http::render::oauth::{
     BadRequest, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
@@ -33,10 +33,8 @@ pub struct IntrospectionRequest {
     token: String,
     /// Ignored.
     token_type_hint: Option<String>,
-    /// The id of a client that asks about its own token, unless HTTP Basic names it.
-    client_id: Option<String>,
-    #[schema(format = Password)]
-    client_secret: Option<String>,
+    #[serde(flatten)]
+    client: ClientAuthentication,
 }
 
 /// An active credential, or `{"active": false}` alone.

@@ -4,9 +4,10 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{Algorithm, Validation, decode};
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::crypto::verify;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::model::oauth::client_keys::ClientKeySet;
 use crate::model::secret::Secret;
@@ -21,18 +22,13 @@ const MAX_ID_BYTES: usize = 200;
 const MAX_LIFETIME: TimeDelta = TimeDelta::minutes(5);
 /// By how much the clock of a client may differ from the server's.
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
-/// Header parameters that change what the signature means. None is supported, so that each makes
-/// the assertion invalid (RFC 7515 §4.1.11).
-const CRITICAL_PARAMETERS: [&str; 3] = ["crit", "b64", "zip"];
-
 /// An assertion whose signature has not been verified.
 pub struct UnverifiedAssertion {
     text: Secret,
     algorithm: Algorithm,
     /// The id of the key that it claims to be signed with.
     pub key_id: Option<String>,
-    /// The client that it claims to be of.
-    pub client_id: String,
+    claims: Claims,
 }
 
 /// What is known of an assertion that a client signed.
@@ -44,6 +40,19 @@ pub struct ClientAssertion {
     pub expires_at: DateTime<Utc>,
 }
 
+/// The header parameters that are read. The last three change what the signature means and are not
+/// supported, so that each makes the assertion invalid (RFC 7515 §4.1.11).
+#[derive(Deserialize)]
+struct AssertionHeader {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<IgnoredAny>,
+    b64: Option<IgnoredAny>,
+    zip: Option<IgnoredAny>,
+}
+
+/// The claims. A claim of another JSON type, or one that is there twice, makes the assertion
+/// invalid, like a header parameter.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -80,23 +89,27 @@ impl UnverifiedAssertion {
         if text.expose().len() > MAX_BYTES {
             return None;
         }
-        let mut parts = text.expose().split('.');
-        let (header, claims) = (read_part(parts.next()?)?, read_part(parts.next()?)?);
-        if CRITICAL_PARAMETERS.iter().any(|name| header.contains_key(*name)) {
+        let (signed, _) = text.expose().rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let header: AssertionHeader = read_part(header)?;
+        let claims: Claims = read_part(claims)?;
+        if header.crit.or(header.b64).or(header.zip).is_some() {
             return None;
         }
-        let algorithm = match header.get("alg")?.as_str()? {
+        let algorithm = match header.alg.as_str() {
             "RS256" => Algorithm::RS256,
             "ES256" => Algorithm::ES256,
-            "EdDSA" => Algorithm::EdDSA,
+            // The second name is that of RFC 9864.
+            "EdDSA" | "Ed25519" => Algorithm::EdDSA,
             _ => return None,
         };
-        let key_id = match header.get("kid") {
-            None => None,
-            Some(id) => Some(id.as_str()?.to_owned()),
-        };
-        let client_id = claims.get("sub")?.as_str()?.to_owned();
-        Some(Self { text, algorithm, key_id, client_id })
+        Some(Self { text, algorithm, key_id: header.kid, claims })
+    }
+
+    /// Returns the client that it claims to be of.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.claims.sub
     }
 
     /// Verifies the signature with a client's keys, and the claims: the client is issuer and
@@ -109,29 +122,25 @@ impl UnverifiedAssertion {
         audiences: &[String],
         now: DateTime<Utc>,
     ) -> Option<ClientAssertion> {
-        // The claims are checked below, by the clock of the server and with their own leeway.
-        let mut validation = Validation::new(self.algorithm);
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        validation.required_spec_claims.clear();
+        let (signed, signature) = self.text.expose().rsplit_once('.')?;
         let mut candidates = keys.candidates(self.algorithm, self.key_id.as_deref());
-        let claims = candidates.find_map(|key| {
-            decode::<Claims>(self.text.expose(), &key, &validation).ok().map(|it| it.claims)
-        })?;
+        let is_signed = candidates
+            .any(|key| verify(signature, signed.as_bytes(), &key, self.algorithm).unwrap_or(false));
+        let claims = &self.claims;
         let expires_at = to_time(claims.exp)?;
-        let is_own = claims.iss == self.client_id && claims.sub == self.client_id;
         let is_current = expires_at > now - LEEWAY && expires_at <= now + MAX_LIFETIME + LEEWAY;
         let not_before = [claims.nbf, claims.iat].into_iter().flatten();
         let has_begun =
             not_before.map(to_time).all(|time| time.is_some_and(|time| time <= now + LEEWAY));
         let has_id = (1..=MAX_ID_BYTES).contains(&claims.jti.len()) && !claims.jti.contains('\0');
-        let is_valid = is_own && is_current && has_begun && has_id;
-        (is_valid && claims.aud.contains(audiences))
-            .then_some(ClientAssertion { id: claims.jti, expires_at: expires_at + LEEWAY })
+        let is_meant = claims.iss == claims.sub && claims.aud.contains(audiences);
+        let is_valid = is_signed && is_meant && is_current && has_begun && has_id;
+        let id = claims.jti.clone();
+        is_valid.then_some(ClientAssertion { id, expires_at: expires_at + LEEWAY })
     }
 }
 
-fn read_part(text: &str) -> Option<Map<String, Value>> {
+fn read_part<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
@@ -146,7 +155,7 @@ fn to_time(seconds: f64) -> Option<DateTime<Utc>> {
 mod tests {
     use jsonwebtoken::jwk::Jwk;
     use jsonwebtoken::{EncodingKey, Header, encode};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -238,6 +247,28 @@ mod tests {
     }
 
     #[test]
+    fn an_assertion_may_name_its_algorithm_as_rfc_9864_does_and_has_no_member_twice() {
+        let (header, claims) = (r#"{"alg":"EdDSA","kid":"k1"}"#, claims().to_string());
+        let sign_text = |header: &str, claims: &str| {
+            let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let signed = format!("{}.{}", part(header), part(claims));
+            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key(), Algorithm::EdDSA);
+            Secret::new(format!("{signed}.{}", signature.expect("signed")))
+        };
+        assert!(verify(sign_text(header, &claims)).is_some());
+        let other_name = header.replace("EdDSA", "Ed25519");
+        assert!(verify(sign_text(&other_name, &claims)).is_some());
+        for name in ["alg", "kid"] {
+            let twice = header.replacen('{', &format!(r#"{{"{name}":"EdDSA","#), 1);
+            assert_eq!(verify(sign_text(&twice, &claims)), None, "{twice}");
+        }
+        for name in ["iss", "sub", "aud", "jti"] {
+            let twice = claims.replacen('{', &format!(r#"{{"{name}":"other","#), 1);
+            assert_eq!(verify(sign_text(header, &twice)), None, "{twice}");
+        }
+    }
+
+    #[test]
     fn an_assertion_that_is_not_signed_by_a_key_of_the_client_is_rejected() {
         let text = sign(&claims());
         let parts: Vec<&str> = text.expose().split('.').collect();
@@ -250,6 +281,7 @@ mod tests {
             "a.b.c".to_owned(),
             format!("{}.{}", parts[0], parts[1]),
             format!("{}.{}.", parts[0], parts[1]),
+            format!("{}.", text.expose()),
             format!("{}.{}.{}", parts[0], part(other), parts[2]),
             with_header(json!({ "alg": "none" })),
             with_header(json!({ "alg": "HS256", "kid": "k1" })),

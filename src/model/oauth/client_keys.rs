@@ -1,5 +1,7 @@
 //! The public keys of clients that prove who they are with a private key (`private_key_jwt`).
 
+use std::ops::RangeInclusive;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
@@ -13,15 +15,22 @@ use crate::model::ValidationError;
 const MAX_KEYS: usize = 10;
 /// The maximum length of a key's id, in bytes.
 const MAX_KEY_ID_BYTES: usize = 200;
-/// The minimum length of the modulus of an RSA key, in bytes (RFC 7518 §3.3).
-const MIN_MODULUS_BYTES: usize = 256;
+/// The length of the modulus of an RSA key, in bytes (RFC 7518 §3.3).
+const MODULUS_BYTES: RangeInclusive<usize> = 256..=1_024;
+/// The maximum length of the exponent of an RSA key, in bytes.
+const MAX_EXPONENT_BYTES: usize = 8;
+/// The length of each coordinate of the other keys, in bytes.
+const COORDINATE_BYTES: usize = 32;
 /// The maximum length of the URL of a set, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
 /// The members of a key that only its owner may know (RFC 7518 §6).
 const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// The algorithms with which a client may sign, by the names of RFC 7518 §3.1 and RFC 8037 §3.1.
-pub const CLIENT_ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
+/// The algorithms with which a client may sign, by the names of RFC 7518 §3.1, RFC 8037 §3.1 and
+/// RFC 9864 §2.2.
+pub const CLIENT_ALGORITHMS: [&str; 4] = ["RS256", "ES256", "EdDSA", ED25519];
+/// The name of `EdDSA` with Ed25519 in RFC 9864 §2.2.
+const ED25519: &str = "Ed25519";
 
 /// Where the keys of a client are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +139,19 @@ impl ClientKeySet {
         json!({ "keys": self.0 })
     }
 
+    /// Returns what the audit log shows of the keys: their ids, or else how they begin.
+    #[must_use]
+    pub fn key_names(&self) -> Vec<String> {
+        let name = |key: &Jwk| match (&key.common.key_id, &key.algorithm) {
+            (Some(id), _) => id.clone(),
+            (None, AlgorithmParameters::RSA(key)) => beginning(&key.n),
+            (None, AlgorithmParameters::EllipticCurve(key)) => beginning(&key.x),
+            (None, AlgorithmParameters::OctetKeyPair(key)) => beginning(&key.x),
+            (None, _) => String::new(),
+        };
+        self.0.iter().map(name).collect()
+    }
+
     /// Returns whether a key has this id; without an id, whether there is any key.
     #[must_use]
     pub fn contains(&self, id: Option<&str>) -> bool {
@@ -146,6 +168,10 @@ impl ClientKeySet {
         let of = self.0.iter().filter(move |key| algorithm_of(key) == Some(algorithm));
         of.filter(move |key| has_id(key, id)).filter_map(|key| DecodingKey::from_jwk(key).ok())
     }
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(16).collect()
 }
 
 fn has_id(key: &Jwk, id: Option<&str>) -> bool {
@@ -169,21 +195,29 @@ fn algorithm_of(key: &Jwk) -> Option<Algorithm> {
 
 /// Reads a key; `None` for one that is not supported.
 fn parse_key(value: &Value) -> Option<Jwk> {
-    let mut key: Jwk = serde_json::from_value(value.clone()).ok()?;
+    let mut value = value.clone();
+    if value.get("alg").is_some_and(|name| name == ED25519) {
+        value["alg"] = json!("EdDSA");
+    }
+    let mut key: Jwk = serde_json::from_value(value).ok()?;
     algorithm_of(&key)?;
     DecodingKey::from_jwk(&key).ok()?;
-    let is_large = match &key.algorithm {
+    let length = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).map_or(0, |bytes| bytes.len());
+    let has_valid_lengths = match &key.algorithm {
         AlgorithmParameters::RSA(key) => {
-            let modulus = BASE64_URL_SAFE_NO_PAD.decode(&key.n).ok()?;
-            modulus.len() >= MIN_MODULUS_BYTES
+            MODULUS_BYTES.contains(&length(&key.n)) && length(&key.e) <= MAX_EXPONENT_BYTES
         }
-        _ => true,
+        AlgorithmParameters::EllipticCurve(key) => {
+            [&key.x, &key.y].into_iter().all(|it| length(it) == COORDINATE_BYTES)
+        }
+        AlgorithmParameters::OctetKeyPair(key) => length(&key.x) == COORDINATE_BYTES,
+        _ => false,
     };
     let id = key.common.key_id.take();
     let has_short_id = id.as_ref().is_none_or(|id| id.len() <= MAX_KEY_ID_BYTES);
     let common = &key.common;
     let signs = common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
-    if !(is_large && has_short_id && signs) {
+    if !(has_valid_lengths && has_short_id && signs) {
         return None;
     }
     // Certificates and other members are not used.
@@ -213,7 +247,7 @@ mod tests {
             json!({ "kty": "EC", "crv": "P-256", "kid": "e", "use": "sig",
                     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
                     "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM" }),
-            json!({ "kty": "OKP", "crv": "Ed25519", "x5c": ["MIIB"],
+            json!({ "kty": "OKP", "crv": "Ed25519", "x5c": ["MIIB"], "alg": "Ed25519",
                     "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }),
         ]
     }
@@ -261,6 +295,9 @@ mod tests {
             with(&ec, "kid", &"k".repeat(MAX_KEY_ID_BYTES + 1)),
             with(&rsa, "alg", "PS256"),
             with(&rsa, "n", "xjqrbLdA_xsA-Z86GQywYJomb7I9hmnWrUlDrG7RVlF_7tC3QVgtAMEMUoaP"),
+            with(&rsa, "n", &"xjqr".repeat(342)),
+            with(&rsa, "e", "AQABAQABAQAB"),
+            with(&ec, "y", "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM4Etl6SRW2YiLUrN5"),
             json!({ "keys": [{ "kty": "oct", "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMko" }] }),
         ] {
             assert!(ClientKeySet::parse(&set).is_err(), "{set}");

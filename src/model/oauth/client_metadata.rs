@@ -22,17 +22,6 @@ pub enum MetadataSource {
     Registration,
 }
 
-/// What metadata may say in this deployment.
-#[derive(Clone, Copy)]
-pub struct MetadataRules<'a> {
-    /// Where the metadata come from.
-    pub source: MetadataSource,
-    /// The scopes that clients may request.
-    pub requestable: &'a RequestableScopes,
-    /// The algorithms that ID tokens can be signed with.
-    pub id_token_algorithms: &'a [IdTokenAlgorithm],
-}
-
 /// What a client says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientMetadata {
@@ -71,9 +60,9 @@ impl ClientMetadata {
     /// Every rule that is broken.
     pub fn parse(
         members: &Map<String, Value>,
-        rules: &MetadataRules<'_>,
+        source: MetadataSource,
+        requestable: &RequestableScopes,
     ) -> Result<Self, Vec<MetadataProblem>> {
-        let MetadataRules { source, requestable, id_token_algorithms } = *rules;
         let mut reader = Reader { members, problems: Vec::new() };
         let application_type = reader.read("application_type", parse_application_type);
         let application_type = application_type.unwrap_or(ApplicationType::Web);
@@ -86,8 +75,9 @@ impl ClientMetadata {
             reader.read("token_endpoint_auth_method", |value| parse_method(text(value)?, source));
         let auth_method = auth_method.unwrap_or(ClientAuthMethod::None);
         let keys = reader.read_keys(auth_method);
+        // Another algorithm is not supported: then ID tokens are signed as every client accepts it.
         let id_token_algorithm = reader.read("id_token_signed_response_alg", |value| {
-            parse_algorithm(text(value)?, id_token_algorithms)
+            Ok(IdTokenAlgorithm::parse(text(value)?).unwrap_or(IdTokenAlgorithm::Rs256))
         });
         reader.read("grant_types", |value| check_contains(value, "authorization_code"));
         reader.read("response_types", |value| check_contains(value, "code"));
@@ -218,17 +208,6 @@ fn parse_method(method: &str, source: MetadataSource) -> Result<ClientAuthMethod
     }
 }
 
-fn parse_algorithm(
-    text: &str,
-    supported: &[IdTokenAlgorithm],
-) -> Result<IdTokenAlgorithm, ValidationError> {
-    let algorithm = IdTokenAlgorithm::parse(text).filter(|it| supported.contains(it));
-    algorithm.ok_or_else(|| {
-        let words: Vec<_> = supported.iter().map(|it| it.as_str()).collect();
-        format!("must be {}", words.join(" or ")).into()
-    })
-}
-
 fn check_contains(value: &Value, required: &str) -> Result<(), ValidationError> {
     if texts(value)?.contains(&required) {
         Ok(())
@@ -244,11 +223,9 @@ mod tests {
     use super::*;
 
     fn parse(value: &Value, source: MetadataSource) -> Result<ClientMetadata, Vec<&'static str>> {
-        let requestable = &RequestableScopes::with_operators(&[]);
-        let id_token_algorithms = &[IdTokenAlgorithm::Rs256];
+        let requestable = RequestableScopes::with_operators(&[]);
         let members = value.as_object().expect("an object");
-        let rules = MetadataRules { source, requestable, id_token_algorithms };
-        let parsed = ClientMetadata::parse(members, &rules);
+        let parsed = ClientMetadata::parse(members, source, &requestable);
         parsed.map_err(|problems| problems.iter().map(|problem| problem.name).collect())
     }
 
@@ -258,7 +235,7 @@ mod tests {
             "client_name": "", "redirect_uris": ["javascript:alert(1)"], "client_uri": "http://a",
             "application_type": "phone", "scope": 1, "grant_types": ["password"],
             "response_types": "code", "token_endpoint_auth_method": "client_secret_jwt",
-            "id_token_signed_response_alg": "ES256", "client_secret": "s",
+            "id_token_signed_response_alg": 256, "client_secret": "s",
         });
         let mut all = vec![
             "application_type",
@@ -343,6 +320,23 @@ mod tests {
             metadata["token_endpoint_auth_method"] = json!("none");
             let parsed = parse(&metadata, MetadataSource::Document).expect("metadata");
             assert_eq!(parsed.keys, None);
+        }
+    }
+
+    #[test]
+    fn an_algorithm_for_id_tokens_that_is_not_supported_is_replaced() {
+        for (algorithm, expected) in [
+            ("ES256", IdTokenAlgorithm::Es256),
+            ("RS256", IdTokenAlgorithm::Rs256),
+            ("PS256", IdTokenAlgorithm::Rs256),
+            ("none", IdTokenAlgorithm::Rs256),
+        ] {
+            let metadata = json!({
+                "client_name": "A", "redirect_uris": ["https://a.example/cb"],
+                "id_token_signed_response_alg": algorithm,
+            });
+            let parsed = parse(&metadata, MetadataSource::Document).expect("metadata");
+            assert_eq!(parsed.id_token_algorithm, expected, "{algorithm}");
         }
     }
 

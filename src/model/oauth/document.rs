@@ -4,7 +4,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, MetadataRules};
+use crate::model::oauth::RequestableScopes;
+use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, MetadataSource};
 
 /// The size limit of a document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 5 * 1024;
@@ -33,7 +34,7 @@ pub enum DocumentRefusal {
 pub fn parse_document(
     client_id: &str,
     body: &[u8],
-    rules: &MetadataRules<'_>,
+    requestable: &RequestableScopes,
 ) -> Result<ClientMetadata, DocumentRefusal> {
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
         return Err(DocumentRefusal::NotFetched);
@@ -41,7 +42,7 @@ pub fn parse_document(
     let has_own_id = members.get("client_id").and_then(Value::as_str) == Some(client_id);
     let wrong_id = "`client_id` must be the URL that was requested".to_owned();
     let describe = |problem: MetadataProblem| format!("`{}` {}", problem.name, problem.message);
-    let metadata = ClientMetadata::parse(&members, rules);
+    let metadata = ClientMetadata::parse(&members, MetadataSource::Document, requestable);
     match (metadata, has_own_id) {
         (Ok(metadata), true) => Ok(metadata),
         (Ok(_), false) => Err(DocumentRefusal::Invalid(vec![wrong_id])),
@@ -76,8 +77,6 @@ pub fn expires_at(header: impl Fn(&str) -> Option<String>, now: DateTime<Utc>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::oauth::RequestableScopes;
-    use crate::model::oauth::client_metadata::MetadataSource;
 
     #[test]
     fn a_document_is_used_for_as_long_as_its_headers_say_between_5_minutes_and_24_hours() {
@@ -115,12 +114,8 @@ mod tests {
                 "client_id": client_id, "client_name": "A",
                 "redirect_uris": ["https://a.example/cb"],
             });
-            let rules = MetadataRules {
-                source: MetadataSource::Document,
-                requestable: &RequestableScopes::with_operators(&[]),
-                id_token_algorithms: &[],
-            };
-            parse_document(id, body.to_string().as_bytes(), &rules)
+            let requestable = RequestableScopes::with_operators(&[]);
+            parse_document(id, body.to_string().as_bytes(), &requestable)
         };
         assert!(parse(id).is_ok());
         for other in ["", "https://a.example/client/", "https://A.example/client", "a"] {

@@ -589,3 +589,23 @@ async fn the_page_leads_through_sign_in_and_fills_in_the_code_without_sending_it
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_approval_that_the_policy_rejects_is_an_event_of_the_organization() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let client = native_client(app).await;
+        let device = Device::start(app, &client, "projects:read").await;
+        let policy = format!("/api/user/organizations/{}/app-policy", ann.org_id);
+        let none = json!({ "mode": "none" });
+        app.session(&ann.cookie).put(&policy, none).await.assert_status(200);
+        device.claim_and_approve(&ann).await.assert_status(403);
+        let events = "select count(*) from audit_events e
+                      join accounts a on a.home_organization_id = e.organization_id
+                      where event_type = 'app_grant.rejected' and a.email = 'ann@example.com'
+                        and e.status = 403 and e.target like 'app\\_%'";
+        assert_eq!(app.count(events).await, 1);
+        device.poll().await.assert_status(400);
+    })
+    .await;
+}

@@ -142,3 +142,29 @@ async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_leaked_code_without_its_verifier_ends_nothing_that_another_code_gave() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let client = register(app, &ann).await;
+        let tokens = grant(app, &client, (&ann, &ann.org_id)).await;
+        let mut browser = Browser::signed_in(app, &ann.cookie);
+        let path = client.0.path(&[("scope", SCOPE), ("prompt", "consent")]);
+        let leaked = browser.grant(&path, &ann.org_id).await.remove("code").expect("a code");
+        // The right verifier comes too late, and ends nothing either.
+        for verifier in ["x".repeat(43), "y".repeat(43), VERIFIER.to_owned()] {
+            let code = [
+                ("grant_type", "authorization_code"),
+                ("code", &leaked),
+                ("code_verifier", &verifier),
+            ];
+            let refused = exchange(app, &client, &code).await.assert_status(400);
+            assert_eq!(refused.body["error"], "invalid_grant");
+        }
+        let token = tokens["access_token"].as_str().unwrap();
+        app.bearer(token).get("/v1/organization/me").await.assert_status(200);
+        refresh(app, &client, &tokens).await.assert_status(200);
+    })
+    .await;
+}

@@ -95,7 +95,7 @@ async fn an_attempt_that_the_policy_rejects_is_an_event_of_the_organization() {
                       join accounts a on a.home_organization_id = o.id
                       where event_type = 'app_grant.rejected' and a.email = 'ann@example.com'
                         and e.actor like 'user\\_%' and e.target like 'app\\_%'
-                        and e.detail ->> 'client_name' = 'A'";
+                        and e.status = 403 and e.detail ->> 'client_name' = 'A'";
         assert_eq!(app.count(events).await, 1);
         // The request is not used up: there may be another organization.
         browser.allow(&handle, &ben.org_id).await.assert_status(200);

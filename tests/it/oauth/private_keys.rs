@@ -18,6 +18,7 @@ use crate::support::apps::{app_request, apps_of};
 use crate::support::client::TestResponse;
 use crate::support::documents::{DocumentServer, document};
 use crate::support::oauth::{Browser, ISSUER, OauthClient, VERIFIER, form};
+use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, run, with_settings};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -397,4 +398,137 @@ async fn an_app_has_a_secret_or_keys_as_its_method_needs_and_never_both() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_slow_key_server_holds_no_permit_and_those_who_wait_share_one_fetch() {
+    let server = DocumentServer::start().await;
+    with_settings(&[("OUTBOUND_ALLOW", &server.allowed())])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let key = SigningKey::ed25519(0);
+            let url = server.client_id("jwks.json");
+            let client_id = register(app, &ann, &json!({ "jwksUri": url })).await;
+            server.fall_silent();
+            let waiting = (0..12).map(|number| {
+                let path = if number % 2 == 0 { REVOKE } else { "/oauth2/introspect" };
+                let assertion = key.sign(app, &client_id, &[]);
+                async move { send(app, path, &assertion, &[NO_TOKEN]).await.status }
+            });
+            let watching = async {
+                let are_waiting = async || app.app.in_flight.arriving() == 12;
+                wait_until_async("12 requests wait for the keys", are_waiting).await;
+                assert_eq!(app.app.in_flight.running_total(), 0);
+                assert_eq!(app.app.verifications_in_flight.running_total(), 0);
+            };
+            let (statuses, ()) = tokio::join!(join_all(waiting), watching);
+            assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");
+            assert_eq!(server.requests().len(), 1);
+            // More requests at once than the limit of fetches need one fetch, and all succeed.
+            app.clock.advance(TimeDelta::seconds(60));
+            server.serve(&key_set(&[&key]), &[]);
+            let assertions = [(); 40].map(|()| key.sign(app, &client_id, &[]));
+            let accepted = join_all(assertions.iter().map(|it| is_accepted(app, it))).await;
+            assert!(accepted.iter().all(|it| *it), "{accepted:?}");
+            assert_eq!(server.requests().len(), 2);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_assertion_that_the_limit_rejects_is_not_used_up_and_not_recorded() {
+    with_settings(&[("LIMITS_PROFILE", "strict")])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let key = SigningKey::ed25519(0);
+            let client_id = register(app, &ann, &json!({ "jwks": key_set(&[&key]) })).await;
+            let (mut accepted, mut rejected) = (0, Vec::new());
+            while rejected.len() < 3 {
+                let assertion = key.sign(app, &client_id, &[]);
+                match send(app, REVOKE, &assertion, &[NO_TOKEN]).await.status.as_u16() {
+                    200 => accepted += 1,
+                    status => {
+                        assert_eq!(status, 429);
+                        rejected.push(assertion);
+                    }
+                }
+            }
+            assert!(accepted >= 30);
+            assert_eq!(app.count("select count(*) from oauth_assertions").await, accepted);
+            let other = app.replica_with(&[("LIMITS_PROFILE", "off")]);
+            for assertion in &rejected {
+                assert!(is_accepted(&other, assertion).await);
+            }
+            other.close();
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_authenticates_only_as_its_app_is_registered_now() {
+    run(async |app| {
+        let ann = app.verified_account("ann@example.com").await;
+        let key = SigningKey::ed25519(0);
+        let client_id = register(app, &ann, &json!({ "jwks": key_set(&[&key]) })).await;
+        let (session, path) = (app.session(&ann.cookie), apps_of(&ann));
+        let path = format!("{path}/{client_id}");
+        for method in ["client_secret_post", "none"] {
+            assert!(is_accepted(app, &key.sign(app, &client_id, &[])).await);
+            let change = json!({ "tokenEndpointAuthMethod": method });
+            session.put(&path, change).await.assert_status(200);
+            assert!(!is_accepted(app, &key.sign(app, &client_id, &[])).await, "{method}");
+            let mut change = json!({ "tokenEndpointAuthMethod": "private_key_jwt" });
+            change["jwks"] = key_set(&[&key]);
+            session.put(&path, change).await.assert_status(200);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_endpoint_uses_a_document_no_longer_than_its_time() {
+    let server = DocumentServer::start().await;
+    with_settings(&[("OUTBOUND_ALLOW", &server.allowed())])
+        .run(async |app| {
+            let ann = app.verified_account("ann@example.com").await;
+            let [key, next] = [0, 1].map(SigningKey::ed25519);
+            let client_id = server.client_id("client.json");
+            let serve = |key: Option<&SigningKey>| {
+                let mut metadata = document(&client_id);
+                if let Some(key) = key {
+                    metadata["token_endpoint_auth_method"] = json!("private_key_jwt");
+                    metadata["jwks"] = key_set(&[key]);
+                }
+                server.serve(&metadata, &[]);
+            };
+            let as_public = async || {
+                let form = form(&[NO_TOKEN, ("client_id", &client_id)]);
+                app.anonymous().post_form(REVOKE, &form).await.status.as_u16()
+            };
+            serve(None);
+            let redirect_uri = "https://app.example.com/callback";
+            let client = OauthClient { client_id: client_id.clone(), redirect_uri };
+            code(app, &ann, &client).await;
+            assert_eq!(as_public().await, 200);
+            serve(Some(&key));
+            app.clock.advance(TimeDelta::minutes(5));
+            assert_eq!(as_public().await, 401);
+            let accepts =
+                async |key: &SigningKey| is_accepted(app, &key.sign(app, &client_id, &[])).await;
+            assert!(accepts(&key).await);
+            serve(Some(&next));
+            assert!(!accepts(&next).await);
+            app.clock.advance(TimeDelta::minutes(5));
+            assert!(accepts(&next).await && !accepts(&key).await);
+            // While its server does not respond, the client has to try again.
+            app.clock.advance(TimeDelta::minutes(5));
+            server.respond("HTTP/1.1 500 Error\r\ncontent-length: 0\r\n\r\n");
+            let assertion = next.sign(app, &client_id, &[]);
+            let unavailable = send(app, REVOKE, &assertion, &[NO_TOKEN]).await.assert_status(503);
+            assert_eq!(unavailable.body["error"], "temporarily_unavailable");
+            app.clock.advance(TimeDelta::seconds(60));
+            serve(Some(&next));
+            assert!(accepts(&next).await);
+        })
+        .await;
 }

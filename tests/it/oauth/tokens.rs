@@ -557,7 +557,7 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
     with_resource()
         .run(async |app| {
             let resource = format!("{ISSUER}/.well-known/oauth-protected-resource");
-            for path in ["/me", "/v1/organization/me", "/api/user/me"] {
+            for path in ["/me", "/v1/organization/me"] {
                 let rejected = app.anonymous().get(path).await.assert_status(401);
                 let challenge =
                     format!(r#"Bearer realm="tenantry", resource_metadata="{resource}""#);
@@ -565,6 +565,17 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
                 let rejected = app.bearer("x").get(path).await.assert_status(401);
                 let challenge = format!(r#"{challenge}, error="invalid_token""#);
                 assert_eq!(rejected.header("www-authenticate"), challenge, "{path}");
+            }
+            // With the scope that the route requires, if an app may request it.
+            let rejected = app.bearer("x").get("/api/user/me").await.assert_status(401);
+            let challenge = rejected.header("www-authenticate");
+            assert!(challenge.ends_with(r#", error="invalid_token", scope="user:read""#));
+            let ann = app.verified_account("ann@example.com").await;
+            for (resource, scope) in [("projects", r#", scope="projects:read""#), ("apps", "")] {
+                let path = format!("/api/user/organizations/{}/{resource}", ann.org_id);
+                let rejected = app.anonymous().get(&path).await.assert_status(401);
+                let challenge = rejected.header("www-authenticate");
+                assert!(challenge.ends_with(&format!(r#"-resource"{scope}"#)), "{challenge}");
             }
             let resource = app.anonymous().get("/.well-known/oauth-protected-resource").await;
             let resource = resource.assert_status(200);

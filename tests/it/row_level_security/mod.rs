@@ -517,7 +517,7 @@ async fn operations_that_begin_with_a_secret_or_an_account_write_under_row_level
 const WITHOUT_TENANT: [(&str, usize, &str); 69] = [
     ("src/app/batch_lookup.rs", 2, "credentials and origins are looked up"),
     ("src/app/credit_leases/mod.rs", 2, "credits of all organizations are taken and returned"),
-    ("src/app/meter.rs", 2, "usage of all organizations is written and read together"),
+    ("src/app/meter/mod.rs", 2, "usage of all organizations is written and read together"),
     ("src/app/rate_limits/mod.rs", 1, "rate limits belong to no organization"),
     ("src/app/rejections/credentials.rs", 1, "rejections of all organizations"),
     ("src/app/rejections/requests.rs", 1, "rejections of all organizations"),
@@ -545,7 +545,7 @@ const WITHOUT_TENANT: [(&str, usize, &str); 69] = [
     ("src/domain/links.rs", 1, "a mailed link is looked up"),
     ("src/domain/mail/mod.rs", 1, "mail is sent to any address"),
     ("src/domain/oauth/authorization.rs", 2, "the client, and the session of an account"),
-    ("src/domain/oauth/client_authentication.rs", 2, "clients of all organizations"),
+    ("src/domain/oauth/client_authentication.rs", 3, "clients of all organizations"),
     ("src/domain/oauth/client_documents.rs", 3, "clients of the deployment"),
     ("src/domain/oauth/consent.rs", 2, "what an account grants, in any of its organizations"),
     ("src/domain/oauth/consent_page.rs", 1, "all organizations of an account"),

@@ -184,6 +184,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_tokens::lock_refresh_token",
         "oauth_tokens::mark_refresh_token_used",
         "oauth_tokens::redeem_code",
+        "oauth_tokens::mark_redeemed",
         "oauth_tokens::revoke_access_token",
         "oauth_tokens::revoke_grant",
         "oauth_grants::claim_notice",
@@ -266,8 +267,8 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // many people everywhere granted access to them.
     &[
         "app_grants::count_live",
-        "app_grants::end_all_of_client",
-        "app_grants::end_all_of_owner",
+        "app_grants::end_all",
+        "oauth_apps::lock_all",
         "app_policies::filter_permitting",
         "oauth_apps::list_of_all",
         "oauth_apps::lock_of_all",

@@ -291,6 +291,39 @@ async fn deleting_an_organization_or_its_only_member_ends_grants_to_its_apps_and
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_grant_that_is_made_while_the_organization_of_the_app_is_deleted_ends_with_it() {
+    run(async |app| {
+        let ann = app.sign_up_account("ann@example.com").await;
+        let ben = app.sign_up_account("ben@example.com").await;
+        let id = text(&app.create_app(&ann, "Reports").await["id"]);
+        let mut consent = app.sql().await;
+        let lock = "begin; select from oauth_clients for share";
+        sqlx::raw_sql(lock).execute(&mut consent).await.unwrap();
+        let insert =
+            "insert into oauth_grants (id, account_id, client_id, organization_id, user_id,
+                                                scopes, resources, created_at, updated_at)
+                      select gen_random_uuid(), a.id, c.id, u.organization_id, u.id,
+                             '{projects:read}', '{}', now(), now()
+                      from accounts a join users u on u.account_id = a.id
+                      cross join oauth_clients c where a.email = $1 and c.client_id = $2";
+        let inserted = sqlx::query(insert).bind(&ben.email).bind(&id).execute(&mut consent).await;
+        assert_eq!(inserted.unwrap().rows_affected(), 1);
+        let path = format!("/api/user/organizations/{}", ann.org_id);
+        let request = json!({ "confirm": ann.org_id }).to_string();
+        let session = app.session(&ann.cookie).with("content-type", "application/json");
+        let deletion = tokio::spawn(async move { session.send("DELETE", &path, request).await });
+        app.wait_for_lock_waiters(1).await;
+        sqlx::raw_sql("commit").execute(&mut consent).await.unwrap();
+        deletion.await.unwrap().assert_status(200);
+        let live = "select count(*) from oauth_grants where revoked_at is null";
+        assert_eq!(app.count(live).await, 0);
+        let recorded = "select count(*) from audit_events where event_type = 'app_grant.revoked'";
+        assert_eq!(app.count(recorded).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_20_concurrent_requests_for_the_last_app_of_the_plan_succeeds() {
     with_settings(&[("PLANS", r#"{"trial":{"apps":3}}"#)])
         .run(async |app| {

@@ -2,20 +2,22 @@
 //! batches. No request waits for a write, and a busy key updates its row once per batch, not once
 //! per request. After each batch the meter reads the monthly usage of the organizations in it.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+mod pending;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 use metrics::counter;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+use self::pending::{KeyUse, Pending, UseOfKey, tallies_by_day};
 use crate::app::database::Database;
 use crate::app::quotas::{Month, Quotas};
 use crate::error::{Error, Result};
-use crate::model::attribution::{AttributedUsage, Attribution, MAX_PER_DAY};
+use crate::model::attribution::{AttributedUsage, Attribution};
 use crate::model::caller::{Credential, Identity};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::usage::{Period, UsageTally, UsedCredential, hour_of};
@@ -23,21 +25,6 @@ use crate::repo::{oauth_callers, personal_tokens, sessions, usage, usage_hourly}
 
 /// How often the counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
-
-/// An organization, an hour, and the key that was used.
-type UseOfKey = (OrganizationId, DateTime<Utc>, KeyId);
-
-/// The usage that is not written yet.
-#[derive(Default)]
-struct Pending {
-    tallies: HashMap<(KeyId, Option<OrganizationId>, NaiveDate), UsageTally>,
-    /// The units by hour and attribution.
-    attributed: HashMap<UseOfKey, HashMap<Arc<Attribution>, i64>>,
-    /// The attributions of each organization since the last flush, so that their number is bounded.
-    attributions: HashMap<OrganizationId, HashSet<Arc<Attribution>>>,
-    /// When each session was last used.
-    seen: HashMap<SessionId, DateTime<Utc>>,
-}
 
 /// The outcome of a request, as far as it matters for usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,19 +122,9 @@ impl Meter {
             self.0.quotas.adjust((organization, Period::month_of(now).start), admitted, counted);
         }
         let units = i64::try_from(counted).unwrap_or(i64::MAX);
-        let mut pending = self.0.pending();
-        if let Some(organization) = organization.filter(|_| units > 0) {
-            pending.attribute((organization, hour_of(now), key), attribution, units);
-        }
-        pending.add(UsageTally {
-            organization,
-            key,
-            credential,
-            day: now.date_naive(),
-            requests: units,
-            rejected: i64::from(is_rejected),
-            last_used_at: now,
-        });
+        let use_of_key = (key, organization, hour_of(now));
+        let used = KeyUse::new(credential, (units, i64::from(is_rejected)), now);
+        self.0.pending().add(use_of_key, used, attribution);
     }
 
     /// Counts one request for the organization that its path names, or otherwise the one that its
@@ -178,20 +155,10 @@ impl Meter {
             let month = (organization, Period::month_of(now).start);
             self.0.quotas.adjust(month, u64::from(was_admitted), u64::from(counts));
         }
-        let mut pending = self.0.pending();
-        if let Some(organization) = organization.filter(|_| counts) {
-            let use_of_key = (organization, hour_of(now), key);
-            pending.attribute(use_of_key, &self.0.no_attribution, 1);
-        }
-        pending.add(UsageTally {
-            organization,
-            key,
-            credential,
-            day: now.date_naive(),
-            requests: i64::from(counts),
-            rejected: i64::from(outcome != RequestOutcome::Answered),
-            last_used_at: now,
-        });
+        let is_rejected = outcome != RequestOutcome::Answered;
+        let used = KeyUse::new(credential, (i64::from(counts), i64::from(is_rejected)), now);
+        let use_of_key = (key, organization, hour_of(now));
+        self.0.pending().add(use_of_key, used, &self.0.no_attribution);
     }
 
     /// Writes the counts so far. Counts that could not be written are retried by the next flush.
@@ -235,13 +202,12 @@ impl Inner {
 
     async fn write(&self) -> Result<()> {
         let _guard = self.flushing.lock().await;
-        let Pending { tallies, attributed, seen, .. } = std::mem::take(&mut *self.pending());
-        let batch: Vec<UsageTally> = tallies.into_values().collect();
+        let Pending { uses, seen, .. } = std::mem::take(&mut *self.pending());
         let seen: Vec<_> = seen.into_iter().collect();
-        if batch.is_empty() && seen.is_empty() {
+        if uses.is_empty() && seen.is_empty() {
             return Ok(());
         }
-        let guard = BatchGuard { batch, attributed, seen, to: self };
+        let guard = BatchGuard { tallies: tallies_by_day(&uses), uses, seen, to: self };
         let written = self.db.transaction(async |tx| guard.write(tx).await).await;
         let outcome = if written.is_ok() { "written" } else { "failed" };
         counter!("usage_flushes_total", "outcome" => outcome).increment(1);
@@ -271,8 +237,8 @@ impl Inner {
 /// A batch that is being written. If it is dropped before it is written, its counts become pending
 /// again.
 struct BatchGuard<'a> {
-    batch: Vec<UsageTally>,
-    attributed: HashMap<UseOfKey, HashMap<Arc<Attribution>, i64>>,
+    uses: HashMap<UseOfKey, KeyUse>,
+    tallies: Vec<UsageTally>,
     seen: Vec<(SessionId, DateTime<Utc>)>,
     to: &'a Inner,
 }
@@ -291,19 +257,19 @@ impl BatchGuard<'_> {
         if !personal.is_empty() {
             personal_tokens::record_use(tx, &personal).await?;
         }
-        usage::add(tx, &self.batch).await?;
+        usage::add(tx, &self.tallies).await?;
         usage_hourly::add(tx, &self.attributed()).await
     }
 
     fn tallies_of(&self, credential: UsedCredential) -> Vec<UsageTally> {
-        self.batch.iter().filter(|tally| tally.credential == credential).cloned().collect()
+        self.tallies.iter().filter(|tally| tally.credential == credential).cloned().collect()
     }
 
     fn attributed(&self) -> Vec<AttributedUsage> {
         let mut rows = Vec::new();
-        for (&(organization, hour, key), units) in &self.attributed {
-            let key = Some(key);
-            rows.extend(units.iter().map(|(attribution, &units)| {
+        for (&(key, organization, hour), used) in &self.uses {
+            let (Some(organization), key) = (organization, Some(key)) else { continue };
+            rows.extend(used.attributed.iter().map(|(attribution, &units)| {
                 let attribution = Attribution::clone(attribution);
                 AttributedUsage { organization, hour, key, attribution, units }
             }));
@@ -313,8 +279,8 @@ impl BatchGuard<'_> {
 
     /// Returns the number of requests per organization and month.
     fn months(&self) -> HashMap<Month, u64> {
-        let mut months = HashMap::new();
-        for tally in &self.batch {
+        let mut months = HashMap::default();
+        for tally in &self.tallies {
             if let Some(organization) = tally.organization {
                 let month = (organization, Period::month_containing(tally.day).start);
                 *months.entry(month).or_default() += u64::try_from(tally.requests).unwrap_or(0);
@@ -324,8 +290,7 @@ impl BatchGuard<'_> {
     }
 
     fn mark_written(mut self) {
-        self.batch.clear();
-        self.attributed.clear();
+        self.uses.clear();
         self.seen.clear();
     }
 }
@@ -333,51 +298,11 @@ impl BatchGuard<'_> {
 impl Drop for BatchGuard<'_> {
     fn drop(&mut self) {
         let mut pending = self.to.pending();
-        for tally in self.batch.drain(..) {
-            pending.add(tally);
-        }
-        for (use_of_key, units) in self.attributed.drain() {
-            for (attribution, units) in units {
-                pending.attribute(use_of_key, &attribution, units);
-            }
+        for (use_of_key, used) in self.uses.drain() {
+            pending.add_again(use_of_key, used);
         }
         for (session, at) in self.seen.drain(..) {
             pending.seen_at(session, at);
         }
-    }
-}
-
-impl Pending {
-    fn add(&mut self, tally: UsageTally) {
-        match self.tallies.entry((tally.key, tally.organization, tally.day)) {
-            Entry::Vacant(entry) => {
-                entry.insert(tally);
-            }
-            Entry::Occupied(mut entry) => {
-                let sum = entry.get_mut();
-                sum.requests += tally.requests;
-                sum.rejected += tally.rejected;
-                sum.last_used_at = sum.last_used_at.max(tally.last_used_at);
-            }
-        }
-    }
-
-    /// Adds units. Beyond [`MAX_PER_DAY`] attributions of an organization they are `other`.
-    fn attribute(&mut self, use_of_key: UseOfKey, attribution: &Arc<Attribution>, units: i64) {
-        let known = self.attributions.entry(use_of_key.0).or_default();
-        let attribution = if known.contains(attribution) {
-            Arc::clone(attribution)
-        } else if known.len() < MAX_PER_DAY {
-            known.insert(Arc::clone(attribution));
-            Arc::clone(attribution)
-        } else {
-            Arc::new(Attribution::other())
-        };
-        *self.attributed.entry(use_of_key).or_default().entry(attribution).or_default() += units;
-    }
-
-    fn seen_at(&mut self, session: SessionId, at: DateTime<Utc>) {
-        let last = self.seen.entry(session).or_insert(at);
-        *last = at.max(*last);
     }
 }
