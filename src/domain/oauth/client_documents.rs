@@ -27,6 +27,8 @@ const MEDIA_TYPE: &str = "application/json";
 #[derive(Clone)]
 pub struct StaleDocument {
     url: DocumentUrl,
+    /// Whether a version is stored.
+    pub is_stored: bool,
     /// The validator of the stored version.
     etag: Option<String>,
 }
@@ -65,9 +67,10 @@ pub async fn find_stale(
     if let Some(refusal) = app.document_fetches.find_refusal(client_id, now) {
         return Ok(Err(refusal));
     }
+    let is_stored = stored.is_some();
     let etag = stored.and_then(|it| it.etag);
     let etag = etag.and_then(|etag| etag.strip_prefix(ETAG_PREFIX).map(str::to_owned));
-    Ok(Ok(Some(StaleDocument { url, etag })))
+    Ok(Ok(Some(StaleDocument { url, is_stored, etag })))
 }
 
 /// Returns the validator to store with what was read of a document; `None` if it is too long.

@@ -78,7 +78,7 @@ async fn identify(
     form: &Form,
 ) -> Result<OauthClient> {
     let presented = present(headers, form)?;
-    let refusal = client_documents::refresh(app, context, &presented.client_id).await?.err();
+    let refusal = client_documents::refresh_stored(app, context, &presented.client_id).await?.err();
     let client = client_authentication::find(app, &presented).await?;
     let client = match (client, refusal) {
         (Some(client), None) => client,

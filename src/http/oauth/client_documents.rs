@@ -4,7 +4,7 @@
 use axum::response::Response;
 
 use crate::app::App;
-use crate::domain::oauth::client_documents;
+use crate::domain::oauth::client_documents::{self, StaleDocument};
 use crate::error::Result;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
@@ -14,8 +14,7 @@ use crate::model::oauth::document::{DocumentRefusal, MAX_DOCUMENT_BYTES};
 use crate::model::rate_limit::RateLimit;
 
 /// Fetches the metadata document of a client if its id is the URL of one, and the stored version is
-/// missing or too old. A request that causes a fetch is counted by its address, since anyone can
-/// send it, and has no permit while it waits.
+/// missing or too old.
 ///
 /// # Errors
 /// The outer errors are rate limited and unavailable. The inner one says why the document cannot be
@@ -26,16 +25,40 @@ pub async fn refresh(
     client_id: &str,
 ) -> Result<Result<(), DocumentRefusal>> {
     match client_documents::find_stale(app, client_id).await? {
+        Ok(Some(document)) => fetch(app, context, document).await,
         Ok(None) => Ok(Ok(())),
-        Ok(Some(document)) => {
-            if !document.is_being_fetched(app) {
-                count_address(app, context, RateLimit::ClientDocuments)?;
-            }
-            let refresh = client_documents::refresh(app, document);
-            shedding::await_outside(app, context, refresh).await
-        }
         Err(refusal) => Ok(Err(refusal)),
     }
+}
+
+/// Fetches the metadata document of a client if the stored version is too old. One that is not
+/// stored is not fetched: nobody was asked for access by such a client.
+///
+/// # Errors
+/// Those of [`refresh`].
+pub async fn refresh_stored(
+    app: &App,
+    context: &RequestContext,
+    client_id: &str,
+) -> Result<Result<(), DocumentRefusal>> {
+    match client_documents::find_stale(app, client_id).await? {
+        Ok(Some(document)) if document.is_stored => fetch(app, context, document).await,
+        Ok(_) => Ok(Ok(())),
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// A request that causes a fetch is counted by its address, since anyone can send it, and has no
+/// permit while it waits.
+async fn fetch(
+    app: &App,
+    context: &RequestContext,
+    document: StaleDocument,
+) -> Result<Result<(), DocumentRefusal>> {
+    if !document.is_being_fetched(app) {
+        count_address(app, context, RateLimit::ClientDocuments)?;
+    }
+    shedding::await_outside(app, context, client_documents::refresh(app, document)).await
 }
 
 /// Returns the page for a client whose document cannot be used.

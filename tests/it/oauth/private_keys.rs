@@ -506,6 +506,9 @@ async fn the_token_endpoint_uses_a_document_no_longer_than_its_time() {
                 app.anonymous().post_form(REVOKE, &form).await.status.as_u16()
             };
             serve(None);
+            // A client that has not asked anyone for access is unknown.
+            assert_eq!(as_public().await, 401);
+            assert!(server.requests().is_empty());
             let redirect_uri = "https://app.example.com/callback";
             let client = OauthClient { client_id: client_id.clone(), redirect_uri };
             code(app, &ann, &client).await;

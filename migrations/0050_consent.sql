@@ -16,3 +16,7 @@ alter table outbox validate constraint outbox_kind_check;
 
 -- The session in which the consent page of a request was last shown: only that one may answer it.
 alter table oauth_requests add column if not exists shown_in uuid;
+
+-- Whether tokens came of a code: only then does a second use mean that two parties have it. Null in a
+-- row of an earlier version, which did not record it.
+alter table oauth_codes add column if not exists has_tokens boolean;
