@@ -14,6 +14,7 @@ use tenantry::http::family::Family;
 use crate::support::accounts::{PASSWORD, TestAccount};
 use crate::support::app::text;
 use crate::support::client::{TestClient, TestResponse};
+use crate::support::oauth::insert_access_token;
 use crate::support::requests::Fixtures;
 use crate::support::spec::{Operation, operations};
 use crate::support::{TestApp, run};
@@ -266,6 +267,9 @@ async fn callers(app: &TestApp, fixtures: &Fixtures, other: &TenantFixture) -> V
     };
     let narrow = "trademarks:read";
     let (ann_s, dora_s) = (ann.org_id.as_str(), dora.org_id.as_str());
+    let app_token = async |account: &TestAccount, org_id: &str, scope: &str| {
+        app.bearer(&insert_access_token(app, account, org_id, &[scope]).await)
+    };
     let mut callers = Vec::new();
     let mut add = |who, actor, access, in_session| {
         callers.push(Caller { who, actor, access, in_session });
@@ -277,6 +281,9 @@ async fn callers(app: &TestApp, fixtures: &Fixtures, other: &TenantFixture) -> V
     let pinned = token(&dora.cookie, "*", Some(dora_s)).await;
     add("another tenant's pinned token", pinned, OtherTenant, false);
     let elsewhere = token(&ann.cookie, "*", Some(&second)).await;
+    add("another tenant's app", app_token(dora, dora_s, "*").await, OtherTenant, false);
+    let app_elsewhere = app_token(ann, &second, "*").await;
+    add("an app that acts elsewhere", app_elsewhere, PinnedElsewhere, false);
     add("a token pinned elsewhere", elsewhere, PinnedElsewhere, false);
     add("a token without the scope", token(&ann.cookie, narrow, None).await, Unscoped, false);
     let pinned = token(&ann.cookie, narrow, Some(ann_s)).await;

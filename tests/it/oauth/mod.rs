@@ -4,6 +4,7 @@ mod authorize;
 mod checks;
 mod consent;
 mod consent_checks;
+mod crash;
 mod device;
 mod documents;
 mod flow;

@@ -577,6 +577,13 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
                 let challenge = rejected.header("www-authenticate");
                 assert!(challenge.ends_with(&format!(r#"-resource"{scope}"#)), "{challenge}");
             }
+            let evil = app.anonymous().with("host", "evil.example");
+            let evil = evil.with("x-forwarded-host", "evil.example");
+            for document in ["oauth-protected-resource", "oauth-authorization-server"] {
+                let path = format!("/.well-known/{document}");
+                let own = app.anonymous().get(&path).await.assert_status(200);
+                assert_eq!(evil.get(&path).await.text, own.text, "{document}");
+            }
             let resource = app.anonymous().get("/.well-known/oauth-protected-resource").await;
             let resource = resource.assert_status(200);
             assert_eq!(resource.header("cache-control"), "public, max-age=300");

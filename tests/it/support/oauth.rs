@@ -8,6 +8,7 @@ use tenantry::model::key_format::KeyFormat;
 use uuid::Uuid;
 
 use super::TestApp;
+use super::accounts::TestAccount;
 use super::client::TestResponse;
 
 /// The redirect URI of test clients.
@@ -166,6 +167,29 @@ pub async fn insert_openid_token(app: &TestApp, client: &OauthClient) -> String 
         .await;
     assert_eq!(inserted.expect("a token").rows_affected(), 1);
     app.seen_secrets.lock().expect("no panic").push(token.clone());
+    token
+}
+
+/// Inserts an app of a person's home organization, what the person granted to it in an
+/// organization, and an access token with these scopes; returns the token.
+pub async fn insert_access_token(
+    app: &TestApp,
+    person: &TestAccount,
+    org_id: &str,
+    scopes: &[&str],
+) -> String {
+    let client = OauthClientSpec::default();
+    let client = OauthClientSpec { name: "Of a token", ..client }.insert(app, &person.org_id).await;
+    app.insert_grant((person, Some(org_id)), &client.client_id, scopes).await;
+    let token = insert_openid_token(app, &client).await;
+    let sql = "update oauth_access_tokens t set scopes = g.scopes, resources = array[$2]
+               from oauth_grants g where g.id = t.grant_id and t.digest = $1";
+    let updated = sqlx::query(sql)
+        .bind(app.app.peppers.digest(&token).0.bytes().as_slice())
+        .bind(ISSUER)
+        .execute(&mut app.sql().await)
+        .await;
+    assert_eq!(updated.expect("a token").rows_affected(), 1);
     token
 }
 

@@ -1,0 +1,140 @@
+//! Refreshes at a server that is killed: a lost response costs nothing, and a token that was used
+//! before is refused afterwards, too.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::accounts::PASSWORD;
+use crate::support::locks::TableLock;
+use crate::support::oauth::{CHALLENGE, VERIFIER, form, parameters_of};
+use crate::support::server::{CurlResponse, Server, WorkDir, curl, signal};
+
+const EMAIL: &str = "ann@example.com";
+const REDIRECT_URI: &str = "http://127.0.0.1/callback";
+/// A person's browser and an app at a server that is killed and started again.
+struct CrashTest {
+    dir: WorkDir,
+    /// Where the server listens, which is its issuer and known before it starts.
+    address: String,
+    server: Server,
+}
+
+impl CrashTest {
+    fn start() -> Self {
+        let dir = WorkDir::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let server = start(&dir, &address);
+        Self { dir, address, server }
+    }
+
+    fn restart(&mut self) {
+        signal("KILL", self.server.pid());
+        self.server = start(&self.dir, &self.address);
+    }
+
+    fn post(&self, path: &str, body: &Value) -> CurlResponse {
+        let (jar, body) = (self.dir.path().join("jar"), body.to_string());
+        let jar = jar.to_str().unwrap();
+        let cookies = ["-b", jar, "-c", jar, "-H", "Content-Type: application/json", "-d", &body];
+        let response = curl(&[&cookies[..], &[&self.server.url(path)]].concat());
+        assert!(response.status < 300, "{path}: {}", response.text);
+        response
+    }
+
+    /// `GET path`; the head of the response.
+    fn get(&self, path: &str) -> CurlResponse {
+        let jar = self.dir.path().join("jar");
+        let jar = jar.to_str().unwrap();
+        curl(&["-b", jar, "-c", jar, "-i", &self.server.url(path)])
+    }
+
+    /// The first refresh token of an app that the person grants access to; also the app's id.
+    async fn grant(&self) -> (String, String) {
+        let account = json!({ "email": EMAIL, "password": PASSWORD, "name": "Ann" });
+        self.post("/api/auth/sign-up/email", &account);
+        let prove = "update accounts set proven_at = now()";
+        sqlx::query(prove).execute(&mut self.dir.sql().await).await.unwrap();
+        self.post("/api/auth/sign-in/email", &json!({ "email": EMAIL, "password": PASSWORD }));
+        let sql = "select handle from organizations where handle <> 'system'";
+        let org_id: String =
+            sqlx::query_scalar(sql).fetch_one(&mut self.dir.sql().await).await.unwrap();
+        let app = json!({ "name": "Tool", "applicationType": "native",
+            "redirectUris": [REDIRECT_URI], "scopes": ["projects:read", "offline_access"] });
+        let created = self.post(&format!("/api/user/organizations/{org_id}/apps"), &app);
+        let client_id = created.body["data"]["clientId"].as_str().unwrap().to_owned();
+        let request = form(&[
+            ("response_type", "code"),
+            ("client_id", &client_id),
+            ("redirect_uri", REDIRECT_URI),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+            ("scope", "projects:read offline_access"),
+        ]);
+        let begun = self.get(&format!("/oauth2/authorize?{request}"));
+        let location = begun.text.lines().find(|line| line.starts_with("location: "));
+        let handle = parameters_of(location.unwrap_or(&begun.text).trim()).remove("request");
+        let answer = json!({ "request": handle, "accept": true, "organizationId": org_id });
+        let answered = self.post("/oauth2/consent", &answer);
+        let redirect = answered.body["redirect"].as_str().unwrap();
+        let code = parameters_of(redirect).remove("code").unwrap();
+        let exchange = form(&[
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("code_verifier", VERIFIER),
+            ("client_id", &client_id),
+        ]);
+        let tokens = curl(&["-d", &exchange, &self.server.url("/oauth2/token")]);
+        assert_eq!(tokens.status, 200, "{}", tokens.text);
+        (client_id, refresh_token_of(&tokens.body))
+    }
+
+    fn refresh(&self, client_id: &str, token: &str) -> CurlResponse {
+        curl(&["-d", &refresh_form(client_id, token), &self.server.url("/oauth2/token")])
+    }
+}
+
+fn start(dir: &WorkDir, address: &str) -> Server {
+    let issuer = format!("http://{address}");
+    dir.start(&[("OAUTH", "on"), ("LISTEN_ADDR", address), ("PUBLIC_URL", &issuer)])
+}
+
+fn refresh_form(client_id: &str, token: &str) -> String {
+    form(&[("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client_id)])
+}
+
+fn refresh_token_of(body: &Value) -> String {
+    body["refresh_token"].as_str().unwrap_or_else(|| panic!("no refresh token: {body}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_refresh_whose_response_a_kill_loses_is_repeated_and_an_old_token_stays_used() {
+    let mut test = CrashTest::start();
+    let (client_id, first) = test.grant().await;
+    let mut lock = TableLock::before_commit(test.dir.sql().await, "oauth_refresh_tokens").await;
+    let mut command = Command::new("curl");
+    let url = test.server.url("/oauth2/token");
+    let parameters = refresh_form(&client_id, &first);
+    let lost = command.args(["-s", "-d", &parameters, &url]).stdout(Stdio::piped()).spawn();
+    let statement = lock.blocked_statement().await;
+    assert_eq!(statement, "COMMIT");
+    signal("KILL", test.server.pid());
+    assert!(lost.unwrap().wait_with_output().unwrap().stdout.is_empty());
+    lock.release().await;
+    test.restart();
+    let again = [(); 2].map(|()| test.refresh(&client_id, &first));
+    let [second, same] = again.map(|it| refresh_token_of(&it.body));
+    assert_eq!(second, same);
+    let live = "select count(*) from oauth_refresh_tokens where used_at is null";
+    let live = sqlx::query_scalar::<_, i64>(live).fetch_one(&mut test.dir.sql().await).await;
+    assert_eq!(live.unwrap(), 1);
+    let third = refresh_token_of(&test.refresh(&client_id, &second).body);
+    test.restart();
+    for token in [&first, &third] {
+        let refused = test.refresh(&client_id, token);
+        assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_grant")));
+    }
+}
