@@ -249,8 +249,8 @@ const IRRELEVANT: [(&str, &str); 5] = [
     ),
     (
         "organizations",
-        "app_notice_at created_at domain external_id handle id leak_policy limits metadata name plan \
-         purged_at suspended_by updated_at",
+        "app_notice_at created_at domain external_id handle id leak_policy limits metadata name \
+         plan purged_at suspended_by updated_at",
     ),
     (
         "personal_tokens",
