@@ -8,6 +8,9 @@ use crate::model::audit::{AuditEventFilter, AuditEventType, NewAuditEvent, Recor
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
+/// The number of events after which [`insert_all`] adds the links, before there are more.
+const LINK_BATCH: usize = 100;
+
 /// Inserts an event with its MAC. When the transaction commits, the database appends a link to the
 /// organization's chain, one transaction at a time, and seals it with the event's key, which it
 /// does not store.
@@ -47,6 +50,18 @@ pub async fn insert(db: &mut PgConnection, event: &NewAuditEvent<'_>) -> Result<
     )
     .fetch_one(db)
     .await?;
+    Ok(())
+}
+
+/// Inserts events of several organizations, in the order that [`insert`] requires.
+pub async fn insert_all(db: &mut PgConnection, mut events: Vec<NewAuditEvent<'_>>) -> Result<()> {
+    events.sort_by_key(|event| event.organization);
+    for (number, event) in events.iter().enumerate() {
+        if number > 0 && number.is_multiple_of(LINK_BATCH) {
+            link_inserted(db).await?;
+        }
+        insert(db, event).await?;
+    }
     Ok(())
 }
 

@@ -17,9 +17,6 @@ use crate::repo::{
     memberships, oauth_apps, oauth_grants, organizations,
 };
 
-/// The number of audit events after which the chain's links are added, before there are more.
-const LINK_BATCH: usize = 100;
-
 /// Deletes an account, its sessions and its tokens. Removes its memberships, and revokes the
 /// invitations that they created. Organizations without another member are deleted. The address can
 /// be used to sign up again, and no personal data is left outside the audit log.
@@ -56,7 +53,8 @@ pub async fn delete(
             // After the grants of its own apps: everywhere, apps are locked before grants.
             let reason = GrantEnd::AccountDeleted;
             oauth_grants::revoke_all(tx, person.account, reason, audit.at).await?;
-            record_in_order(tx, events, audit).await?;
+            let events = events.iter().map(|event| event.to_audit_event(audit)).collect();
+            audit_events::insert_all(tx, events).await?;
             memberships::remove_of_account(tx, person.account, audit.at).await?;
             accounts::delete(tx, person.account, audit.at).await
         })
@@ -81,6 +79,20 @@ struct DeletionEvent {
     actor: String,
     target: String,
     detail: serde_json::Value,
+}
+
+impl DeletionEvent {
+    fn to_audit_event<'a>(&'a self, audit: &'a AuditContext) -> NewAuditEvent<'a> {
+        NewAuditEvent {
+            organization: self.organization,
+            event_type: self.event_type,
+            actor: &self.actor,
+            target: &self.target,
+            key_display_id: None,
+            detail: self.detail.clone(),
+            audit,
+        }
+    }
 }
 
 fn event_of_account(account: AccountId, organization: OrganizationId) -> DeletionEvent {
@@ -124,29 +136,4 @@ async fn leave_organization(
         detail: json!({ "role": membership.role.as_str() }),
     });
     Ok(events)
-}
-
-/// Records events in the order of their organizations, as [`audit_events::insert`] requires.
-async fn record_in_order(
-    tx: &mut PgConnection,
-    mut events: Vec<DeletionEvent>,
-    audit: &AuditContext,
-) -> Result<()> {
-    events.sort_by_key(|event| event.organization);
-    for (number, event) in events.into_iter().enumerate() {
-        if number > 0 && number.is_multiple_of(LINK_BATCH) {
-            audit_events::link_inserted(tx).await?;
-        }
-        let event = NewAuditEvent {
-            organization: event.organization,
-            event_type: event.event_type,
-            actor: &event.actor,
-            target: &event.target,
-            key_display_id: None,
-            detail: event.detail,
-            audit,
-        };
-        audit_events::insert(tx, &event).await?;
-    }
-    Ok(())
 }

@@ -115,50 +115,29 @@ fn detail_of(grant: &RevokedGrant, reason: GrantEnd) -> Value {
 }
 
 /// Records that apps ended, and in the audit log of each organization how many of its grants ended
-/// with them. `event` is the event of the apps' own organization.
-///
-/// Invariant: the audit logs are written in the order of the organizations' ids, as
-/// [`audit_events::insert`] requires. `ended` is in that order.
+/// with them. `event` is the event of the apps' own organization. To another organization, the app
+/// itself is the actor: who ended it is not that organization's to know.
 pub(in crate::domain) async fn record_app_end(
     tx: &mut PgConnection,
     event: NewAuditEvent<'_>,
     reason: GrantEnd,
     ended: &[EndedGrants],
 ) -> Result<()> {
-    let own = event.organization;
-    let first_after = ended.partition_point(|it| it.organization < own);
-    let (before, after) = ended.split_at(first_after);
-    record_ended(tx, &event, before, reason).await?;
-    audit_events::insert(tx, &event).await?;
-    record_ended(tx, &event, after, reason).await
-}
-
-/// Records in each organization that grants ended with an app. To another organization, the app
-/// itself is the actor: who ended it is not that organization's to know.
-async fn record_ended(
-    tx: &mut PgConnection,
-    event: &NewAuditEvent<'_>,
-    ended: &[EndedGrants],
-    reason: GrantEnd,
-) -> Result<()> {
-    for (number, ended) in ended.iter().enumerate() {
-        if number > 0 && number.is_multiple_of(LINK_BATCH) {
-            audit_events::link_inserted(tx).await?;
-        }
+    let apps: Vec<String> = ended.iter().map(|ended| ended.app.to_string()).collect();
+    let of_grants = ended.iter().zip(&apps).map(|(ended, app)| {
         let is_own = ended.organization == event.organization;
-        let app = ended.app.to_string();
-        let event = NewAuditEvent {
+        NewAuditEvent {
             organization: ended.organization,
             event_type: AuditEventType::AppGrantRevoked,
-            actor: if is_own { event.actor } else { &app },
-            target: &app,
+            actor: if is_own { event.actor } else { app },
+            target: app,
             key_display_id: event.key_display_id.filter(|_| is_own),
             detail: ended.detail(reason),
             audit: event.audit,
-        };
-        audit_events::insert(tx, &event).await?;
-    }
-    Ok(())
+        }
+    });
+    let events = std::iter::once(event.clone()).chain(of_grants).collect();
+    audit_events::insert_all(tx, events).await
 }
 
 /// Returns the error for a grant that does not exist or belongs to others.

@@ -32,7 +32,7 @@ pub async fn refresh(
 }
 
 /// Fetches the metadata document of a client if the stored version is too old. One that is not
-/// stored is not fetched: nobody was asked for access by such a client.
+/// stored is not fetched: such a client has not requested access from a person.
 ///
 /// # Errors
 /// Those of [`refresh`].

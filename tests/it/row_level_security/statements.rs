@@ -268,6 +268,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     &[
         "app_grants::count_live",
         "app_grants::end_all",
+        "audit_events::insert_all",
         "oauth_apps::lock_all",
         "app_policies::filter_permitting",
         "oauth_apps::list_of_all",
