@@ -4,14 +4,11 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::oauth::OauthSettings;
-use crate::config::openid_keys::OpenidKey;
-use crate::error::{Error, Result};
+use crate::app::openid_signer::OpenidSigner;
+use crate::error::Result;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::oauth::IdTokenAlgorithm;
 use crate::model::oauth::tokens::SignIn;
@@ -61,80 +58,27 @@ struct Claims<'a> {
     organization_id: Option<&'a str>,
 }
 
-/// Signs ID tokens, with the newest key of each algorithm.
-pub struct IdTokens {
-    issuer: String,
-    keys: Vec<SigningKey>,
-    published: Vec<Jwk>,
-}
-
-/// A key that signs.
-struct SigningKey {
-    algorithm: IdTokenAlgorithm,
-    header: Header,
-    private: EncodingKey,
-}
-
-impl SigningKey {
-    fn new(key: &OpenidKey) -> Self {
-        let algorithm = match key.algorithm {
-            IdTokenAlgorithm::Rs256 => Algorithm::RS256,
-            IdTokenAlgorithm::Es256 => Algorithm::ES256,
-        };
-        let header = Header { kid: Some(key.id.clone()), ..Header::new(algorithm) };
-        Self { algorithm: key.algorithm, header, private: key.private.clone() }
-    }
-}
-
-impl IdTokens {
-    /// Creates the signer. While OAuth is off, it has no keys.
-    #[must_use]
-    pub fn new(settings: &OauthSettings) -> Self {
-        let keys = settings.openid_keys.iter().map(SigningKey::new).collect();
-        let published = settings.openid_keys.iter().map(|key| key.public.clone()).collect();
-        Self { issuer: settings.issuer.clone(), keys, published }
-    }
-
-    /// Returns the public keys that verify ID tokens: the newest ones, which sign them, and earlier
-    /// ones.
-    #[must_use]
-    pub fn public_keys(&self) -> &[Jwk] {
-        &self.published
-    }
-
-    fn newest(&self, algorithm: IdTokenAlgorithm) -> Option<&SigningKey> {
-        self.keys.iter().find(|key| key.algorithm == algorithm)
-    }
-
-    /// Returns how tokens are signed for a client that wants this algorithm: with RS256 if there is
-    /// no key for it.
-    #[must_use]
-    pub fn algorithm_for(&self, wanted: IdTokenAlgorithm) -> IdTokenAlgorithm {
-        self.newest(wanted).map_or(IdTokenAlgorithm::Rs256, |key| key.algorithm)
-    }
-
-    /// Signs a token as the client wants it, or with RS256 if there is no key for that any more.
+impl IdTokenContent<'_> {
+    /// Signs the token as the client wants it, or with RS256 if there is no key for that any more.
     ///
     /// # Errors
     /// Internal without a key, or if signing fails.
-    pub fn sign(&self, content: &IdTokenContent<'_>) -> Result<Secret> {
-        let no_key = || Error::internal("no key is configured to sign ID tokens");
-        let key = self.newest(self.algorithm_for(content.algorithm)).ok_or_else(no_key)?;
+    pub fn sign(&self, signer: &OpenidSigner) -> Result<Secret> {
         let sid = |it: SignIn| SessionId::from_uuid(it.session).to_string();
         let claims = Claims {
-            iss: &self.issuer,
-            sub: content.account.to_string(),
-            aud: content.client_id,
-            exp: (content.issued_at + LIFETIME).timestamp(),
-            iat: content.issued_at.timestamp(),
-            auth_time: content.sign_in.map(|it| it.at.timestamp()),
-            nonce: content.nonce,
-            sid: content.sign_in.map(sid),
-            at_hash: access_token_hash(content.access_token),
+            iss: signer.issuer(),
+            sub: self.account.to_string(),
+            aud: self.client_id,
+            exp: (self.issued_at + LIFETIME).timestamp(),
+            iat: self.issued_at.timestamp(),
+            auth_time: self.sign_in.map(|it| it.at.timestamp()),
+            nonce: self.nonce,
+            sid: self.sign_in.map(sid),
+            at_hash: access_token_hash(self.access_token),
             amr: ["pwd"],
-            organization_id: content.organization,
+            organization_id: self.organization,
         };
-        encode(&key.header, &claims, &key.private).map(Secret::new).map_err(Error::internal)
+        signer.sign(self.algorithm, "JWT", &claims)
     }
 }
 

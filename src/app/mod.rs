@@ -15,9 +15,11 @@ pub mod hash_pool;
 pub mod http_client;
 pub mod id_tokens;
 pub mod in_flight;
+pub mod jwt_access_tokens;
 pub mod kept_answers;
 pub mod mailer;
 pub mod meter;
+pub mod openid_signer;
 pub mod origin_lookup;
 pub mod password_hash;
 pub mod password_hasher;
@@ -44,11 +46,11 @@ use crate::app::database::Database;
 use crate::app::document_fetches::DocumentFetches;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::http_client::HttpClient;
-use crate::app::id_tokens::IdTokens;
 use crate::app::in_flight::InFlight;
 use crate::app::kept_answers::KeptAnswers;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
+use crate::app::openid_signer::OpenidSigner;
 use crate::app::origin_lookup::OriginLookup;
 use crate::app::password_hasher::PasswordHasher;
 use crate::app::peppers::{Peppers, audit_signer};
@@ -112,8 +114,8 @@ pub struct Parts {
     pub audit_signer: AuditSigner,
     /// Signs and verifies access tokens.
     pub access_tokens: AccessTokens,
-    /// Signs ID tokens.
-    pub id_tokens: IdTokens,
+    /// Signs ID tokens and JWT access tokens.
+    pub openid_signer: OpenidSigner,
     /// Signs short-lived tokens about customers' credentials.
     pub short_lived_tokens: ShortLivedTokens,
     /// Hashes and checks passwords.
@@ -200,7 +202,7 @@ impl App {
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             short_lived_tokens: ShortLivedTokens::new(&config.tokens, access_tokens.issuer()),
             access_tokens,
-            id_tokens: IdTokens::new(&config.oauth),
+            openid_signer: OpenidSigner::new(&config.oauth),
             password_hasher: PasswordHasher::new(Arc::clone(&entropy)),
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github, http_client.clone()),

@@ -22,6 +22,7 @@ pub mod plans;
 pub mod rate_limits;
 pub mod retention;
 pub mod secrets_file;
+pub mod services;
 pub mod signup;
 pub mod stripe;
 pub mod telemetry;
@@ -119,7 +120,7 @@ impl Config {
         let retention = RetentionSettings::read(env);
         let telemetry = TelemetrySettings::read(env);
         let verification = VerificationSettings::read(env);
-        let oauth = OauthSettings::read(env, &http.public_url, (&keys, &tokens, &verification));
+        let oauth = OauthSettings::read(env, &http, (&keys, &tokens, &verification));
         Self {
             database,
             http,

@@ -5,14 +5,17 @@ use std::time::Duration;
 use url::Url;
 
 use crate::config::env::{Env, check_unquoted};
+use crate::config::http::HttpSettings;
 use crate::config::keys::{KeySettings, parse_switch};
 use crate::config::openid_keys::{self, OpenidKey};
+use crate::config::services::{self, Service};
 use crate::config::tokens::TokenSettings;
 use crate::config::verification::VerificationSettings;
 use crate::model::ValidationError;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::{ClientKind, IdTokenAlgorithm, RequestableScopes};
+use crate::model::origin::{Origin, TrustedOrigins};
 use crate::model::scope::Scope;
 use crate::model::secret::Secret;
 
@@ -29,8 +32,10 @@ pub struct OauthSettings {
     token_format: KeyFormat,
     /// The scopes that clients may request.
     pub scopes: RequestableScopes,
-    /// The resources that tokens may be for beside this API.
-    pub resources: Vec<Service>,
+    /// The services of the operator's own that tokens may be for, beside this API.
+    pub services: Vec<Service>,
+    /// The operator's own page for signing in; `None` for this server's.
+    pub sign_in_page: Option<String>,
     /// The keys that sign ID tokens, newest first. The newest of each algorithm signs. There is at
     /// least one for RS256 if OAuth is on, and none otherwise.
     pub openid_keys: Vec<OpenidKey>,
@@ -85,43 +90,33 @@ impl RegistrationSettings {
     }
 }
 
-/// A service of the operator's own that tokens may be for.
-pub struct Service {
-    /// Its identifier.
-    pub resource: Resource,
-    /// The verifier that stands for it; `None` for every verifier that stands for no service.
-    verifier: Option<String>,
-}
-
 impl OauthSettings {
     pub(super) fn read(
         env: &mut Env<'_>,
-        public_url: &Url,
+        http: &HttpSettings,
         (keys, tokens, verification): (&KeySettings, &TokenSettings, &VerificationSettings),
     ) -> Self {
         let is_on = env.optional("OAUTH", parse_switch).unwrap_or(false);
         let scopes = env.optional("OAUTH_SCOPES", parse_requestable);
-        let resources = env.optional("OAUTH_RESOURCES", parse_resources).unwrap_or_default();
+        let services = services::read(env, verification);
         let grace = env.optional("OAUTH_REFRESH_GRACE", parse_grace);
-        for name in resources.iter().filter_map(|service| service.verifier.as_deref()) {
-            if !verification.has_verifier(name) {
-                let problem = format!("names the verifier {name}, which VERIFIER_KEYS does not");
-                env.add_problem("OAUTH_RESOURCES", &problem);
-            }
-        }
         let accepts_documents = env.optional("OAUTH_CIMD", parse_switch).unwrap_or(true);
         // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
+        let public_url = &http.public_url;
         if is_on && public_url.path() != "/" {
             env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
         }
         let openid_keys = read_openid_keys(env, is_on, tokens);
+        let parse_page = |text: &str| parse_sign_in_page(text, &http.trusted_origins);
+        let sign_in_page = env.optional("SIGN_IN_PAGE", parse_page);
         let default_scopes = || RequestableScopes::with_operators(&keys.operator_scopes);
         Self {
             is_on,
             issuer: public_url.as_str().trim_end_matches('/').to_owned(),
             token_format: KeyFormat::oauth_token(),
             scopes: scopes.unwrap_or_else(default_scopes),
-            resources,
+            services,
+            sign_in_page,
             openid_keys,
             refresh_grace: grace.unwrap_or(DEFAULT_REFRESH_GRACE),
             accepts_documents,
@@ -146,20 +141,27 @@ impl OauthSettings {
     #[must_use]
     pub fn is_for_verifier(&self, name: &str, resources: &[String]) -> bool {
         let is_own = |service: &&Service| service.verifier.as_deref() == Some(name);
-        let mut own = self.resources.iter().filter(is_own).peekable();
+        let mut own = self.services.iter().filter(is_own).peekable();
         let is_for = |service: &Service| resources.iter().any(|it| it == service.resource.as_str());
         if own.peek().is_some() {
             return own.any(is_for);
         }
-        let mut shared = self.resources.iter().filter(|service| service.verifier.is_none());
+        let mut shared = self.services.iter().filter(|service| service.verifier.is_none());
         resources.contains(&self.issuer) || shared.any(is_for)
+    }
+
+    /// Returns whether the access tokens for this resource are JWTs (RFC 9068).
+    #[must_use]
+    pub fn takes_jwt(&self, resource: &str) -> bool {
+        let is_it = |service: &&Service| service.resource.as_str() == resource;
+        self.services.iter().find(is_it).is_some_and(|service| service.takes_jwt)
     }
 
     /// Returns whether a token for these resources may become one for this audience, which is a
     /// resource or any other name of a service. Other names are those of services behind this API.
     #[must_use]
     pub fn may_pass_on(&self, resources: &[String], audience: &str) -> bool {
-        let known = self.resources.iter().map(|service| service.resource.as_str());
+        let known = self.services.iter().map(|service| service.resource.as_str());
         let known: Vec<&str> = known.chain([self.issuer.as_str()]).collect();
         let resource = Resource::parse(audience).ok();
         let named = resource.as_ref().filter(|it| known.contains(&it.as_str()));
@@ -214,16 +216,18 @@ fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     Ok(RequestableScopes::new(scopes))
 }
 
-fn parse_resources(text: &str) -> Result<Vec<Service>, ValidationError> {
-    text.split(',').map(|item| parse_service(item.trim())).collect()
-}
-
-/// Parses a resource, with or without its verifier: `uri` or `verifier=uri`.
-fn parse_service(item: &str) -> Result<Service, ValidationError> {
-    let is_name = |text: &&str| !text.contains(':');
-    let named = item.split_once('=').filter(|(name, _)| is_name(name));
-    let (verifier, uri) = named.map_or((None, item), |(name, uri)| (Some(name.to_owned()), uri));
-    Ok(Service { resource: Resource::parse(uri)?, verifier })
+/// Parses the URL of a page of a dashboard, which gets its parameters in its query.
+fn parse_sign_in_page(text: &str, origins: &TrustedOrigins) -> Result<String, ValidationError> {
+    let is_plain = |url: &Url| {
+        url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(is_plain);
+    let url = url.filter(|url| origins.is_dashboard(&Origin::from_url(url)));
+    let url = url.ok_or("must be the URL of a page of one of DASHBOARD_ORIGINS, without a #")?;
+    if url.query_pairs().any(|(name, _)| matches!(&*name, "request" | "user_code")) {
+        return Err("must not have the parameters request and user_code, which are added".into());
+    }
+    Ok(url.into())
 }
 
 fn parse_token(text: &str) -> Result<Secret, ValidationError> {

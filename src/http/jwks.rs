@@ -62,7 +62,7 @@ pub struct PublicKey {
               (status = 304, description = "The keys have not changed (`If-None-Match`).")))]
 pub(super) async fn show(State(app): State<App>, headers: HeaderMap) -> Result<Response> {
     let of_access_tokens = app.access_tokens.jwks().keys.iter();
-    let keys = of_access_tokens.chain(app.id_tokens.public_keys()).cloned().collect();
+    let keys = of_access_tokens.chain(app.openid_signer.public_keys()).cloned().collect();
     let keys = serde_json::to_vec(&JwkSet { keys }).map_err(Error::internal)?;
     Ok(PublicDocument::new("application/json", keys).respond(&headers))
 }

@@ -129,6 +129,12 @@ impl TrustedOrigins {
         self.all.iter().any(|trusted| trusted.as_str() == origin)
     }
 
+    /// Returns whether `origin` is that of a dashboard.
+    #[must_use]
+    pub fn is_dashboard(&self, origin: &Origin) -> bool {
+        self.all.iter().skip(1).any(|dashboard| dashboard == origin)
+    }
+
     /// Parses a URL to which a browser is to be redirected: one of a trusted origin, or a path of
     /// the API.
     ///

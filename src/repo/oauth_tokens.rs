@@ -11,6 +11,7 @@ use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::tokens::{
     NewAccessToken, NewRefreshToken, RedeemedCode, SignIn, StoredRefreshToken, TokenGrant,
 };
+use crate::model::role::Role;
 use crate::model::secret::Digest;
 
 fn to_bytes(digests: &[Digest]) -> Vec<Vec<u8>> {
@@ -94,7 +95,7 @@ pub async fn lock_grant(
 ) -> Result<Option<TokenGrant>> {
     let row = sqlx::query!(
         r#"select g.account_id, g.organization_id, o.handle as "handle?",
-                  o.suspended_at is not null as "is_suspended!"
+                  u.role as "role?", o.suspended_at is not null as "is_suspended!"
            from oauth_grants g
            join accounts a on a.id = g.account_id
            left join users u on u.id = g.user_id and u.organization_id = g.organization_id
@@ -117,6 +118,7 @@ pub async fn lock_grant(
         account: AccountId::from_uuid(row.account_id),
         organization: row.organization_id.map(OrganizationId),
         organization_handle: row.handle,
+        role: row.role.as_deref().and_then(Role::parse),
         is_suspended: row.is_suspended,
     }))
 }

@@ -1,12 +1,16 @@
 """Signs a person in at the server at TENANTRY_URL with Authlib, as apps that prove with a secret
-or with a private key who they are. MAILS is the folder of mails."""
+or with a private key who they are; and verifies an access token that is a JWT, as the service at
+SERVICE. MAILS is the folder of mails."""
 
+import os
 import secrets
 import time
 
 import httpx
 from authlib.integrations.httpx_client import OAuth2Client
+from authlib.oauth2.rfc6750 import InsufficientScopeError, InvalidTokenError
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwk, jwt
 
@@ -71,7 +75,47 @@ def sign_in(person, method, attributes, own_key=None):
     assert client.get(metadata["userinfo_endpoint"]).status_code == 401
 
 
+class Service(JWTBearerTokenValidator):
+    """A service that knows the issuer's published keys."""
+
+    def get_jwks(self):
+        metadata = httpx.get(f"{self.issuer}/.well-known/oauth-authorization-server").json()
+        return httpx.get(metadata["jwks_uri"]).json()
+
+    def refusal(self, token, scope):
+        """Returns why it does not accept a token; None if it does."""
+        try:
+            self.validate_token(self.authenticate_token(token), [scope], None)
+        except (InvalidTokenError, InsufficientScopeError) as error:
+            return type(error)
+        return None
+
+
+def call_service(person, uri):
+    """Gets an access token for a service, which accepts it; another service does not."""
+    app = person.register_app({
+        "name": "Search", "redirectUris": [REDIRECT_URI], "scopes": ["projects:read"],
+        "tokenEndpointAuthMethod": "client_secret_basic",
+    })
+    client = OAuth2Client(
+        app["clientId"], app["clientSecret"], redirect_uri=REDIRECT_URI,
+        scope="projects:read", code_challenge_method="S256",
+    )
+    verifier = secrets.token_urlsafe(48)
+    url, state = client.create_authorization_url(
+        f"{URL}/oauth2/authorize", code_verifier=verifier, resource=uri)
+    token = client.fetch_token(
+        f"{URL}/oauth2/token", authorization_response=person.consent(url), state=state,
+        code_verifier=verifier)["access_token"]
+    service = Service(URL, uri)
+    assert service.refusal(token, "projects:read") is None
+    assert service.refusal(token, "projects:write") is InsufficientScopeError
+    assert Service(URL, f"{uri}/other").refusal(token, "projects:read") is InvalidTokenError
+    assert client.get(f"{URL}/v1/organization/me").status_code == 401
+
+
 ann = Person()
+call_service(ann, os.environ["SERVICE"])
 for name in ["client_secret_basic", "client_secret_post"]:
     sign_in(ann, name, {})
 key = jwk.ECKey.generate_key("P-256", {"kid": "k1", "use": "sig"})

@@ -8,8 +8,8 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 
 import * as client from "openid-client";
-import { chromium } from "playwright-core";
 
+import { closeChromium, openBrowser, problems } from "./chromium.mjs";
 import { Person, email, password } from "./person.mjs";
 import { authorizationRequest, discover } from "./protocol.mjs";
 
@@ -40,31 +40,6 @@ const app = await person.registerApp({
 });
 const secret = client.ClientSecretBasic(app.clientSecret);
 const config = await discover(server, app.clientId, secret);
-
-const chrome = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ["--no-sandbox"],
-  env: { ...process.env, HOME: process.cwd() },
-});
-
-// What went wrong in the browser.
-const problems = [];
-
-// A page of a browser in which nobody is signed in.
-async function openBrowser() {
-  const context = await chrome.newContext();
-  context.setDefaultTimeout(60_000);
-  context.on("console", (it) => {
-    if (["error", "warning"].includes(it.type())) problems.push(`${it.type()}: ${it.text()}`);
-  });
-  context.on("weberror", (it) => problems.push(`uncaught: ${it.error()}`));
-  context.on("requestfailed", (it) => {
-    const { errorText } = it.failure();
-    // A page that is left aborts its requests.
-    if (errorText !== "net::ERR_ABORTED") problems.push(`${it.url()}: ${errorText}`);
-  });
-  return context.newPage();
-}
 
 async function signIn(page) {
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
@@ -166,6 +141,6 @@ try {
   console.error(problems);
   throw error;
 } finally {
-  await chrome.close();
+  await closeChromium();
   callback.close();
 }

@@ -166,8 +166,11 @@ fn the_checks_of_openid_client_hold_at_a_certified_provider_too() {
 }
 
 #[test]
-fn authlib_signs_a_person_in_with_each_way_to_authenticate() {
-    run_openid_client(("python3", "authlib_client.py", "python/authlib"), &[]);
+fn authlib_signs_a_person_in_with_each_way_to_authenticate_and_verifies_a_jwt_access_token() {
+    let service = "https://search.example.com";
+    let server = [("OAUTH_RESOURCES", service), ("OAUTH_JWT_RESOURCES", service)];
+    let program = ("python3", "authlib_client.py", "python/authlib");
+    run_with_provider(program, &server, &[("SERVICE", service)]);
 }
 
 /// A relying party in C.
@@ -190,6 +193,18 @@ fn a_person_grants_access_in_a_real_browser() {
     let Some(chromium) = tools::find_program("chromium") else { return };
     let settings = [("CHROMIUM", chromium.to_str().unwrap())];
     run_openid_client(("node", "browser.mjs", "node_modules/playwright-core"), &settings);
+}
+
+/// With the script of the README on the operator's page, which is on another port of the host.
+#[test]
+fn a_person_signs_in_on_the_operator_s_own_page_and_grants_access_here() {
+    let Some(chromium) = tools::find_program("chromium") else { return };
+    let origin = format!("http://127.0.0.1:{}", free_port());
+    let page = format!("{origin}/login");
+    let server = [("DASHBOARD_ORIGINS", &*origin), ("SIGN_IN_PAGE", &*page)];
+    let program = ("node", "own_sign_in_page.mjs", "node_modules/playwright-core");
+    let settings = [("CHROMIUM", chromium.to_str().unwrap()), ("PAGE", &page)];
+    run_with_provider(program, &server, &settings);
 }
 
 /// The scanner signs in by way of the MCP server of `deploy/examples`.

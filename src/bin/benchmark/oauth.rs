@@ -71,6 +71,7 @@ async fn find_grantor(
         account: account.id,
         organization: Some(membership.organization),
         organization_handle: Some(membership.organization_handle.clone()),
+        role: Some(membership.role),
         is_suspended: membership.is_suspended,
     };
     Ok((grant, membership))

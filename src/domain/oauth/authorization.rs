@@ -79,7 +79,7 @@ pub fn parse(
 pub(super) fn known_resources(app: &App) -> Vec<Resource> {
     let settings = &app.config.oauth;
     let own = Resource::parse(&settings.issuer).ok();
-    let services = settings.resources.iter().map(|service| service.resource.clone());
+    let services = settings.services.iter().map(|service| service.resource.clone());
     own.into_iter().chain(services).collect()
 }
 

@@ -23,6 +23,9 @@ use crate::repo::{oauth_clients, oauth_requests, sessions};
 /// For how long a request can be answered.
 const LIFETIME: Duration = Duration::from_mins(10);
 
+/// The parameter of a page with the handle of its request.
+pub const REQUEST_PARAMETER: &str = "request";
+
 /// What a person is asked: a client, and the access that it requests.
 #[derive(Clone, Copy)]
 pub struct AccessRequest<'a> {
@@ -107,7 +110,7 @@ pub async fn store(app: &App, pending: &PendingRequest, browser: Digest) -> Resu
 /// Returns the path of a page about the request with this handle.
 #[must_use]
 pub fn page_path(page: &str, handle: &Secret) -> Secret {
-    page_with(page, ("request", handle))
+    page_with(page, (REQUEST_PARAMETER, handle))
 }
 
 /// Returns the path or the URL of a page with a secret in a parameter of its query.

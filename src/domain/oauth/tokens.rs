@@ -8,27 +8,23 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
 use subtle::ConstantTimeEq;
-use uuid::Uuid;
 
 use crate::app::App;
-use crate::app::id_tokens::IdTokenContent;
+use crate::domain::oauth::narrowing::{narrow_resources, narrow_scopes, still_requestable};
 use crate::domain::oauth::revocation::{revoke_grant, revoke_reused_code};
+use crate::domain::oauth::token_issue::{AccessTokenFormat, TokenIssue};
 use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;
-use crate::model::ids::new_uuid;
 use crate::model::key_format::KeyFormat;
+use crate::model::oauth::OFFLINE_ACCESS;
 use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
-use crate::model::oauth::tokens::{
-    NewAccessToken, NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE, REFRESHED_LIFETIME,
-    RedeemedCode, SINGLE_LIFETIME, SignIn, StoredRefreshToken, TokenGrant,
-};
-use crate::model::oauth::{OFFLINE_ACCESS, OpenidScope};
+use crate::model::oauth::tokens::{RedeemedCode, SignIn, StoredRefreshToken};
 use crate::model::secret::{Digest, Secret};
 use crate::repo::oauth_tokens;
 
@@ -128,14 +124,20 @@ pub(super) async fn issue_for_code(
     let Some(grant) = oauth_tokens::lock_grant(tx, code.grant, Some(code.session)).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
+    let format = match AccessTokenFormat::of(app, &grant, &resources) {
+        Ok(format) => format,
+        Err(error) => return Ok(Err(error)),
+    };
     oauth_tokens::mark_redeemed(tx, code.digest).await?;
     let session = (!code.is_offline).then_some(code.session);
     let sign_in = Some(SignIn { session: code.session, at: code.signed_in_at });
     let (grant, resources) = (&grant, &resources);
-    let issue = TokenIssue { grant, code: code.digest, session, sign_in, resources };
+    let code_digest = code.digest;
+    let issue =
+        TokenIssue { client, grant, code: code_digest, session, sign_in, resources, format };
     let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
     let nonce = code.nonce.as_deref();
-    let id_token = issue.id_token(app, (client, nonce), (&access_token, &scopes), audit)?;
+    let id_token = issue.id_token(app, nonce, (&access_token, &scopes), audit)?;
     let mut refresh_token = None;
     if code.is_offline {
         let text = KeyFormat::oauth_refresh_token().generate(&*app.entropy);
@@ -222,13 +224,18 @@ async fn refresh_once(
     let Some(grant) = oauth_tokens::lock_grant(tx, token.grant, None).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
+    let format = match AccessTokenFormat::of(app, &grant, &resources) {
+        Ok(format) => format,
+        Err(error) => return Ok(Err(error)),
+    };
     let presented = request.refresh_token.expose();
     let Some(derived) = app.peppers.derive(&token.pepper_id, &token.salt, presented) else {
         return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
     };
     let successor = KeyFormat::oauth_refresh_token().generate(&derived);
     let (grant, resources, sign_in) = (&grant, &resources, token.sign_in);
-    let issue = TokenIssue { grant, code: token.code, session: None, sign_in, resources };
+    let code = token.code;
+    let issue = TokenIssue { client, grant, code, session: None, sign_in, resources, format };
     if token.used_for.is_none() {
         let next = (
             token.generation + 1,
@@ -241,7 +248,7 @@ async fn refresh_once(
     }
     let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
     // Without a nonce (OpenID Connect Core §12.2).
-    let id_token = issue.id_token(app, (client, None), (&access_token, &scopes), audit)?;
+    let id_token = issue.id_token(app, None, (&access_token, &scopes), audit)?;
     let mut scopes = scopes;
     scopes.push(OFFLINE_ACCESS.to_owned());
     Ok(Ok(IssuedTokens {
@@ -254,140 +261,12 @@ async fn refresh_once(
     }))
 }
 
-/// What tokens are issued for.
-struct TokenIssue<'a> {
-    grant: &'a TokenGrant,
-    code: Digest,
-    /// The session that the access token ends with.
-    session: Option<Uuid>,
-    sign_in: Option<SignIn>,
-    resources: &'a [String],
-}
-
-/// The place of a refresh token in its chain, when the chain ends, its scopes and its resources.
-type ChainLink<'a> = (i32, Option<DateTime<Utc>>, &'a [String], &'a [String]);
-
-impl TokenIssue<'_> {
-    async fn access_token(
-        &self,
-        app: &App,
-        tx: &mut PgConnection,
-        scopes: &[String],
-        audit: &AuditContext,
-    ) -> Result<(Secret, u64)> {
-        let text = KeyFormat::oauth_token().generate(&*app.entropy);
-        let lifetime = if self.session.is_none() { REFRESHED_LIFETIME } else { SINGLE_LIFETIME };
-        let token = NewAccessToken {
-            id: new_uuid(audit.at, &*app.entropy),
-            digest: app.peppers.digest(text.expose()).0,
-            grant: self.grant,
-            session: self.session,
-            scopes,
-            resources: self.resources,
-            lifetime,
-        };
-        oauth_tokens::insert_access_token(tx, &token).await?;
-        Ok((text, lifetime.as_secs()))
-    }
-
-    /// Returns the ID token beside an access token with these scopes; `None` without `openid`.
-    fn id_token(
-        &self,
-        app: &App,
-        (client, nonce): (&OauthClient, Option<&str>),
-        (access_token, scopes): (&Secret, &[String]),
-        audit: &AuditContext,
-    ) -> Result<Option<Secret>> {
-        let is_openid = scopes.iter().any(|scope| scope == OpenidScope::Openid.as_str());
-        if !is_openid || self.grant.is_suspended {
-            return Ok(None);
-        }
-        let content = IdTokenContent {
-            client_id: &client.client_id,
-            algorithm: client.id_token_algorithm,
-            account: self.grant.account,
-            organization: self.grant.organization_handle.as_deref(),
-            nonce,
-            sign_in: self.sign_in,
-            access_token,
-            issued_at: audit.at,
-        };
-        app.id_tokens.sign(&content).map(Some)
-    }
-
-    async fn insert_refresh_token(
-        &self,
-        app: &App,
-        tx: &mut PgConnection,
-        text: &Secret,
-        (generation, absolute_at, scopes, resources): ChainLink<'_>,
-        audit: &AuditContext,
-    ) -> Result<()> {
-        let (digest, pepper_id) = app.peppers.digest(text.expose());
-        let mut salt = [0; 32];
-        app.entropy.fill(&mut salt);
-        let token = NewRefreshToken {
-            id: new_uuid(audit.at, &*app.entropy),
-            digest,
-            grant: self.grant,
-            code: self.code,
-            generation,
-            salt,
-            pepper_id,
-            scopes,
-            resources,
-            sign_in: self.sign_in,
-            idle: REFRESH_IDLE,
-            absolute_at,
-            absolute: REFRESH_ABSOLUTE,
-        };
-        oauth_tokens::insert_refresh_token(tx, &token).await
-    }
-}
-
 /// Returns the digests under which a text of this format may be stored.
 pub(super) fn candidates(app: &App, format: &KeyFormat, text: &Secret) -> Result<Vec<Digest>> {
     if !format.matches(text.expose()) {
         return Err(invalid_grant("The code or token is malformed"));
     }
     Ok(app.peppers.candidates(text.expose()))
-}
-
-/// Returns those of the granted scopes that the client may still request; `None` if there is none.
-fn still_requestable(
-    app: &App,
-    client: &OauthClient,
-    mut scopes: Vec<String>,
-) -> Option<Vec<String>> {
-    let listed = &app.config.oauth.scopes;
-    scopes.retain(|scope| listed.allows(scope) && client.may_request(scope));
-    (!scopes.is_empty()).then_some(scopes)
-}
-
-fn narrow_resources(requested: &[Resource], granted: &[String]) -> Result<Vec<String>> {
-    if requested.is_empty() {
-        return Ok(granted.to_vec());
-    }
-    let requested: Vec<String> = requested.iter().map(|it| it.as_str().to_owned()).collect();
-    if requested.iter().all(|resource| granted.contains(resource)) {
-        return Ok(requested);
-    }
-    let message = "A resource was not granted";
-    Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidTarget), message))
-}
-
-/// Returns the requested scopes, all of which were granted. `offline_access` is no scope of a
-/// token.
-fn narrow_scopes(requested: Option<&[String]>, granted: &[String]) -> Result<Vec<String>> {
-    let Some(requested) = requested else { return Ok(granted.to_vec()) };
-    let is_offline = |scope: &&String| *scope == OFFLINE_ACCESS;
-    let requested: Vec<String> =
-        requested.iter().filter(|scope| !is_offline(scope)).cloned().collect();
-    if !requested.is_empty() && requested.iter().all(|scope| granted.contains(scope)) {
-        return Ok(requested);
-    }
-    let message = "A scope was not granted";
-    Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidScope), message))
 }
 
 pub(super) fn invalid_grant(message: &'static str) -> Error {

@@ -14,7 +14,8 @@ use super::{CheckRequest, Verdict, Verifier};
 use super::{count_invalid, find_credential, for_verifier, rehash_later, rejection};
 use crate::app::App;
 use crate::app::meter::CheckOutcome;
-use crate::domain::keys::presented::possible_digests;
+use crate::app::verification_lookup::VerificationQuery;
+use crate::domain::keys::presented::introspected_digests;
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::oauth::client::OauthClient;
@@ -40,7 +41,9 @@ pub async fn introspect(
 ) -> Result<Option<Arc<KnownCredential>>> {
     let request = check_request();
     let deadline = Instant::now() + app.config.verification.timeout;
-    let found = find_credential(app, token, deadline).await;
+    let query = introspected_digests(app, token.expose())
+        .map(|(kind, candidates)| VerificationQuery { kind, candidates });
+    let found = find_credential(app, query, deadline).await;
     let verdict = match found.map(|found| for_verifier(app, verifier, found)) {
         Ok(Ok(credential)) => {
             let code = rejection(app, &credential, &request);
@@ -78,7 +81,8 @@ pub async fn introspect_own(
     client: &OauthClient,
     token: &Secret,
 ) -> Result<Option<Arc<KnownCredential>>> {
-    let Some((CredentialKind::OauthToken, digests)) = possible_digests(app, token.expose()) else {
+    let digests = introspected_digests(app, token.expose());
+    let Some((CredentialKind::OauthToken, digests)) = digests else {
         return Ok(None);
     };
     let digests = digests.into_iter().map(|digest| (CredentialKind::OauthToken, digest));

@@ -139,7 +139,7 @@ pub async fn check(
     audit: &AuditContext,
 ) -> Result<Verdict> {
     let deadline = deadline(app);
-    let verdict = match find_credential(app, key, deadline).await {
+    let verdict = match find_credential(app, query_for(app, key), deadline).await {
         Ok(found) => evaluate(app, verifier, (key, request), found, (audit, deadline)).await,
         Err(error) => Err(error),
     };
@@ -206,9 +206,13 @@ async fn check_together(
     Ok(verdicts)
 }
 
-/// Returns the credential with this text, or the code if there is none.
-async fn find_credential(app: &App, key: &Secret, deadline: Instant) -> Result<Found> {
-    let Some(query) = query_for(app, key) else {
+/// Returns the credential that a query finds, or the code if there is none.
+async fn find_credential(
+    app: &App,
+    query: Option<VerificationQuery>,
+    deadline: Instant,
+) -> Result<Found> {
+    let Some(query) = query else {
         return Ok(Err(VerificationCode::KeyMalformed));
     };
     let found = in_time(app.verification_lookup.query(query), deadline).await?;

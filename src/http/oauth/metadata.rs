@@ -119,7 +119,7 @@ impl From<&OauthSettings> for ServerMetadata {
         let methods: Vec<_> = ClientAuthMethod::ALL.iter().map(|it| it.as_str()).collect();
         let algorithms = settings.id_token_algorithms().into_iter().map(IdTokenAlgorithm::as_str);
         let resources =
-            settings.resources.iter().map(|service| service.resource.as_str().to_owned());
+            settings.services.iter().map(|service| service.resource.as_str().to_owned());
         let openid = OpenidScope::ALL.iter().map(|scope| scope.as_str().to_owned());
         let scopes = openid.chain(settings.scopes.iter().map(ToString::to_string));
         Self {

@@ -141,7 +141,7 @@ pub struct RegistrationResponse {
 impl RegistrationResponse {
     fn new(app: &App, registration: Registration, token: ShownOnce) -> Self {
         let Registration { id, metadata, created_at } = registration;
-        let algorithm = app.id_tokens.algorithm_for(metadata.id_token_algorithm);
+        let algorithm = app.openid_signer.algorithm_for(metadata.id_token_algorithm);
         let uris = metadata.redirect_uris.iter().map(RedirectUri::as_str);
         Self {
             client_id: id.to_string(),

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use crate::domain::oauth::pending_request::{self, page_path, page_with};
+use crate::domain::oauth::pending_request::{self, REQUEST_PARAMETER, page_path, page_with};
 use crate::error::Result;
 use crate::http::auth::{CookieSession, InSession};
 use crate::http::html_page::HtmlPage;
@@ -34,10 +34,12 @@ pub(super) fn path_for_device(user_code: &Secret) -> Secret {
     page_with(SIGN_IN_PATH, (USER_CODE_PARAMETER, user_code))
 }
 
-/// Shows the page before the person enters a device's code.
-fn show_for_device() -> Response {
-    let template =
-        SignInPage { client_name: "the app on your device".to_owned(), login_hint: String::new() };
+/// Sends the person to the operator's own page with one parameter, if there is one, and otherwise
+/// shows this server's.
+fn show(app: &App, parameter: (&str, &Secret), template: SignInPage) -> Response {
+    if let Some(page) = &app.config.oauth.sign_in_page {
+        return see_other(page_with(page, parameter));
+    }
     let (status, script) = (StatusCode::OK, SIGN_IN_SCRIPT);
     HtmlPage { status, template, script, form_action: None }.into_response()
 }
@@ -72,9 +74,13 @@ pub(super) async fn show_page(
     browser: BrowserCookies,
     mut query: Query,
 ) -> Result<Response> {
-    let handle = query.optional("request", parse_text);
+    let handle = query.optional(REQUEST_PARAMETER, parse_text);
     if handle.is_none() && query.has(USER_CODE_PARAMETER) {
-        return Ok(show_for_device());
+        let user_code = query.optional(USER_CODE_PARAMETER, parse_text);
+        let user_code = Secret::new(user_code.unwrap_or_default());
+        let client_name = "the app on your device".to_owned();
+        let template = SignInPage { client_name, login_hint: String::new() };
+        return Ok(show(&app, (USER_CODE_PARAMETER, &user_code), template));
     }
     let handle = Secret::new(handle.unwrap_or_default());
     let is_switch = query.optional(SWITCH_PARAMETER, parse_text).is_some();
@@ -92,6 +98,5 @@ pub(super) async fn show_page(
         client_name: pending.client.name,
         login_hint: pending.request.login_hint.unwrap_or_default(),
     };
-    let (status, script) = (StatusCode::OK, SIGN_IN_SCRIPT);
-    Ok(HtmlPage { status, template, script, form_action: None }.into_response())
+    Ok(show(&app, (REQUEST_PARAMETER, &handle), template))
 }

@@ -6,12 +6,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::model::ids::{AccountId, GrantId, OrganizationId};
+use crate::model::role::Role;
 use crate::model::secret::Digest;
 
 /// The lifetime of an access token beside a refresh token.
 pub const REFRESHED_LIFETIME: Duration = Duration::from_mins(15);
 /// The lifetime of an access token without one.
 pub const SINGLE_LIFETIME: Duration = Duration::from_hours(1);
+/// The lifetime of an access token that is a JWT: a service accepts it until then, whatever has
+/// been revoked.
+pub const JWT_LIFETIME: Duration = Duration::from_mins(10);
 /// How long a refresh token is valid without being used.
 pub const REFRESH_IDLE: Duration = Duration::from_hours(30 * 24);
 /// How long the refresh tokens that came of one code are valid.
@@ -61,6 +65,8 @@ pub struct TokenGrant {
     pub organization: Option<OrganizationId>,
     /// The public id of the organization.
     pub organization_handle: Option<String>,
+    /// The role of the account in the organization.
+    pub role: Option<Role>,
     /// Whether the organization is suspended.
     pub is_suspended: bool,
 }

@@ -4,11 +4,11 @@
 use serde_json::{Value, json};
 use tenantry::jobs::run_due;
 
-use super::flow;
+use super::flow::{self, App};
 use crate::support::accounts::TestAccount;
 use crate::support::app::{PRIVATE_KEYS, TestSettings};
 use crate::support::client::TestResponse;
-use crate::support::oauth::{Browser, ISSUER, OauthClient, VERIFIER, form};
+use crate::support::oauth::{Browser, ISSUER, VERIFIER, form};
 use crate::support::rate_limits::with_limits;
 use crate::support::{TestApp, run, with_settings};
 use crate::verification::introspection::basic;
@@ -29,9 +29,6 @@ fn with_services() -> TestSettings {
 fn with_shared_service() -> TestSettings {
     with_settings(&[("OAUTH_RESOURCES", SHARED)])
 }
-
-/// An app of the account's organization, and its secret.
-type App = (OauthClient, String);
 
 /// An access token of an app that the person granted these scopes for these services, in this
 /// organization.

@@ -11,8 +11,11 @@ use crate::support::run;
 /// What the app asks for.
 pub const SCOPE: &str = "projects:read projects:write offline_access";
 
-/// An app of the account's organization, registered through the API, and its secret.
-pub async fn register(app: &TestApp, owner: &TestAccount) -> (OauthClient, String) {
+/// An app, and its secret.
+pub type App = (OauthClient, String);
+
+/// An app of the account's organization, registered through the API.
+pub async fn register(app: &TestApp, owner: &TestAccount) -> App {
     let path = format!("/api/user/organizations/{}/apps", owner.org_id);
     let request = json!({ "name": "Planner", "redirectUris": [REDIRECT_URI],
         "tokenEndpointAuthMethod": "client_secret_post",
@@ -26,7 +29,7 @@ pub async fn register(app: &TestApp, owner: &TestAccount) -> (OauthClient, Strin
 /// Sends a token request of the app.
 pub async fn exchange(
     app: &TestApp,
-    (client, secret): &(OauthClient, String),
+    (client, secret): &App,
     parameters: &[(&str, &str)],
 ) -> TestResponse {
     let mut all = vec![("client_id", client.client_id.as_str()), ("client_secret", secret)];
@@ -39,11 +42,7 @@ pub async fn exchange(
 }
 
 /// The tokens of an app that the person grants what it asks for, in this organization.
-pub async fn grant(
-    app: &TestApp,
-    client: &(OauthClient, String),
-    (person, org_id): (&TestAccount, &str),
-) -> Value {
+pub async fn grant(app: &TestApp, client: &App, (person, org_id): (&TestAccount, &str)) -> Value {
     let mut browser = Browser::signed_in(app, &person.cookie);
     let answer = browser.grant(&client.0.path(&[("scope", SCOPE)]), org_id).await;
     assert_eq!((&*answer["state"], &*answer["iss"]), ("abc", ISSUER));
@@ -57,11 +56,7 @@ pub async fn grant(
 }
 
 /// Refreshes the tokens of an app.
-pub async fn refresh(
-    app: &TestApp,
-    client: &(OauthClient, String),
-    tokens: &Value,
-) -> TestResponse {
+pub async fn refresh(app: &TestApp, client: &App, tokens: &Value) -> TestResponse {
     let refresh_token = tokens["refresh_token"].as_str().unwrap();
     let parameters = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
     exchange(app, client, &parameters).await

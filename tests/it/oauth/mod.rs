@@ -8,6 +8,7 @@ mod crash;
 mod device;
 mod documents;
 mod flow;
+mod jwt_access_tokens;
 mod notices;
 mod openid;
 mod pages;
@@ -15,6 +16,7 @@ mod private_keys;
 mod registration;
 mod remembered;
 mod restrictions;
+mod sign_in_page;
 mod tokens;
 
 use crate::support::TestApp;

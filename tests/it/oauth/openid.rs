@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tenantry::clock::Clock;
 use tenantry::model::oauth::IdTokenAlgorithm;
 
-use super::flow::{exchange, refresh};
+use super::flow::{App, exchange, refresh};
 use crate::support::accounts::TestAccount;
 use crate::support::app::OPENID_KEYS;
 use crate::support::client::TestResponse;
@@ -30,9 +30,6 @@ const P256: &str = "x1:MHcCAQEEILO5D6BsRZQf9MY0fkKAYh9PcQoJ9cNp+g4Vpwqrz7+ooAoGC
                     QMt5o4ux2gqrIOmjhRtBQw==";
 /// Counts the sessions that are valid.
 const SESSIONS: &str = "select count(*) from sessions where revoked_at is null";
-
-/// An app, and its secret.
-type App = (OauthClient, String);
 
 /// An app of the account's organization, registered through the API.
 async fn register(app: &TestApp, owner: &TestAccount) -> App {
