@@ -114,7 +114,8 @@ fn algorithms(fields: &Fields<'_>) -> Vec<(IdTokenAlgorithm, &'static str)> {
 /// Parses the public keys of an app, or the URL at which it publishes them.
 fn parse_keys(fields: &mut Fields<'_>) -> Option<ClientKeys> {
     let registered = fields.optional("jwks", |node| ClientKeySet::parse(&node.canonical()));
-    let published = fields.optional("jwksUri", text(KeySetUrl::parse));
+    let hosts = &fields.context.config.outbound.allowed_hosts;
+    let published = fields.optional("jwksUri", text(|text| KeySetUrl::parse_allowed(text, hosts)));
     let keys = ClientKeys::of(registered, published);
     keys.map_err(|why| fields.add_issue("jwksUri", why)).ok().flatten()
 }

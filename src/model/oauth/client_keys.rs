@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::model::ValidationError;
+use crate::model::outbound::AllowedHosts;
 
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 10;
@@ -96,6 +97,17 @@ impl KeySetUrl {
         url.filter(|_| is_plain).map(Self).ok_or_else(|| {
             format!("must be an https:// URL of at most {MAX_URL_BYTES} characters").into()
         })
+    }
+
+    /// Parses a URL that this server may fetch, as far as that can be said without resolving its
+    /// host.
+    ///
+    /// # Errors
+    /// The text is another one. The error states what is required.
+    pub fn parse_allowed(text: &str, hosts: &AllowedHosts) -> Result<Self, ValidationError> {
+        let url = Self::parse(text)?;
+        hosts.check(&url.0)?;
+        Ok(url)
     }
 
     /// Returns the URL.

@@ -303,18 +303,22 @@ async fn published_keys_are_fetched_when_they_are_needed_and_can_be_replaced() {
 #[tokio::test]
 async fn keys_are_fetched_from_no_inner_address_and_from_no_address_more_often_than_the_limit() {
     let server = DocumentServer::start().await;
-    // It is not in OUTBOUND_ALLOW.
+    // It is not in OUTBOUND_ALLOW any more.
     with_settings(&[("LIMITS_PROFILE", "strict")])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
             let key = SigningKey::ed25519(0);
             let mut ids = Vec::new();
             for number in 0..11 {
-                let url = server.client_id(&format!("jwks{number}.json"));
+                let url = format!("https://app.example.com/jwks{number}.json");
                 let attributes = json!({ "name": format!("App {number}"), "jwksUri": url });
                 app.execute("update organizations set plan = 'enterprise'").await;
                 ids.push(register(app, &ann, &attributes).await);
             }
+            let moved = "update oauth_clients
+                         set jwks_uri = replace(jwks_uri, 'https://app.example.com/', $1)";
+            let moved = sqlx::query(moved).bind(server.client_id(""));
+            moved.execute(&mut app.sql().await).await.unwrap();
             for id in &ids[..10] {
                 assert!(!is_accepted(app, &key.sign(app, id, &[])).await);
             }
@@ -388,6 +392,9 @@ async fn an_app_has_a_secret_or_keys_as_its_method_needs_and_never_both() {
             (json!({}), vec!["jwks"]),
             (json!({ "jwks": { "keys": [private] } }), vec!["jwks"]),
             (json!({ "jwks": "{}", "jwksUri": "ftp://a" }), vec!["jwks", "jwksUri"]),
+            // Both could never be fetched.
+            (json!({ "jwksUri": "http://app.example.com/jwks.json" }), vec!["jwksUri"]),
+            (json!({ "jwksUri": "https://10.0.0.1/jwks.json" }), vec!["jwksUri"]),
             (json!({ "jwks": key_set(&[&key]), "jwksUri": url }), vec!["jwksUri"]),
         ] {
             let response = session.post(&apps_of(&ann), request(&attributes)).await;
