@@ -20,7 +20,7 @@ pub struct OriginQuery(pub Origin);
 impl BatchQuery for OriginQuery {
     type Answer = bool;
     type Shared = ();
-    const NAME: &'static str = "pages";
+    const NAME: &'static str = "origins";
 
     async fn answer(db: &mut PgConnection, (): &(), queries: &[Self]) -> Result<Vec<Option<bool>>> {
         let origins: Vec<&str> = queries.iter().map(|Self(origin)| origin.as_str()).collect();

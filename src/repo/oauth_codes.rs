@@ -3,10 +3,10 @@
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::oauth::grant::NewCode;
+use crate::model::oauth::grant::NewAuthorizationCode;
 
 /// Inserts a code. It expires by the database's clock, by which it is redeemed.
-pub async fn insert(db: &mut PgConnection, new: &NewCode<'_>) -> Result<()> {
+pub async fn insert(db: &mut PgConnection, new: &NewAuthorizationCode<'_>) -> Result<()> {
     let resources: Vec<String> = new.resources.iter().map(|it| it.as_str().to_owned()).collect();
     sqlx::query!(
         "insert into oauth_codes (digest, account_id, grant_id, session_id, redirect_uri,

@@ -22,7 +22,7 @@ pub enum FetchError {
     /// There is no complete response: the name was not resolved, the connection or the TLS
     /// handshake failed, the response was broken off, or the deadline passed.
     #[error("there is no complete response: {0}")]
-    Unreachable(String),
+    NoResponse(String),
     /// The body is larger than this size limit, in bytes.
     #[error("the response is larger than {0} bytes")]
     TooLarge(usize),
@@ -33,7 +33,7 @@ impl From<reqwest::Error> for FetchError {
         let error = error.without_url();
         let causes = causes(&error);
         let own = causes.iter().find_map(|cause| cause.downcast_ref::<Self>());
-        own.cloned().unwrap_or_else(|| Self::Unreachable(describe(&error, &causes)))
+        own.cloned().unwrap_or_else(|| Self::NoResponse(describe(&error, &causes)))
     }
 }
 

@@ -117,7 +117,7 @@ impl HttpClient {
         let deadline = self.0.deadline;
         match timeout(deadline, self.fetch(request, rule)).await {
             Ok(result) => result,
-            Err(_) => Err(FetchError::Unreachable(format!("the deadline of {deadline:?} passed"))),
+            Err(_) => Err(FetchError::NoResponse(format!("the deadline of {deadline:?} passed"))),
         }
     }
 
@@ -283,7 +283,7 @@ mod tests {
         let lookup: Lookup = Arc::new(move |_| Box::pin(std::future::ready(fail())));
         let client = HttpClient::with_lookup(&settings(""), DEADLINE, lookup);
         let error = get(&client, "https://example.com/").await.unwrap_err();
-        assert_eq!(error, FetchError::Unreachable("the host name was not resolved".to_owned()));
+        assert_eq!(error, FetchError::NoResponse("the host name was not resolved".to_owned()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,6 +291,6 @@ mod tests {
         let lookup: Lookup = Arc::new(|_| Box::pin(std::future::pending()));
         let client = HttpClient::with_lookup(&settings(""), DEADLINE, lookup);
         let error = get(&client, "https://example.com/").await.unwrap_err();
-        assert_eq!(error, FetchError::Unreachable("the deadline of 5s passed".to_owned()));
+        assert_eq!(error, FetchError::NoResponse("the deadline of 5s passed".to_owned()));
     }
 }

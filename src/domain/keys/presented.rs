@@ -31,10 +31,10 @@ pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Di
     (!candidates.is_empty()).then_some((CredentialKind::ApiKey, candidates))
 }
 
-/// Returns the same of a text to introspect, which may also be an OAuth access token that is a JWT.
+/// As [`possible_digests`], for a text to introspect, which may also be a JWT access token.
 #[must_use]
 pub fn introspected_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Digest>)> {
-    if app.config.oauth.is_on && is_jwt_access_token(text) {
+    if app.config.oauth.is_on && may_be_jwt_access_token(text) {
         return Some((CredentialKind::OauthToken, app.peppers.candidates(text)));
     }
     possible_digests(app, text)
@@ -42,7 +42,7 @@ pub fn introspected_digests(app: &App, text: &str) -> Option<(CredentialKind, Ve
 
 /// Returns whether the text may be an OAuth access token that is a JWT.
 #[must_use]
-pub fn is_jwt_access_token(text: &str) -> bool {
+pub fn may_be_jwt_access_token(text: &str) -> bool {
     text.starts_with("eyJ") && text.split('.').count() == 3
 }
 

@@ -17,7 +17,7 @@ use crate::model::ids::{GrantId, MembershipId, OrganizationId, SessionId};
 use crate::model::oauth::OFFLINE_ACCESS;
 use crate::model::oauth::authorization_request::AuthorizationRequest;
 use crate::model::oauth::client::OauthClient;
-use crate::model::oauth::grant::{GrantedAccess, NewCode, NewGrant, permitted_scopes};
+use crate::model::oauth::grant::{GrantedAccess, NewAuthorizationCode, NewGrant, permitted_scopes};
 use crate::model::secret::Digest;
 use crate::repo::{audit_events, oauth_codes, oauth_grants};
 
@@ -164,7 +164,7 @@ pub(super) async fn insert_code(
 ) -> Result<()> {
     let scopes = granted.scopes.iter().filter(|scope| *scope != OFFLINE_ACCESS).cloned();
     let scopes: Vec<String> = scopes.collect();
-    let new = NewCode {
+    let new = NewAuthorizationCode {
         digest,
         account: person.account,
         grant: granted.id,

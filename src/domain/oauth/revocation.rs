@@ -4,7 +4,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::presented::is_jwt_access_token;
+use crate::domain::keys::presented::may_be_jwt_access_token;
 use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::GrantId;
@@ -26,7 +26,7 @@ pub async fn revoke(
     audit: &AuditContext,
 ) -> Result<()> {
     let (is_access_token, is_refresh_token) = (
-        KeyFormat::oauth_token().matches(token.expose()) || is_jwt_access_token(token.expose()),
+        KeyFormat::oauth_token().matches(token.expose()) || may_be_jwt_access_token(token.expose()),
         KeyFormat::oauth_refresh_token().matches(token.expose()),
     );
     if !is_access_token && !is_refresh_token {

@@ -134,7 +134,7 @@ pub struct NewGrant<'a> {
 }
 
 /// An authorization code to insert.
-pub struct NewCode<'a> {
+pub struct NewAuthorizationCode<'a> {
     /// Its digest.
     pub digest: Digest,
     /// The account that granted.

@@ -167,17 +167,17 @@ async fn a_token_for_services_that_take_different_formats_must_name_one() {
             let ann = app.verified_account("ann@example.com").await;
             let client = register(app, &ann).await;
             let both = code(app, &client, (&ann, &ann.org_id), &[MCP, FILES]).await;
-            let refused = exchange(app, &client, &redemption(&both)).await.assert_status(400);
-            assert_eq!(refused.body["error"], "invalid_target");
+            let rejected = exchange(app, &client, &redemption(&both)).await.assert_status(400);
+            assert_eq!(rejected.body["error"], "invalid_target");
             let both = code(app, &client, (&ann, &ann.org_id), &[MCP, FILES]).await;
             let named = [redemption(&both), vec![("resource", FILES)]].concat();
             let opaque = exchange(app, &client, &named).await.assert_status(200).body;
             assert!(opaque["access_token"].as_str().unwrap().starts_with("tnt_oauth_"));
             let token = opaque["refresh_token"].as_str().unwrap();
             let refresh = [("grant_type", "refresh_token"), ("refresh_token", token)];
-            let refused = exchange(app, &client, &refresh).await.assert_status(400);
-            assert_eq!(refused.body["error"], "invalid_target");
-            // A refused refresh uses nothing up.
+            let rejected = exchange(app, &client, &refresh).await.assert_status(400);
+            assert_eq!(rejected.body["error"], "invalid_target");
+            // A rejected refresh uses nothing up.
             let named = [&refresh[..], &[("resource", MCP)]].concat();
             let jwt = exchange(app, &client, &named).await.assert_status(200).body;
             assert_eq!(verify(app, &jwt).await["aud"], MCP);
@@ -199,8 +199,8 @@ async fn no_token_is_issued_in_a_suspended_organization_and_the_grant_survives()
                  where id not in (select organization_id from oauth_clients)",
             )
             .await;
-            let refused = refresh(app, &client, &tokens).await.assert_status(400);
-            assert_eq!(refused.body["error"], "invalid_target");
+            let rejected = refresh(app, &client, &tokens).await.assert_status(400);
+            assert_eq!(rejected.body["error"], "invalid_target");
             app.execute("update organizations set suspended_at = null").await;
             refresh(app, &client, &tokens).await.assert_status(200);
         })

@@ -11,15 +11,15 @@ const CREATE: &str = "/v1/admin/org/create";
 
 async fn create(
     client: &TestClient,
-    name: &str,
+    idempotency_key: &str,
     org_id: &str,
 ) -> crate::support::client::TestResponse {
-    let client = client.with("idempotency-key", name);
+    let client = client.with("idempotency-key", idempotency_key);
     client.post(CREATE, super::create_request_with("org_id", org_id)).await
 }
 
 #[tokio::test]
-async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_accepted() {
+async fn only_a_master_key_of_the_route_s_scope_in_x_api_key_is_accepted() {
     run(async |app| {
         let acme = app.sign_up().await;
         let right = master_key("ORG_CREATE");
@@ -43,7 +43,7 @@ async fn only_a_secret_of_the_route_s_scope_in_its_own_header_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_scope_without_a_secret_accepts_no_caller() {
+async fn a_scope_without_a_master_key_accepts_no_caller() {
     with_settings(&[("MASTER_ADMIN_KEY_ORG_CREATE", "")])
         .run(async |app| {
             for key in ["", &master_key("ORG_CREATE")] {
@@ -83,7 +83,7 @@ async fn rejected_credentials(
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_recorded_once_in_the_deployment_s_audit_log_with_its_scope_and_a_count()
+async fn wrong_master_keys_are_one_audit_event_of_the_deployment_for_each_scope_with_their_number()
 {
     run(async |app| {
         create(&app.anonymous(), "a", "made").await.assert_status(401);
@@ -146,7 +146,7 @@ async fn both_secrets_of_a_scope_are_valid() {
 }
 
 #[tokio::test]
-async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_audit_log() {
+async fn no_flood_of_rejected_keys_or_clients_keeps_a_wrong_master_key_out_of_the_audit_log() {
     with_settings(&[("TRUSTED_PROXY_HOPS", "1")])
         .run(async |app| {
             for _ in 0..25 {
@@ -171,7 +171,7 @@ async fn no_flood_of_rejected_keys_or_addresses_keeps_a_wrong_secret_out_of_the_
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_recorded_once_the_audit_log_accepts_writes_again_and_none_is_lost() {
+async fn wrong_master_keys_are_recorded_when_the_audit_log_accepts_writes_again_and_none_is_lost() {
     run(async |app| {
         let mut connection = app.superuser().await;
         sqlx::raw_sql("begin; lock table audit_events").execute(&mut connection).await.unwrap();
