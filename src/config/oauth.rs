@@ -98,7 +98,7 @@ impl OauthSettings {
     ) -> Self {
         let is_on = env.optional("OAUTH", parse_switch).unwrap_or(false);
         let scopes = env.optional("OAUTH_SCOPES", parse_requestable);
-        let services = services::read(env, verification);
+        let services = services::read(env, &http.public_url, verification);
         let grace = env.optional("OAUTH_REFRESH_GRACE", parse_grace);
         let accepts_documents = env.optional("OAUTH_CIMD", parse_switch).unwrap_or(true);
         // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
@@ -155,6 +155,19 @@ impl OauthSettings {
     pub fn takes_jwt(&self, resource: &str) -> bool {
         let is_it = |service: &&Service| service.resource.as_str() == resource;
         self.services.iter().find(is_it).is_some_and(|service| service.takes_jwt)
+    }
+
+    /// Checks the audience of a short-lived token, which has the form of an OAuth access token that
+    /// is a JWT.
+    ///
+    /// # Errors
+    /// It is a service that takes those, and could take the token for one.
+    pub fn check_audience(&self, audience: &str) -> Result<(), ValidationError> {
+        let resource = Resource::parse(audience).ok();
+        if resource.is_some_and(|resource| self.takes_jwt(resource.as_str())) {
+            return Err("must not be one of OAUTH_JWT_RESOURCES".into());
+        }
+        Ok(())
     }
 
     /// Returns whether a token for these resources may become one for this audience, which is a
@@ -219,11 +232,18 @@ fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
 /// Parses the URL of a page of a dashboard, which gets its parameters in its query.
 fn parse_sign_in_page(text: &str, origins: &TrustedOrigins) -> Result<String, ValidationError> {
     let is_plain = |url: &Url| {
-        url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none()
     };
     let url = Url::parse(text).ok().filter(is_plain);
     let url = url.filter(|url| origins.is_dashboard(&Origin::from_url(url)));
     let url = url.ok_or("must be the URL of a page of one of DASHBOARD_ORIGINS, without a #")?;
+    let is_own_path = url.path().starts_with("/oauth2/") || url.path() == "/device";
+    if is_own_path && origins.is_own(&Origin::from_url(&url)) {
+        return Err("must not be a page of this server".into());
+    }
     if url.query_pairs().any(|(name, _)| matches!(&*name, "request" | "user_code")) {
         return Err("must not have the parameters request and user_code, which are added".into());
     }

@@ -1,5 +1,7 @@
 //! The operator's own services that OAuth tokens may be for (RFC 8707).
 
+use url::Url;
+
 use crate::config::env::Env;
 use crate::config::verification::VerificationSettings;
 use crate::model::ValidationError;
@@ -16,7 +18,13 @@ pub struct Service {
 }
 
 /// Reads the services, and which of them take JWTs.
-pub(super) fn read(env: &mut Env<'_>, verification: &VerificationSettings) -> Vec<Service> {
+///
+/// This API takes opaque tokens alone.
+pub(super) fn read(
+    env: &mut Env<'_>,
+    public_url: &Url,
+    verification: &VerificationSettings,
+) -> Vec<Service> {
     let mut services = env.optional("OAUTH_RESOURCES", parse_services).unwrap_or_default();
     for name in services.iter().filter_map(|service| service.verifier.as_deref()) {
         if !verification.has_verifier(name) {
@@ -24,7 +32,12 @@ pub(super) fn read(env: &mut Env<'_>, verification: &VerificationSettings) -> Ve
             env.add_problem("OAUTH_RESOURCES", &problem);
         }
     }
+    let own = Resource::parse(public_url.as_str());
     for resource in env.optional("OAUTH_JWT_RESOURCES", parse_resources).unwrap_or_default() {
+        if own.as_ref() == Ok(&resource) {
+            env.add_problem("OAUTH_JWT_RESOURCES", "must not have PUBLIC_URL");
+            continue;
+        }
         let listed = services.iter_mut().find(|service| service.resource == resource);
         if let Some(service) = listed {
             service.takes_jwt = true;

@@ -129,6 +129,12 @@ impl TrustedOrigins {
         self.all.iter().any(|trusted| trusted.as_str() == origin)
     }
 
+    /// Returns whether `origin` is that of the API.
+    #[must_use]
+    pub fn is_own(&self, origin: &Origin) -> bool {
+        *origin == Origin::from_url(&self.api_url)
+    }
+
     /// Returns whether `origin` is that of a dashboard.
     #[must_use]
     pub fn is_dashboard(&self, origin: &Origin) -> bool {

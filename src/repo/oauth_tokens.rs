@@ -87,7 +87,8 @@ pub async fn find_used_code(
 }
 
 /// Locks a grant and returns it; `None` if tokens may no longer be issued for it: it was revoked,
-/// or its account, membership or session has ended. `session` is one that must still be valid.
+/// or its account, membership or session has ended, or it is about an account that has left the
+/// organization of a private app. `session` is one that must still be valid.
 pub async fn lock_grant(
     db: &mut PgConnection,
     grant: GrantId,
@@ -98,11 +99,18 @@ pub async fn lock_grant(
                   u.role as "role?", o.suspended_at is not null as "is_suspended!"
            from oauth_grants g
            join accounts a on a.id = g.account_id
+           join oauth_clients c on c.id = g.client_id
            left join users u on u.id = g.user_id and u.organization_id = g.organization_id
                             and u.removed_at is null
            left join organizations o on o.id = u.organization_id and o.deleted_at is null
            where g.id = $1 and g.revoked_at is null and a.is_active and a.deleted_at is null
              and (g.organization_id is null or o.id is not null)
+             -- A private app is for the members of its organization.
+             and (g.organization_id is not null or c.visibility = 'public'
+                  or exists (
+                      select from users m
+                      where m.account_id = g.account_id and m.organization_id = c.organization_id
+                        and m.removed_at is null))
              and ($2::uuid is null or exists (
                  select from sessions s
                  where s.id = $2 and s.account_id = g.account_id

@@ -182,14 +182,21 @@ fn a_scope_with_which_an_app_could_give_itself_more_cannot_be_requestable() {
 
 #[test]
 fn the_operator_s_page_for_signing_in_must_be_one_of_a_dashboard() {
-    let dashboards = ("DASHBOARD_ORIGINS", "https://app.example.com,http://localhost:5173");
+    let dashboards = (
+        "DASHBOARD_ORIGINS",
+        "https://app.example.com,http://localhost:5173,http://127.0.0.1:8080",
+    );
     for (page, is_valid) in [
         ("https://app.example.com/login", true),
         ("https://app.example.com/login?theme=dark", true),
         ("http://localhost:5173/", true),
         ("https://evil.example.com/login", false),
         ("http://app.example.com/login", false),
+        ("http://127.0.0.1:8080/login", true),
         ("http://127.0.0.1:8080/oauth2/sign-in", false),
+        ("http://127.0.0.1:8080/oauth2/%73ign-in", false),
+        ("http://127.0.0.1:8080/device?a=b", false),
+        ("blob:https://app.example.com/login", false),
         ("https://user@app.example.com/login", false),
         ("https://app.example.com/#/login", false),
         ("https://app.example.com/login?request=1", false),
@@ -204,13 +211,18 @@ fn the_operator_s_page_for_signing_in_must_be_one_of_a_dashboard() {
 
 #[test]
 fn only_listed_services_take_jwts() {
-    let services = ("OAUTH_RESOURCES", "https://mcp.example.com,https://files.example.com");
+    let services = (
+        "OAUTH_RESOURCES",
+        "https://mcp.example.com,https://files.example.com,http://127.0.0.1:8080",
+    );
     for (jwt_services, is_valid) in [
         ("https://mcp.example.com", true),
         ("https://mcp.example.com/, https://files.example.com", true),
         ("https://other.example.com", false),
         ("mcp", false),
         ("https://mcp.example.com,,", false),
+        // This API takes none.
+        ("http://127.0.0.1:8080/", false),
     ] {
         let found = problems(&[services, ("OAUTH_JWT_RESOURCES", jwt_services)]);
         assert_eq!(!found.contains(&"OAUTH_JWT_RESOURCES"), is_valid, "{jwt_services}");

@@ -274,7 +274,7 @@ async fn an_endless_body_is_read_up_to_the_size_limit_whatever_length_it_claims(
     // The length is not trusted, but a body that is shorter is not complete.
     let server = start_with("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok").await;
     let error = get_from(server, LONG).await.unwrap_err();
-    assert!(matches!(error, FetchError::Unreachable(_)), "{error}");
+    assert!(matches!(error, FetchError::NoResponse(_)), "{error}");
 }
 
 /// What a server sends at once before it is silent or sends one byte after the other.
@@ -299,14 +299,14 @@ async fn the_deadline_is_for_the_whole_response_however_steadily_it_arrives() {
                 continue;
             }
             let error = get_from(server, SHORT).await.unwrap_err();
-            let passed = FetchError::Unreachable("the deadline of 200ms passed".to_owned());
+            let passed = FetchError::NoResponse("the deadline of 200ms passed".to_owned());
             assert_eq!(error, passed, "{beginning:?} {is_silent}");
         }
     }
     // A server that accepts no connection, as far as a client can tell.
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let error = get_from(listener.local_addr().unwrap(), SHORT).await.unwrap_err();
-    assert!(matches!(error, FetchError::Unreachable(_)), "{error}");
+    assert!(matches!(error, FetchError::NoResponse(_)), "{error}");
 }
 
 #[tokio::test]

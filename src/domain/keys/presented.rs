@@ -31,13 +31,12 @@ pub fn possible_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Di
     (!candidates.is_empty()).then_some((CredentialKind::ApiKey, candidates))
 }
 
-/// As [`possible_digests`], for a text to introspect, which may also be a JWT access token.
+/// Returns the possible digests of an OAuth access token that is a JWT; `None` if the text is not
+/// one. It is found by introspection alone: its service verifies it by itself.
 #[must_use]
-pub fn introspected_digests(app: &App, text: &str) -> Option<(CredentialKind, Vec<Digest>)> {
-    if app.config.oauth.is_on && may_be_jwt_access_token(text) {
-        return Some((CredentialKind::OauthToken, app.peppers.candidates(text)));
-    }
-    possible_digests(app, text)
+pub fn jwt_access_token_digests(app: &App, text: &str) -> Option<Vec<Digest>> {
+    let may_be_one = app.config.oauth.is_on && may_be_jwt_access_token(text);
+    may_be_one.then(|| app.peppers.candidates(text))
 }
 
 /// Returns whether the text may be an OAuth access token that is a JWT.

@@ -17,7 +17,7 @@ pub(super) fn still_requestable(
     (!scopes.is_empty()).then_some(scopes)
 }
 
-/// Returns the requested resources, all of which were granted.
+/// Returns the requested resources, each once. All of them were granted.
 ///
 /// # Errors
 /// Invalid target.
@@ -25,7 +25,9 @@ pub(super) fn narrow_resources(requested: &[Resource], granted: &[String]) -> Re
     if requested.is_empty() {
         return Ok(granted.to_vec());
     }
-    let requested: Vec<String> = requested.iter().map(|it| it.as_str().to_owned()).collect();
+    let mut requested: Vec<_> = requested.iter().map(|it| it.as_str().to_owned()).collect();
+    requested.sort();
+    requested.dedup();
     if requested.iter().all(|resource| granted.contains(resource)) {
         return Ok(requested);
     }

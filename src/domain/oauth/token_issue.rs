@@ -32,12 +32,31 @@ pub(super) enum AccessTokenFormat {
 }
 
 impl AccessTokenFormat {
-    /// Returns the format that all of these resources take.
+    /// Returns the format that all of these resources take, and the scopes of a token in it. A JWT
+    /// has only those that the account's role permits now: its service does not ask again.
     ///
     /// # Errors
     /// Invalid target if there is no such format, or if the grant's organization is suspended and a
-    /// JWT would hide that.
-    pub fn of(app: &App, grant: &TokenGrant, resources: &[String]) -> Result<Self> {
+    /// JWT would hide that; invalid scope if no scope is left.
+    pub fn choose(
+        app: &App,
+        grant: &TokenGrant,
+        resources: &[String],
+        scopes: Vec<String>,
+    ) -> Result<(Self, Vec<String>)> {
+        let format = Self::of(app, grant, resources)?;
+        if format == Self::Opaque {
+            return Ok((format, scopes));
+        }
+        let permitted = permitted_scopes(&scopes, grant.role);
+        if permitted.is_empty() {
+            let message = "The account's role permits none of the scopes";
+            return Err(Error::new(ErrorKind::Oauth(OauthFailure::InvalidScope), message));
+        }
+        Ok((format, permitted))
+    }
+
+    fn of(app: &App, grant: &TokenGrant, resources: &[String]) -> Result<Self> {
         let takes_jwt = |resource: &&String| app.config.oauth.takes_jwt(resource);
         let jwt_resources = resources.iter().filter(takes_jwt).count();
         let problem = match jwt_resources {
@@ -99,15 +118,13 @@ impl TokenIssue<'_> {
         Ok((text, lifetime.as_secs()))
     }
 
-    /// Returns a JWT with those of the scopes that the person's role permits now: the service
-    /// does not ask again.
     fn jwt(&self, app: &App, id: Uuid, scopes: &[String], audit: &AuditContext) -> Result<Secret> {
         let lifetime = TimeDelta::from_std(JWT_LIFETIME).map_err(Error::internal)?;
         let content = JwtAccessTokenContent {
             id,
             client_id: &self.client.client_id,
             grant: self.grant,
-            scope: permitted_scopes(scopes, self.grant.role).join(" "),
+            scope: scopes.join(" "),
             resources: self.resources,
             sign_in: self.sign_in,
             validity: (audit.at, audit.at + lifetime),

@@ -118,14 +118,14 @@ pub(super) async fn issue_for_code(
         Ok(resources) => resources,
         Err(error) => return Ok(Err(error)),
     };
-    let Some(mut scopes) = still_requestable(app, client, code.scopes.clone()) else {
+    let Some(scopes) = still_requestable(app, client, code.scopes.clone()) else {
         return Ok(Err(invalid_grant("The app may no longer use any of the scopes")));
     };
     let Some(grant) = oauth_tokens::lock_grant(tx, code.grant, Some(code.session)).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
-    let format = match AccessTokenFormat::of(app, &grant, &resources) {
-        Ok(format) => format,
+    let (format, mut scopes) = match AccessTokenFormat::choose(app, &grant, &resources, scopes) {
+        Ok(chosen) => chosen,
         Err(error) => return Ok(Err(error)),
     };
     oauth_tokens::mark_redeemed(tx, code.digest).await?;
@@ -224,8 +224,8 @@ async fn refresh_once(
     let Some(grant) = oauth_tokens::lock_grant(tx, token.grant, None).await? else {
         return Ok(Err(invalid_grant("The grant has ended")));
     };
-    let format = match AccessTokenFormat::of(app, &grant, &resources) {
-        Ok(format) => format,
+    let (format, mut scopes) = match AccessTokenFormat::choose(app, &grant, &resources, scopes) {
+        Ok(chosen) => chosen,
         Err(error) => return Ok(Err(error)),
     };
     let presented = request.refresh_token.expose();
@@ -249,7 +249,6 @@ async fn refresh_once(
     let (access_token, expires_in) = issue.access_token(app, tx, &scopes, audit).await?;
     // Without a nonce (OpenID Connect Core §12.2).
     let id_token = issue.id_token(app, None, (&access_token, &scopes), audit)?;
-    let mut scopes = scopes;
     scopes.push(OFFLINE_ACCESS.to_owned());
     Ok(Ok(IssuedTokens {
         access_token,

@@ -10,12 +10,12 @@ use metrics::counter;
 use tokio::time::Instant;
 
 use super::record::record_rejection;
-use super::{CheckRequest, Verdict, Verifier};
-use super::{count_invalid, find_credential, for_verifier, rehash_later, rejection};
+use super::{CheckRequest, Found, Verdict, Verifier};
+use super::{count_invalid, find_credential, for_verifier, query_for, rehash_later, rejection};
 use crate::app::App;
 use crate::app::meter::CheckOutcome;
 use crate::app::verification_lookup::VerificationQuery;
-use crate::domain::keys::presented::introspected_digests;
+use crate::domain::keys::presented::{jwt_access_token_digests, possible_digests};
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::oauth::client::OauthClient;
@@ -41,9 +41,7 @@ pub async fn introspect(
 ) -> Result<Option<Arc<KnownCredential>>> {
     let request = check_request();
     let deadline = Instant::now() + app.config.verification.timeout;
-    let query = introspected_digests(app, token.expose())
-        .map(|(kind, candidates)| VerificationQuery { kind, candidates });
-    let found = find_credential(app, query, deadline).await;
+    let found = find_introspected(app, token, deadline).await;
     let verdict = match found.map(|found| for_verifier(app, verifier, found)) {
         Ok(Ok(credential)) => {
             let code = rejection(app, &credential, &request);
@@ -81,10 +79,11 @@ pub async fn introspect_own(
     client: &OauthClient,
     token: &Secret,
 ) -> Result<Option<Arc<KnownCredential>>> {
-    let digests = introspected_digests(app, token.expose());
-    let Some((CredentialKind::OauthToken, digests)) = digests else {
-        return Ok(None);
+    let digests = match possible_digests(app, token.expose()) {
+        Some((CredentialKind::OauthToken, digests)) => Some(digests),
+        _ => jwt_access_token_digests(app, token.expose()),
     };
+    let Some(digests) = digests else { return Ok(None) };
     let digests = digests.into_iter().map(|digest| (CredentialKind::OauthToken, digest));
     let found = app.db.run(async |db| known_credentials::find(db, digests).await).await?;
     let found = found.into_values().next();
@@ -93,6 +92,18 @@ pub async fn introspect_own(
     };
     let own = found.filter(is_own);
     Ok(own.filter(|credential| rejection(app, credential, &check_request()).is_none()))
+}
+
+/// Returns the credential with this text. A JWT may also be a key that was imported.
+async fn find_introspected(app: &App, token: &Secret, deadline: Instant) -> Result<Found> {
+    if let Some(candidates) = jwt_access_token_digests(app, token.expose()) {
+        let query = VerificationQuery { kind: CredentialKind::OauthToken, candidates };
+        let found = find_credential(app, Some(query), deadline).await?;
+        if found.is_ok() {
+            return Ok(found);
+        }
+    }
+    find_credential(app, query_for(app, token), deadline).await
 }
 
 /// Returns the check that an introspection is: it requires nothing and counts as nothing.

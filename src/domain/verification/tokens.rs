@@ -38,7 +38,8 @@ pub struct ShortLivedToken {
 ///
 /// # Errors
 /// Conflict without a private key to sign with: then nothing is checked. Invalid if the credential
-/// is valid but an OAuth token for other services than the audience. The errors of [`check`].
+/// is valid but an OAuth token for other services than the audience, or if the audience takes OAuth
+/// access tokens that are JWTs. The errors of [`check`].
 pub async fn check_and_issue(
     app: &App,
     verifier: &Verifier,
@@ -49,6 +50,9 @@ pub async fn check_and_issue(
     if !app.short_lived_tokens.can_sign() {
         let message = "Tokens require a signing key that others can verify; set JWT_PRIVATE_KEYS";
         return Err(Error::conflict(message));
+    }
+    if let Err(why) = app.config.oauth.check_audience(token.audience.as_str()) {
+        return Err(Error::invalid(vec![Issue::field("audience", why.0)]));
     }
     let verdict = check(app, verifier, key, request, audit).await?;
     let issued = issue(app, &verdict, token, audit.at)?;

@@ -105,7 +105,7 @@ async fn respond(
     (context, headers): (&RequestContext, &HeaderMap),
     required: Requirements,
 ) -> Result<Response> {
-    required.require_signing_key(app)?;
+    required.check_token(app)?;
     reject_ambiguous_headers(headers)?;
     let text = match PresentedCredential::from_headers(headers)? {
         Some(PresentedCredential::Key(text) | PresentedCredential::Bearer(text)) => text,

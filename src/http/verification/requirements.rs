@@ -92,15 +92,18 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Requires a key to sign a token with, if the proxy wants one.
+    /// Requires a key to sign a token with, and an audience that a token can be for, if the proxy
+    /// wants one.
     ///
     /// # Errors
-    /// Unavailable without such a key: the server is misconfigured.
-    pub fn require_signing_key(&self, app: &App) -> Result<()> {
-        if self.audience.is_none() || app.short_lived_tokens.can_sign() {
-            return Ok(());
+    /// Unavailable otherwise: the proxy or the server is misconfigured.
+    pub fn check_token(&self, app: &App) -> Result<()> {
+        let Some(audience) = &self.audience else { return Ok(()) };
+        if !app.short_lived_tokens.can_sign() {
+            return Err(misconfigured(&[Issue::field("token", "requires JWT_PRIVATE_KEYS")]));
         }
-        Err(misconfigured(&[Issue::field("token", "requires JWT_PRIVATE_KEYS")]))
+        let checked = app.config.oauth.check_audience(audience.as_str());
+        checked.map_err(|why| misconfigured(&[Issue::field("aud", why.0)]))
     }
 }
 

@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 
 use super::flow::{App, exchange, refresh};
 use crate::support::accounts::TestAccount;
-use crate::support::app::TestSettings;
+use crate::support::app::{PRIVATE_KEYS, TestSettings};
 use crate::support::oauth::{Browser, ISSUER, OauthClient, REDIRECT_URI, VERIFIER, form};
+use crate::support::requests::Fixtures;
 use crate::support::{TestApp, with_settings};
+use crate::verification::tokens::assert_no_endpoint_accepts;
 
 /// A service that takes JWTs. The verifier of the tests stands for it.
 const MCP: &str = "https://mcp.example.com";
@@ -20,7 +22,7 @@ fn with_services() -> TestSettings {
     with_settings(&[
         ("OAUTH_RESOURCES", "gateway=https://mcp.example.com,https://files.example.com"),
         ("OAUTH_JWT_RESOURCES", "https://MCP.example.com/"),
-        ("OAUTH_SCOPES", "projects:read,members:write"),
+        ("OAUTH_SCOPES", "projects:read,projects:write,members:write"),
     ])
 }
 
@@ -81,7 +83,7 @@ async fn introspect(app: &TestApp, token: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_service_verifies_a_token_with_the_published_keys_and_this_server_accepts_none() {
+async fn a_service_verifies_a_token_with_the_published_keys() {
     with_services()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -99,13 +101,6 @@ async fn a_service_verifies_a_token_with_the_published_keys_and_this_server_acce
                 "iat": claims["iat"], "exp": claims["exp"], "auth_time": claims["auth_time"],
             });
             assert_eq!(claims, expected);
-            let token = tokens["access_token"].as_str().unwrap();
-            for path in ["/v1/organization/me", "/api/user/organizations", "/oauth2/userinfo"] {
-                app.bearer(token).get(path).await.assert_status(401);
-            }
-            let check = json!({ "key": &token[..512] });
-            let verdict = app.verifier().post("/v1/verify", check).await.assert_status(200).body;
-            assert_eq!(verdict["code"], "key_malformed");
             let again = refresh(app, &client, &tokens).await.assert_status(200).body;
             assert_ne!(verify(app, &again).await["jti"], claims["jti"]);
         })
@@ -156,6 +151,16 @@ async fn a_token_has_the_scopes_that_the_person_s_role_permits_when_it_is_issued
                 (&after["scope"], &after["role"]),
                 (&json!("projects:read"), &json!("member"))
             );
+            assert_eq!(refreshed["scope"], "projects:read offline_access");
+            // The refresh token keeps what was granted.
+            let scope = ("scope", "members:write");
+            let token = refreshed["refresh_token"].as_str().unwrap();
+            let narrowed = [("grant_type", "refresh_token"), ("refresh_token", token), scope];
+            let rejected = exchange(app, &client, &narrowed).await.assert_status(400);
+            assert_eq!(rejected.body["error"], "invalid_scope");
+            app.execute("update users set role = 'admin' where role = 'member'").await;
+            let restored = exchange(app, &client, &narrowed).await.assert_status(200).body;
+            assert_eq!(verify(app, &restored).await["scope"], "members:write");
         })
         .await;
 }
@@ -178,7 +183,7 @@ async fn a_token_for_services_that_take_different_formats_must_name_one() {
             let rejected = exchange(app, &client, &refresh).await.assert_status(400);
             assert_eq!(rejected.body["error"], "invalid_target");
             // A rejected refresh uses nothing up.
-            let named = [&refresh[..], &[("resource", MCP)]].concat();
+            let named = [&refresh[..], &[("resource", MCP), ("resource", MCP)]].concat();
             let jwt = exchange(app, &client, &named).await.assert_status(200).body;
             assert_eq!(verify(app, &jwt).await["aud"], MCP);
         })
@@ -203,6 +208,48 @@ async fn no_token_is_issued_in_a_suspended_organization_and_the_grant_survives()
             assert_eq!(rejected.body["error"], "invalid_target");
             app.execute("update organizations set suspended_at = null").await;
             refresh(app, &client, &tokens).await.assert_status(200);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn no_short_lived_token_is_issued_for_a_service_that_takes_jwts() {
+    with_settings(&[
+        ("OAUTH_RESOURCES", MCP),
+        ("OAUTH_JWT_RESOURCES", MCP),
+        ("JWT_PRIVATE_KEYS", PRIVATE_KEYS),
+    ])
+    .run(async |app| {
+        let acme = app.sign_up().await;
+        let request = json!({ "key": acme.api_key, "audience": "https://MCP.example.com/" });
+        let rejected = app.verifier().post("/v1/verify/token", request).await;
+        assert_eq!(rejected.assert_status(400).invalid_fields(), ["audience"]);
+        let proxied = app.verifier().with("x-api-key", &acme.api_key);
+        let path = format!("/v1/verify/forward?token=1&aud={MCP}");
+        proxied.get(&path).await.assert_status(503);
+        let other = format!("/v1/verify/forward?token=1&aud={FILES}");
+        proxied.get(&other).await.assert_status(200);
+    })
+    .await;
+}
+
+/// Whatever its `aud` is.
+#[tokio::test]
+async fn no_endpoint_of_this_server_accepts_a_jwt_access_token() {
+    with_services()
+        .run(async |app| {
+            let fixtures = Fixtures::new(app).await;
+            let ann = app.verified_account("jwt@example.com").await;
+            let client = register(app, &ann).await;
+            let issued = tokens(app, &client, (&ann, &ann.org_id)).await;
+            app.execute("update oauth_access_tokens set resources = '{http://127.0.0.1:8080}'")
+                .await;
+            let token = issued["access_token"].as_str().unwrap().to_owned();
+            assert_no_endpoint_accepts(app, &fixtures, std::slice::from_ref(&token)).await;
+            let check = json!({ "key": token });
+            app.verifier().post("/v1/verify", check).await.assert_status(400);
+            let proxied = app.verifier().with("authorization", &format!("Bearer {token}"));
+            proxied.get("/v1/verify/forward").await.assert_status(401);
         })
         .await;
 }

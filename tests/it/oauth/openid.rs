@@ -451,3 +451,20 @@ async fn the_provider_describes_itself_while_oauth_is_on() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_account_that_left_the_organization_of_a_private_app_gets_no_more_tokens() {
+    run(async |app| {
+        let owner = app.verified_account("owner@example.com").await;
+        let ann = app.verified_account("ann@example.com").await;
+        let membership = app.invite_and_accept(&owner, &ann, "member").await;
+        let client = register(app, &owner).await;
+        let tokens = sign_in(app, &client, &ann, ("openid offline_access", "")).await;
+        let tokens = refresh(app, &client, &tokens).await.assert_status(200).body;
+        let member = format!("/api/user/organizations/{}/members/{membership}", owner.org_id);
+        app.session(&owner.cookie).delete(&member).await.assert_status(200);
+        let rejected = refresh(app, &client, &tokens).await.assert_status(400);
+        assert_eq!(rejected.body["error"], "invalid_grant");
+    })
+    .await;
+}

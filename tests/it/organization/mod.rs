@@ -4,7 +4,7 @@ mod audit;
 mod key_changes;
 mod keys;
 mod lists;
-mod peppers;
+pub mod peppers;
 mod rejections;
 mod rotation;
 

@@ -85,7 +85,8 @@ async fn an_imported_key_works_once_importing_is_on() {
     .await;
 }
 
-fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey {
+/// A key of another system with this text.
+pub fn imported(app: &TestApp, line: usize, org_id: &str, text: &str) -> ImportedKey {
     ImportedKey {
         line,
         organization: OrganizationHandle::parse(org_id).unwrap(),

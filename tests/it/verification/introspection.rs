@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::{key_with_scope, verify};
+use crate::organization::peppers::imported;
 use crate::support::client::{TestClient, TestResponse};
 use crate::support::rate_limits::with_limits;
 use crate::support::{TestApp, run, with_settings};
@@ -44,6 +45,21 @@ async fn an_active_key_is_described_with_its_organization() {
         assert_eq!((&never["active"], never.get("exp")), (&json!(true), None));
     })
     .await;
+}
+
+/// A system that issued JWTs as API keys.
+#[tokio::test]
+async fn an_imported_key_that_has_the_form_of_a_jwt_is_active() {
+    with_settings(&[("KEY_IMPORT", "on"), ("OAUTH", "on")])
+        .run(async |app| {
+            let acme = app.sign_up().await;
+            let key = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+            let keys = vec![imported(app, 1, &acme.org_id, key)];
+            tenantry::domain::keys::import::import(&app.app, keys).await.unwrap();
+            assert_eq!(introspect(app, key).await.body["active"], true);
+            assert_eq!(introspect(app, &key[..key.len() - 1]).await.text, INACTIVE);
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod proxies;
 mod proxy_tokens;
 mod revocation_causes;
 pub mod revocations;
-mod tokens;
+pub mod tokens;
 mod usage;
 mod verifiers;
 
