@@ -16,7 +16,7 @@ const MAX_ISSUES: usize = 50;
 /// A result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Every kind of failure that a caller can receive (contract §1, "Every kind of failure").
+/// Every kind of failure that a caller can receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The request cannot be parsed: broken JSON, two credentials at once.
@@ -52,7 +52,7 @@ pub enum ErrorKind {
     MethodNotAllowed,
     /// The change conflicts with the current state.
     Conflict,
-    /// It existed, and no longer does.
+    /// The resource no longer exists.
     Gone,
     /// Another account has this e-mail address.
     EmailTaken,

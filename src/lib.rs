@@ -6,7 +6,7 @@
 //! ```text
 //! commands ─► http ─► domain ─► repo ─► model ─► error, clock, entropy       never upward
 //!     │         └───────┴─► app ─┘ (connections, secrets, the hot path) ─► config
-//!     └─► postgres (the embedded default), telemetry
+//!     └─► postgres (a private cluster), telemetry
 //! ```
 //!
 //! | module | contents |
@@ -16,7 +16,7 @@
 //! | [`repo`] | all SQL; never commits |
 //! | [`app`] | the state of one running server: connections, lookups, limits, the usage meter |
 //! | [`domain`] | the operations; opens and commits transactions |
-//! | [`jobs`] | the worker of queued jobs; mail is one kind |
+//! | [`jobs`] | the workers of queued jobs; mail is one kind |
 //! | [`http`] | routes, guards, wire structs, errors rendered for each family |
 //! | [`server`] | the accept loop: deadlines, connection caps, draining |
 //! | [`config`] | settings from environment variables; reports all problems at once |
@@ -24,14 +24,14 @@
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`commands`] | the commands of the binary |
 //!
-//! Comments cite the source of a rule: an RFC, or a section of the wire contracts (`contract §1`,
-//! `VERIFY §3`, `OAUTH §1.3`), whose result `openapi.yaml` describes.
+//! Comments cite the RFC that a rule comes from. `openapi.yaml` describes the routes.
 //!
 //! # Invariants
 //!
 //! - A plaintext key or token appears only in the response that creates it. Inside the process it
 //!   is a [`model::secret::Secret`], and in the database a [`model::secret::Digest`].
-//! - Valid credentials are not cached: a revocation takes effect on every server when it commits.
+//! - A cached credential is validated at each use: a revocation takes effect on every server when
+//!   it commits.
 //! - The database decides what is unique and what has expired.
 //! - A change and its audit event are written in one transaction. The event carries a MAC under a
 //!   secret that the database does not contain. When the transaction ends, the event is linked into

@@ -116,7 +116,7 @@ enum OrgCommand {
         /// Browser origins that may use its keys, separated by commas; defaults to every origin.
         #[arg(long)]
         allowed_origins: Option<String>,
-        /// What is done with a key of it that is reported as leaked.
+        /// What is done with its keys that are reported as leaked.
         #[arg(long, default_value = LeakPolicy::default().as_str(),
               value_parser = PossibleValuesParser::new(LeakPolicy::ALL.map(|(_, word)| word)))]
         leak_policy: String,

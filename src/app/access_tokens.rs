@@ -19,13 +19,13 @@ use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
 use crate::model::short_lived_token::TENANTRY as AUDIENCE;
 
-/// The lifetime of an account's access token (contract §3).
+/// The lifetime of an account's access token.
 pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// The `typ` header parameter of every token.
 const TOKEN_TYPE: &str = "JWT";
 
-/// A token's header with all allowed parameters. Another one, such as `crit`, `b64` or `zip`, could
+/// A token's header with all allowed parameters. Any other, such as `crit`, `b64` or `zip`, could
 /// change the meaning of the token, so it is rejected (RFC 7515 §4.1.11).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,8 +191,7 @@ impl AccessTokens {
         Some(if is_account { TokenSession::Account(session) } else { TokenSession::Key(session) })
     }
 
-    /// Returns the public keys that other services verify tokens with (RFC 7517). It never contains
-    /// a secret.
+    /// Returns the public keys that other services verify tokens with (RFC 7517), and no secret.
     #[must_use]
     pub const fn jwks(&self) -> &JwkSet {
         &self.jwks

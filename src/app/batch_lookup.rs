@@ -1,4 +1,4 @@
-//! Combines the queries of concurrent requests into one statement.
+//! Combines the queries of concurrent requests into batches.
 //!
 //! Every server sees a change as soon as it commits. Speed comes from sending the queries of
 //! concurrent requests together.
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::app::database::{self, Database};
 use crate::error::{Error, Result};
 
-/// The number of queries from which no more are added to a statement.
+/// The number of queries from which no more are added to a batch.
 const BATCH_SIZE: usize = 512;
 /// The number of queries that may wait. Further queries are rejected.
 const QUEUE_SIZE: usize = 16 * BATCH_SIZE;
@@ -97,7 +97,7 @@ impl<Q: BatchQuery> BatchLookup<Q> {
         Ok(self.query_all(vec![query]).await?.pop().flatten())
     }
 
-    /// Returns the answers to several queries, in their order. They are sent in one statement.
+    /// Returns the answers to several queries, in their order. They are sent in one batch.
     ///
     /// # Errors
     /// As [`BatchLookup::query`].
@@ -130,7 +130,7 @@ async fn work<Q: BatchQuery>(context: Arc<Context<Q>>) {
         while let Some(group) = next {
             senders.push((group.queries.len(), group.sender));
             queries.extend(group.queries);
-            // A group is not divided, so a batch may be larger by one.
+            // A group is not divided, so a batch may exceed `BATCH_SIZE`.
             next = (queries.len() < BATCH_SIZE).then(|| receiver.try_recv().ok()).flatten();
         }
         context.waiting.fetch_sub(queries.len(), Ordering::Relaxed);
@@ -149,8 +149,8 @@ async fn work<Q: BatchQuery>(context: Arc<Context<Q>>) {
 }
 
 /// Sends a batch. The guard is dropped, and the next worker may start, when the batch is finished
-/// or takes long: one large batch costs less than two small ones, but no request must wait for a
-/// connection that no longer responds.
+/// or `MAX_BATCH_WAIT` passed: one large batch costs less than two small ones, but no request must
+/// wait for a connection that no longer responds.
 ///
 /// A connection that broke while idle fails only now. A query that may be repeated is sent once
 /// more on a new connection. After a timeout it is not: the requests have waited long enough.

@@ -11,13 +11,13 @@ use crate::model::oauth::client_keys::{ClientKeySet, KeySetUrl};
 
 /// For how long a set is used without being fetched again.
 const MAX_AGE: TimeDelta = TimeDelta::minutes(5);
-/// For how long a set is used that lacks the key of a request: a client may just have added it.
+/// For how long a set that lacks a request's key is used: a client may just have added the key.
 const MAX_AGE_WITHOUT_KEY: TimeDelta = TimeDelta::seconds(60);
 /// The maximum number of sets that are kept.
 const MAX_KEPT: usize = 1_024;
 
-/// The sets of all clients. Strangers choose the URLs of metadata documents' clients, so that those
-/// take no place from the sets of apps that organizations registered.
+/// The sets of all clients. Those of registered apps are separate: strangers choose the URLs of the
+/// other clients, whose sets must not displace them.
 #[derive(Default)]
 pub struct ClientKeySets {
     registered: KeySets,
@@ -35,11 +35,11 @@ impl ClientKeySets {
     }
 }
 
-/// The sets that are kept, and the fetches of others.
+/// The sets that are kept, and the fetches of sets.
 #[derive(Default)]
 pub struct KeySets {
     kept: Mutex<HashMap<String, KeptSet>>,
-    /// The fetches that run, and those that were refused.
+    /// The running fetches, and the recently rejected sets.
     pub fetches: DocumentFetches,
 }
 

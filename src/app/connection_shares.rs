@@ -49,7 +49,7 @@ impl ConnectionShares {
         Self(Arc::new(Inner { size, in_use: Mutex::default() }))
     }
 
-    /// Waits for the permits to use one connection, one from the share of the request's owner and
+    /// Waits for the permits to use one connection: one from the share of the request's owner and
     /// one from the organization's share. They are valid until dropped. Work without an owner and
     /// without an organization needs none.
     ///
@@ -62,7 +62,7 @@ impl ConnectionShares {
         let owner = SHARE_OWNER.try_with(|owner| *owner).ok();
         let organization =
             organization.map(|it| LimitSubject::from_id(it.0)).filter(|it| Some(*it) != owner);
-        // Always the owner's first, so that requests cannot deadlock on each other's permits.
+        // The owner's comes first, so that requests cannot deadlock on each other's permits.
         let permits = async { [self.permit(owner).await, self.permit(organization).await] };
         timeout(MAX_WAIT, permits).await.map_err(|_| {
             counter!("rate_limited_total", "limit" => "connections", "mode" => "enforced")

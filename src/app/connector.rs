@@ -214,7 +214,7 @@ impl Connector {
 }
 
 impl State {
-    /// Admits another attempt, or returns false. If `max` attempts are running, the second oldest
+    /// Returns whether another attempt may start. If `max` attempts are running, the second oldest
     /// is aborted if it is too old, but only if the newest is late, so that attempts are aborted
     /// one at a time and new ones have time to succeed. The oldest is never aborted: over a slow
     /// link, opening may take that long.

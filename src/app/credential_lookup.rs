@@ -78,7 +78,7 @@ impl BatchQuery for CredentialQuery {
 }
 
 impl CredentialQuery {
-    /// The digests by which the answer is kept. Sessions are always read.
+    /// Returns the digests by which the answer is kept; none for sessions, which are always read.
     fn kept_by(&self) -> &[Digest] {
         match self {
             Self::Key(candidates)
@@ -102,7 +102,7 @@ impl Keepable for CredentialStatus {
             Credential::Session(..) => return None,
         };
         let (caller, person) = (identity.caller.as_deref(), identity.person.as_deref());
-        // Without the organization that it is pinned to, a token may get one by a new membership.
+        // A pinned token without a caller is not kept: a new membership may give it one.
         let is_pinned = person.is_none_or(|person| person.pinned_to.is_some());
         if caller.is_none() && is_pinned {
             return None;

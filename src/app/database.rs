@@ -77,8 +77,8 @@ impl Database {
         name: &'static str,
     ) -> Result<Self> {
         let connector = Connector::new(options, settings, size as usize);
-        // The last used connection first, so that the others become idle and are closed under
-        // lower load.
+        // The connection that was used last is reused first, so that the others become idle and
+        // are closed under lower load.
         let pool = Pool::builder(connector).max_size(size as usize).queue_mode(QueueMode::Lifo);
         let pool = pool.build().map_err(Error::internal)?;
         Ok(Self { pool, shares: ConnectionShares::of(size), name, is_disk_full: Arc::default() })

@@ -1,6 +1,6 @@
-//! Fetches of clients' metadata documents. Strangers choose the URLs, so few fetches run at once,
-//! requests that need the same document share one, and a document that was refused is not fetched
-//! again for a minute.
+//! Fetches of clients' metadata documents and key sets. Strangers choose the URLs, so few fetches
+//! run at once, requests that need the same document share one, and a document that was rejected is
+//! not fetched again for a minute.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,9 @@ use crate::model::oauth::document::DocumentRefusal;
 
 /// The maximum number of fetches that run at once.
 const MAX_RUNNING: usize = 32;
-/// For how long a refusal is remembered.
+/// For how long a rejection is remembered.
 const REFUSAL_LIFETIME: TimeDelta = TimeDelta::seconds(60);
-/// The maximum number of refusals that are remembered. Further ones are not.
+/// The maximum number of rejections that are remembered. Further ones are not.
 const MAX_REFUSALS: usize = 4_096;
 
 /// The result of a fetch, for each request that waits for it.
@@ -28,11 +28,11 @@ pub type FetchOutcome = Result<(), FetchFailure>;
 pub enum FetchFailure {
     /// There is no document that can be used.
     Refused(DocumentRefusal),
-    /// This server failed, as this text says.
+    /// This server failed, for this reason.
     Failed(String),
 }
 
-/// The fetches that run, and those that were refused; cheap to clone.
+/// The running fetches, and the recently rejected documents; cheap to clone.
 #[derive(Clone)]
 pub struct DocumentFetches(Arc<State>);
 
@@ -49,7 +49,7 @@ impl Default for DocumentFetches {
     }
 }
 
-/// A fetch that runs. It is removed from the list when it ends, also by a panic.
+/// A running fetch. It is removed from `running` when it ends, also by a panic.
 struct RunningFetch {
     state: Arc<State>,
     client_id: String,
@@ -115,7 +115,7 @@ impl DocumentFetches {
         lock(&self.0.running).contains_key(client_id)
     }
 
-    /// Returns why a document was refused less than a minute ago.
+    /// Returns why a document was rejected less than a minute ago.
     #[must_use]
     pub fn find_refusal(&self, client_id: &str, now: DateTime<Utc>) -> Option<DocumentRefusal> {
         let refused = lock(&self.0.refused);
@@ -123,7 +123,7 @@ impl DocumentFetches {
         (*until > now).then(|| refusal.clone())
     }
 
-    /// Remembers for a minute that a document was refused.
+    /// Remembers for a minute that a document was rejected.
     pub fn remember_refusal(&self, client_id: &str, refusal: DocumentRefusal, now: DateTime<Utc>) {
         let mut refused = lock(&self.0.refused);
         if refused.len() >= MAX_REFUSALS {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fetch_over_the_limit_is_rejected_and_one_that_panics_leaves_its_place() {
+    async fn a_fetch_over_the_limit_is_rejected_and_one_that_panics_is_removed() {
         let fetches = DocumentFetches::default();
         let mut waiting = Vec::new();
         for number in 0..MAX_RUNNING {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_remembered_for_a_minute_and_strangers_cannot_fill_the_memory() {
+    fn a_rejection_is_remembered_for_a_minute_and_strangers_cannot_fill_the_memory() {
         let fetches = DocumentFetches::default();
         let now: DateTime<Utc> = "2036-05-08T09:00:00Z".parse().expect("a time");
         fetches.remember_refusal("a", DocumentRefusal::NotFetched, now);

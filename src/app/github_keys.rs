@@ -1,6 +1,6 @@
 //! The public keys of GitHub's secret scanning, pinned by the configuration or fetched from GitHub.
 //!
-//! Fetched keys are kept, and are found without waiting while others are fetched. An unknown key
+//! Fetched keys are kept, and are still found while the list is fetched again. An unknown key
 //! identifier causes at most one fetch a minute, so that a stranger's requests cannot cause many,
 //! and a list that is an hour old is fetched again, so that a key that GitHub withdraws is not
 //! trusted for long. A fetch sends the last `ETag`.
@@ -46,7 +46,7 @@ struct FetchedKeys {
 }
 
 impl GithubKeyring {
-    /// Creates the state for a source of keys, which the client fetches.
+    /// Creates a keyring. If the source is a URL, the client fetches the keys.
     #[must_use]
     pub fn new(settings: &GithubSettings, client: HttpClient) -> Self {
         let (fetched, fetching) = (Arc::default(), Arc::default());
@@ -54,8 +54,7 @@ impl GithubKeyring {
     }
 
     /// Returns the key with this identifier; `None` if GitHub has no such key, or had none less
-    /// than a minute ago. Of the requests that need a fetch, one with a known key waits for it only
-    /// if it causes it.
+    /// than a minute ago. A request with a known key waits for a fetch only if it starts the fetch.
     ///
     /// # Errors
     /// Unavailable if the keys had to be fetched and could not be.

@@ -1,5 +1,5 @@
 //! Signs ID tokens (`OpenID` Connect Core §2): they tell a client who signed in, when and how. They
-//! are no credential: nothing of this server accepts one.
+//! are not credentials: this server accepts none.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;

@@ -1,8 +1,9 @@
 //! Bounds the number of requests in flight: in total, so that an overloaded server sheds the costly
 //! requests first, and per subject, so that one caller cannot use all of the capacity.
 //!
-//! A request whose body is still arriving is not in flight: it costs almost nothing, and its client
-//! decides how long it takes. Such requests are counted separately, per subject.
+//! A request is not in flight while its body, or what another server sends, is still arriving: it
+//! costs almost nothing, and others decide how long it takes. Such requests are counted separately,
+//! per subject.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,7 +52,7 @@ type CountBySubject = HashMap<LimitSubject, usize>;
 
 impl InFlight {
     /// Creates the counts, with at most `max_total` requests in flight. Each subject may have
-    /// `max_per_subject` of them, and the same number of other requests whose bodies are arriving.
+    /// `max_per_subject` of them, and as many others that wait for a body or another server.
     #[must_use]
     pub fn new(max_total: usize, max_per_subject: usize) -> Self {
         let running_total = AtomicUsize::new(0);
@@ -77,14 +78,14 @@ impl InFlight {
         self.count(subject, |counts| &counts.running)
     }
 
-    /// Returns a permit for a request of the subject whose body is arriving, as
+    /// Returns a permit for a request of the subject that waits for its body or another server, as
     /// [`InFlight::acquire_for`] does.
     #[must_use]
     pub fn acquire_body_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.arriving)
     }
 
-    /// Returns the number of requests whose bodies are arriving.
+    /// Returns the number of requests that wait for a body or another server.
     #[must_use]
     pub fn arriving(&self) -> usize {
         self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner).values().sum()

@@ -1,5 +1,5 @@
-//! JWT access tokens (RFC 9068), for services that verify them by themselves. Nothing of this
-//! server accepts one.
+//! JWT access tokens (RFC 9068), for services that verify them by themselves. This server accepts
+//! them only for introspection and revocation.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! Answers about credentials that are kept in memory and validated with each batch of lookups.
 //!
-//! Nothing is trusted because of its age: a batch first asks the database what has changed since
-//! the last one, and discards the answers that depend on it. The rest are as good as answers that
-//! are read now. No server needs to be notified of a change.
+//! No answer is trusted because it is new: a batch first asks the database what has changed since
+//! the last one, and discards the answers that depend on it. The others are as current as answers
+//! that are read now. No server needs to be notified of a change.
 //!
 //! Invariant: every kept answer was read after the snapshot, or was not affected by any change
 //! between its reading and the snapshot. A change that the snapshot does not contain is reported to
@@ -24,24 +24,24 @@ use crate::error::Result;
 use crate::model::secret::Digest;
 use crate::repo::credential_changes::{self, Changes, Snapshot};
 
-/// The age of a snapshot from which no answer is kept. Changes are deleted later than that.
+/// The age of the last snapshot at which all answers are discarded. Changes are deleted later.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_mins(5);
-/// The size from which an answer is not kept, in bytes. Customers decide how much a key has.
+/// The maximum size of a kept answer, in bytes. Customers decide how much data a key has.
 const MAX_BYTES: usize = 8 * 1024;
 
 /// An answer about a credential that may be kept.
 pub trait Keepable: Clone {
-    /// The ids of all rows that the answer was made of; `None` if it must not be kept: because it
-    /// changes with time or with each request, or because a new row could change it.
+    /// Returns the ids of all rows that the answer was made of; `None` if it must not be kept: it
+    /// changes with time or with each request, or a new row could change it.
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>>;
-    /// About how many bytes customers made it occupy.
+    /// Returns about how many bytes of customers' data the answer has.
     fn bytes(&self) -> usize;
-    /// When it stops being true by itself; `None` if it never does.
+    /// Returns when it stops being true by itself; `None` if it never does.
     fn expires_at(&self) -> Option<DateTime<Utc>>;
 }
 
-/// The kept answers of one kind of lookup. Only one batch at a time uses them. A batch that runs
-/// beside it, because the database is slow, reads everything.
+/// The kept answers of one kind of lookup. Only one batch at a time uses them. A concurrent batch,
+/// which runs if the database is slow, reads everything.
 pub struct KeptAnswers<A>(Option<Arc<Mutex<Answers<A>>>>);
 
 impl<A: Keepable> KeptAnswers<A> {
@@ -51,7 +51,7 @@ impl<A: Keepable> KeptAnswers<A> {
         Self((capacity > 0).then(|| Arc::new(Mutex::new(Answers::new(capacity)))))
     }
 
-    /// Returns the answers for the use by one batch, after discarding those that a change may have
+    /// Returns the answers for use by one batch, after discarding those that a change may have
     /// affected; `None` if another batch uses them, or none can be kept.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ struct Answers<A> {
     by_digest: LruCache<Digest, Answer<A>>,
     /// The answers that depend on each row.
     by_subject: HashMap<Uuid, HashSet<Digest>>,
-    /// The last snapshot, and the time before it was taken.
+    /// The last snapshot, and when it was requested.
     snapshot: Option<(Snapshot, Instant)>,
 }
 
@@ -110,8 +110,8 @@ impl<A: Keepable> Answers<A> {
         self.snapshot.as_ref().map(|(snapshot, _)| snapshot)
     }
 
-    /// Discards what may have changed. Two clocks measure the age of the last snapshot, because
-    /// either one may be set back.
+    /// Discards what may have changed. Two clocks measure the age of the last snapshot: the
+    /// database's may be set back, and the process's may stop while the machine is suspended.
     fn apply(&mut self, snapshot: Snapshot, changes: Changes, asked_at: Instant) {
         let is_recent = self.snapshot.as_ref().is_some_and(|(last, at)| {
             let max_age = TimeDelta::from_std(MAX_SNAPSHOT_AGE).unwrap_or_default();
@@ -217,7 +217,7 @@ where
     Ok(answers)
 }
 
-/// Adds to the metric of answers by where they came from.
+/// Counts the answers by where they came from, in the metrics.
 fn count(name: &'static str, kept: usize, read: usize) {
     counter!("lookup_answers_total", "of" => name, "from" => "memory").increment(kept as u64);
     counter!("lookup_answers_total", "of" => name, "from" => "database").increment(read as u64);
@@ -257,7 +257,7 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).expect("a time")
     }
 
-    /// Answers with a snapshot of the second 1000.
+    /// Returns answers with a snapshot of the second 1000.
     fn answers(capacity: usize) -> Answers<Row> {
         let mut answers = Answers::new(capacity);
         answers.apply(Snapshot::for_test(at(1_000)), Changes::All, Instant::now());
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_not_given_from_when_it_expires() {
+    fn an_expired_answer_is_not_returned() {
         let mut answers = answers(10);
         answers.keep(digest(1), &Row(row(1).0, Some(at(1_002))));
         validate(&mut answers, 1_001, &[]);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_beyond_the_time_for_which_changes_are_kept() {
+    fn all_answers_are_discarded_if_the_last_snapshot_is_too_old() {
         let max_age = i64::try_from(MAX_SNAPSHOT_AGE.as_secs()).expect("minutes");
         let mut by_database = answers(10);
         by_database.keep(digest(1), &row(1));

@@ -124,7 +124,7 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Fetches documents over HTTP.
     pub http_client: HttpClient,
-    /// Fetches of the metadata documents of OAuth clients.
+    /// The fetches of OAuth clients' metadata documents.
     pub document_fetches: DocumentFetches,
     /// The public keys that OAuth clients publish.
     pub client_key_sets: ClientKeySets,

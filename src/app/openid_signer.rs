@@ -61,7 +61,7 @@ impl OpenidSigner {
         self.keys.iter().find(|key| key.algorithm == algorithm)
     }
 
-    /// Returns how tokens are signed for a reader that wants this algorithm: with RS256 if there is
+    /// Returns the algorithm that signs tokens for a client that wants this one: RS256 if there is
     /// no key for it.
     #[must_use]
     pub fn algorithm_for(&self, wanted: IdTokenAlgorithm) -> IdTokenAlgorithm {

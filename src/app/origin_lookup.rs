@@ -1,5 +1,5 @@
-//! Checks whether any organization allows a browser origin to use its keys. Every cross-origin
-//! request needs this lookup, including requests without a credential.
+//! Checks whether any organization allows a browser origin to use its keys. Most cross-origin
+//! requests need this lookup, including requests without a credential.
 
 use sqlx::PgConnection;
 

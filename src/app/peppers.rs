@@ -72,7 +72,7 @@ impl Peppers {
     }
 }
 
-/// Bytes that are the same whenever the same is derived: HMAC-SHA-256 in counter mode.
+/// Bytes that a pepper, a salt and a secret determine: HMAC-SHA-256 in counter mode.
 pub struct DerivedEntropy {
     hmac: Hmac<Sha256>,
     blocks: AtomicU64,

@@ -58,7 +58,7 @@ impl Quotas {
         check(self.usage().get(&month).unwrap_or(&MonthUsage::default()), units, limit)
     }
 
-    /// Corrects the count after a request was answered: of the `admitted` units, `counted` count.
+    /// Corrects the count after a request was answered: `counted` units replace the `admitted`.
     pub fn adjust(&self, month: Month, admitted: u64, counted: u64) {
         if admitted == counted {
             return;

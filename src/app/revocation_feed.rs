@@ -45,12 +45,13 @@ impl RevocationFeed {
         Self { lookup, waiting, started: Instant::now(), stop }
     }
 
-    /// Returns the entries after the cursor. If there are none, waits up to `wait` for the first
-    /// one of any server, and returns an empty page if none arrives, too many readers wait, or the
-    /// server stops. Without a cursor, returns an empty page with the current one.
+    /// Returns the entries after the cursor. If there are none, waits up to `wait` for one, and
+    /// returns an empty page if none arrives, too many readers wait, or the server stops. Without a
+    /// cursor, returns an empty page with the current cursor.
     ///
     /// # Errors
-    /// Gone if the cursor is older than 24 hours or of another database; unavailable.
+    /// Gone if the cursor is older than 24 hours or of another database; unavailable if the
+    /// database does not respond.
     pub async fn read(
         &self,
         after: Option<RevocationCursor>,

@@ -1,5 +1,5 @@
-//! Finds the credentials that verifiers check, in batches, on connections of their own: a busy
-//! server delays no check of the operator's API.
+//! Finds the credentials that verifiers check, in batches, on connections of their own, so that a
+//! busy server does not delay checks for the operator's API.
 
 use std::sync::Arc;
 

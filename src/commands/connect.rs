@@ -177,8 +177,8 @@ impl Pooler {
     }
 }
 
-/// Returns the unsuitable properties that a session cannot change for itself. Each text states
-/// what to do.
+/// Returns the database's unsuitable properties that a session cannot change for itself. Each text
+/// states what to do.
 pub(super) async fn find_problems(db: &mut PgConnection) -> Result<Vec<String>> {
     let server = catalog::server_properties(db).await?;
     let mut problems = Vec::new();

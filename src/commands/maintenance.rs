@@ -21,8 +21,8 @@ const CLEANUP_INTERVAL: Duration = Duration::from_hours(1);
 const FIRST_SWEEP: Duration = Duration::from_mins(10);
 /// How often pending rejections are written.
 const REJECTION_FLUSH_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the heads of the audit log are published, unless publishing fails or an upgrade is in
-/// progress.
+/// How often the heads of the audit log are published. If publishing fails or an upgrade is in
+/// progress, `CLEANUP_INTERVAL` applies.
 const HEAD_PUBLISH_INTERVAL: Duration = Duration::from_hours(24);
 /// How often memory is freed and the database is watched.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -33,7 +33,7 @@ pub struct CreateOrganizationArguments<'a> {
     pub tier: &'a str,
     /// The browser origins that may use its keys, separated by commas; `None` allows every origin.
     pub allowed_origins: Option<&'a str>,
-    /// What is done with a key of it that is reported as leaked.
+    /// What is done with its keys that are reported as leaked.
     pub leak_policy: &'a str,
 }
 

@@ -157,7 +157,7 @@ fn serve_verify(
     stop: ShutdownSignal,
 ) -> Result<JoinHandle<DrainOutcome>, Failure> {
     let router = local_verifier_router(app);
-    // All connections come from proxies on this host.
+    // All connections come from the few addresses of the operator's proxies and services.
     let limits = ConnectionLimits { connections_per_address: usize::MAX, ..limits };
     Ok(match socket {
         VerifySocket::Tcp(listener) => {
@@ -231,8 +231,8 @@ fn bind_verify(setting: &VerifyListener) -> Result<VerifySocket, Failure> {
     Ok(VerifySocket::Unix(listener))
 }
 
-/// Returns whether a path is a unix socket on which no process listens. A connection that fails
-/// for another reason than being refused belongs to a process.
+/// Returns whether a path is a unix socket on which no process listens. If connecting fails
+/// with another error than `ECONNREFUSED`, a process may listen.
 fn is_abandoned_socket(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     let connect = || {

@@ -62,7 +62,7 @@ impl Signals {
     }
 }
 
-/// Ignores these signals and those that would stop a server, in a process that ends by itself.
+/// Ignores `IGNORED` and the signals that would stop a server, in a process that ends by itself.
 pub(super) fn ignore_all() -> Result<(), Failure> {
     // A listener must be created within a runtime. Its effect lasts as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

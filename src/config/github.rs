@@ -1,5 +1,5 @@
-//! The settings for the reports of GitHub's secret scanning: the public keys that they are signed
-//! with, or where to fetch these.
+//! The settings for the reports of GitHub's secret scanning: the public keys that verify them, or
+//! where to fetch these.
 
 use url::Url;
 

@@ -22,8 +22,8 @@ pub struct HttpSettings {
     pub trusted_proxy_hops: usize,
     /// The maximum number of requests in flight, and separately of verifiers' checks in flight.
     pub max_in_flight: usize,
-    /// The maximum number of requests in flight for one key, one account, or one address without a
-    /// credential.
+    /// The maximum number of requests in flight for all keys of one organization, one account, or
+    /// one address without a credential.
     pub max_in_flight_per_caller: usize,
     /// The limits and timeouts of connections.
     pub connections: ConnectionSettings,

@@ -19,7 +19,7 @@ pub struct KeySettings {
     pub peppers: Vec<NamedSecret>,
     /// The scopes that keys can have.
     pub scopes: ScopeCatalogue,
-    /// Those of them that are the operator's own.
+    /// Those of `scopes` that the operator added.
     pub operator_scopes: Vec<Scope>,
     /// The maximum number of answers about credentials that each kind of lookup keeps in memory.
     pub kept_answers: usize,

@@ -1,4 +1,4 @@
-//! The settings of the OAuth authorization server (OAUTH §3.2).
+//! The settings of the OAuth authorization server.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl OauthSettings {
         let services = services::read(env, &http.public_url, verification);
         let grace = env.optional("OAUTH_REFRESH_GRACE", parse_grace);
         let accepts_documents = env.optional("OAUTH_CIMD", parse_switch).unwrap_or(true);
-        // The issuer's metadata has one address only if the issuer has no path (OAUTH §1.1).
+        // With a path, the issuer's metadata would have two addresses (RFC 8414 §5).
         let public_url = &http.public_url;
         if is_on && public_url.path() != "/" {
             env.add_problem("PUBLIC_URL", "must have no path when OAUTH is on");
@@ -135,9 +135,9 @@ impl OauthSettings {
         IdTokenAlgorithm::ALL.iter().copied().filter(is_supported).collect()
     }
 
-    /// Returns whether a verifier accepts tokens for these resources (RFC 8707). One that stands
-    /// for services accepts those for them, and every other one those for this API and for
-    /// services without a verifier of their own.
+    /// Returns whether a verifier accepts tokens for these resources (RFC 8707). A verifier that
+    /// stands for services accepts tokens for these. Every other verifier accepts tokens for this
+    /// API and for services without a verifier.
     #[must_use]
     pub fn is_for_verifier(&self, name: &str, resources: &[String]) -> bool {
         let is_own = |service: &&Service| service.verifier.as_deref() == Some(name);
@@ -170,8 +170,8 @@ impl OauthSettings {
         Ok(())
     }
 
-    /// Returns whether a token for these resources may become one for this audience, which is a
-    /// resource or any other name of a service. Other names are those of services behind this API.
+    /// Returns whether a token for these resources may be exchanged for one for this audience: a
+    /// resource, or another name, which stands for a service behind this API.
     #[must_use]
     pub fn may_pass_on(&self, resources: &[String], audience: &str) -> bool {
         let known = self.services.iter().map(|service| service.resource.as_str());
@@ -189,7 +189,7 @@ impl OauthSettings {
     }
 
     /// Returns whether clients of this kind may request anything. Clients that registered
-    /// themselves may after `OAUTH_DCR` is off, too: that only ends further registrations.
+    /// themselves still may if `OAUTH_DCR` is off: that only prevents new registrations.
     #[must_use]
     pub fn accepts_kind(&self, kind: ClientKind) -> bool {
         kind != ClientKind::Document || self.accepts_documents
@@ -205,7 +205,7 @@ fn read_openid_keys(env: &mut Env<'_>, is_on: bool, tokens: &TokenSettings) -> V
     if !keys.is_empty() && keys.iter().all(|key| key.algorithm != IdTokenAlgorithm::Rs256) {
         env.add_problem(variable, "must have an RSA key, for clients that support only RS256");
     }
-    // Both are in one document, in which clients find a key by its id.
+    // Both lists are in one document, in which clients find a key by its id.
     if keys.iter().any(|key| tokens.private_keys.iter().any(|other| other.id == key.id)) {
         env.add_problem(variable, "must not use an id that JWT_PRIVATE_KEYS uses");
     }
@@ -229,7 +229,7 @@ fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     Ok(RequestableScopes::new(scopes))
 }
 
-/// Parses the URL of a page of a dashboard, which gets its parameters in its query.
+/// Parses the URL of a dashboard's page. Parameters will be added to its query.
 fn parse_sign_in_page(text: &str, origins: &TrustedOrigins) -> Result<String, ValidationError> {
     let is_plain = |url: &Url| {
         matches!(url.scheme(), "http" | "https")

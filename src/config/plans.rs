@@ -1,4 +1,4 @@
-//! The limits of each plan: the contract's table, and the operator's overrides.
+//! The limits of each plan: the defaults, and the operator's overrides.
 
 use serde_json::Value;
 
@@ -12,8 +12,7 @@ use crate::model::plan::{Plan, PlanLimits};
 pub struct Plans([PlanLimits; 6]);
 
 impl Default for Plans {
-    /// Returns the table of contract §1, *Rate limits*, and the numbers of apps, which it leaves to
-    /// the product.
+    /// Returns the limits without `PLANS`.
     fn default() -> Self {
         let row = |per_minute, per_month, keys, projects, seats, apps| PlanLimits {
             requests_per_minute: Some(per_minute),

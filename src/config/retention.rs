@@ -8,8 +8,8 @@ use crate::model::session::{IDLE_LIFETIME, KNOWN_NETWORK_LIFETIME};
 /// The longest retention: 100 years.
 const MAX_DAYS: i32 = 36_500;
 
-/// The minimum for sessions. Its days count from the expiry of a session, even if it was revoked
-/// before, which is at least [`IDLE_LIFETIME`] after its start. The network of its sign-in must be
+/// The minimum for sessions. The days count from a session's expiry, even if it was revoked before.
+/// It expires at least [`IDLE_LIFETIME`] after its start, and the network of its sign-in must be
 /// known for [`KNOWN_NETWORK_LIFETIME`].
 const MIN_SESSION_DAYS: i32 = 23;
 const _: () = assert!(
@@ -23,17 +23,17 @@ const _: () = assert!(
 pub struct RetentionSettings {
     /// The remaining data of a deleted organization.
     pub deleted_organizations: i32,
-    /// The remaining rows of keys, tokens, memberships and accounts that have ended.
+    /// The remaining rows of keys, tokens, grants, memberships and accounts that have ended.
     pub tombstones: i32,
     /// Invitations and claims that have ended.
     pub invites: i32,
-    /// The daily usage totals.
+    /// The daily and hourly usage.
     pub usage: i32,
     /// Payments.
     pub payments: i32,
     /// Accounts' sessions that have ended.
     pub sessions: i32,
-    /// Mail that could not be sent.
+    /// Dead jobs: mails and reports of leaked keys.
     pub mail: i32,
     /// Rejected requests.
     pub rejections: i32,
@@ -46,7 +46,7 @@ impl RetentionSettings {
         let mut days = |name, min, default| days(env, name, min..=MAX_DAYS).unwrap_or(default);
         Self {
             deleted_organizations: days("RETENTION_DELETED_ORGANIZATIONS_DAYS", 1, 30),
-            // The minimum is longer than the sessions that a key was exchanged for.
+            // The minimum exceeds the lifetime of a session that a key was exchanged for.
             tombstones: days("RETENTION_TOMBSTONES_DAYS", 8, 365),
             invites: days("RETENTION_INVITES_DAYS", 1, 90),
             // The minimum covers the current month, whose quota is computed from these rows.

@@ -94,7 +94,7 @@ pub fn load(data_dir: &Path, has_data: bool) -> io::Result<Option<HashMap<String
         }
         return Ok(None);
     };
-    // The metadata of the opened file, so that it cannot be swapped between check and read.
+    // Checks the opened file, so that it cannot be swapped between check and read.
     ownership::check_file(&file.metadata().map_err(with_path)?, ownership::GROUP_AND_OTHERS_MASK)
         .map_err(with_path)?;
     let mut text = String::new();

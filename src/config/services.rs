@@ -11,7 +11,7 @@ use crate::model::oauth::resource::Resource;
 pub struct Service {
     /// Its identifier.
     pub resource: Resource,
-    /// The verifier that stands for it; `None` for every verifier that stands for no service.
+    /// The verifier that stands for it; with `None`, every verifier without a service of its own.
     pub(super) verifier: Option<String>,
     /// Whether its access tokens are JWTs (RFC 9068), which it verifies by itself.
     pub takes_jwt: bool,

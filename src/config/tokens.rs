@@ -9,7 +9,7 @@ use crate::config::named_secret::{NamedSecret, parse_named_secrets};
 use crate::model::ValidationError;
 
 /// The lifetime in minutes of an access token from a key exchange: the minimum, which is also the
-/// default (contract §2), and the maximum.
+/// default, and the maximum.
 const DEFAULT_MINUTES: i64 = 15;
 const MAX_MINUTES: i64 = 24 * 60;
 

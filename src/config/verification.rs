@@ -1,4 +1,4 @@
-//! The settings of verification: who may check customers' credentials (VERIFY §2).
+//! The settings of verification: who may check customers' credentials.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ impl VerificationSettings {
     }
 }
 
-/// The verifiers and the digests of their secrets. A name may be there twice, while one secret
+/// The verifiers and the digests of their secrets. A name may occur twice, while one secret
 /// replaces another.
 pub struct Verifiers(Vec<NamedDigest>);
 

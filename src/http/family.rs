@@ -84,15 +84,15 @@ impl Family {
     }
 }
 
-/// The kinds of credential that a route accepts (contract §1, *Who may call what*). The route's
-/// guard decides what else the credential needs.
+/// The kinds of credential that a route accepts. The route's guard decides what else the credential
+/// needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedCredentials {
-    /// API keys, personal access tokens and sessions.
+    /// API keys, personal access tokens, OAuth access tokens and sessions.
     Any,
     /// Sessions, by cookie or access token.
     Sessions,
-    /// API keys and personal access tokens.
+    /// API keys, personal access tokens and OAuth access tokens.
     KeysAndTokens,
     /// An organization's API key itself, and not an access token that was issued for it.
     OrganizationKeys,
@@ -161,7 +161,7 @@ impl RouteTable {
                 ..other.facts
             };
         }
-        // Documents by which clients find a server.
+        // Clients discover the server by these documents.
         let is_open_to_all_origins = path.starts_with("/.well-known/");
         let kind = RouteKind { is_open_to_all_origins, ..kind };
         let family = Family::from_path(path);

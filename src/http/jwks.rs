@@ -23,14 +23,14 @@ pub struct PublicKeys {
 }
 
 /// A public key: an Ed25519 key for access tokens (RFC 8037), or an RSA or P-256 key for ID tokens
-/// (RFC 7518 §6).
+/// and OAuth access tokens that are JWTs (RFC 7518 §6).
 #[derive(ToSchema)]
 #[schema(as = Jwk)]
 #[expect(dead_code, reason = "used only in the API description")]
 pub struct PublicKey {
     #[schema(examples("OKP"))]
     kty: String,
-    /// Of an Ed25519 or P-256 key.
+    /// The curve of an Ed25519 or P-256 key.
     #[schema(nullable = false, examples("Ed25519"))]
     crv: Option<String>,
     /// Of an Ed25519 key: the public key itself, in base64url. Of a P-256 key: its x coordinate.

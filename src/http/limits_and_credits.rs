@@ -1,5 +1,5 @@
-//! Limits and credits of keys and organizations (VERIFY §5), as the requests and responses of
-//! several families contain them.
+//! Limits and credits of keys and organizations, as the requests and responses of several families
+//! contain them.
 
 use serde::Serialize;
 use utoipa::ToSchema;

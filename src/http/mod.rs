@@ -76,8 +76,8 @@ pub fn router(app: &App) -> Router {
     with_middleware(app, table, family_routes.merge(other_routes).merge(health))
 }
 
-/// The routes for verifiers alone, for a listener that only the operator's proxies reach: a caller
-/// needs no secret.
+/// Returns the routes for verifiers, for a listener that only the operator's proxies reach: a
+/// caller needs no secret.
 pub fn local_verifier_router(app: &App) -> Router {
     let ApiDescription { router, table, .. } = openapi::describe(verification::routes());
     let routes = router.method_not_allowed_fallback(method_not_allowed).fallback(not_found);

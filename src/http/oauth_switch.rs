@@ -1,4 +1,4 @@
-//! Whether the routes of OAuth exist.
+//! The guard of routes that exist only while OAuth is on.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::http::auth::CountedRequest;
 
 /// Guard: `OAUTH` is on. Otherwise the request is counted, and the route is not found. Name it
-/// before the guard of the caller, who learns nothing else then.
+/// before the guard of the caller, so that every caller gets this error.
 pub struct OauthIsOn;
 
 impl FromRequestParts<App> for OauthIsOn {

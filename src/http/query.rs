@@ -76,7 +76,7 @@ fn inline<T>(it: &RefOr<T>) -> Option<&T> {
 #[derive(Clone)]
 struct UnknownParameters(Vec<Issue>);
 
-/// Rejects a request with unknown parameters. Guards must call it after all their other checks.
+/// Rejects a request with unknown parameters. Guards must call it after verifying the credential.
 ///
 /// # Errors
 /// Malformed, with an issue for each unknown parameter.
@@ -97,7 +97,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Returns whether the parameter `name` is sent, be it empty.
+    /// Returns whether the parameter `name` is sent, even if it is empty.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.pairs.iter().any(|(parameter, _)| parameter == name)
@@ -122,7 +122,7 @@ impl Query {
         parsed.map_err(|ValidationError(why)| self.issues.push(issue(why))).ok()
     }
 
-    /// Parses the required parameter `name`. It is an issue if it is absent or empty.
+    /// Parses the required parameter `name`. Records an issue if it is absent or empty.
     pub fn required<T>(
         &mut self,
         name: &'static str,

@@ -14,13 +14,13 @@ pub struct RouteKind {
     /// The order in which requests are shed under load.
     pub cost: Cost,
     /// Whether keys and tokens may call the route after their organization has used up its monthly
-    /// quota. They may show the usage and revoke keys.
+    /// quota. Such routes show usage or rejections, or revoke keys.
     pub is_quota_exempt: bool,
     /// Whether it counts against the rate limit of changes. Deleting, revoking and signing out do
     /// not, because the changes of a colleague must not delay the revocation of a credential.
     pub is_change: bool,
     /// Whether a proxy calls it with a copy of its client's request: then no body is awaited, and
-    /// the answer has a status that the proxy understands.
+    /// the response has a status that the proxy understands.
     pub is_for_proxies: bool,
     /// Whether scripts of every origin may read the responses, without a cookie.
     pub is_open_to_all_origins: bool,
@@ -64,7 +64,7 @@ impl RouteKind {
         Self { is_open_to_all_origins: true, ..self }
     }
 
-    /// Returns the same kind, without the monthly quota.
+    /// Returns the same kind, exempt from the monthly quota.
     #[must_use]
     pub const fn quota_exempt(self) -> Self {
         Self { is_quota_exempt: true, ..self }

@@ -1,5 +1,5 @@
-//! Secrets in responses. In a body, a secret is a type, so that a body can be stored for replays
-//! without its secrets, wherever in the body they are.
+//! Secrets in responses. A secret in a body has a type of its own, so that the body can be stored
+//! for replays without its secrets, wherever they are.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ enum Serializing {
 ///
 /// Invariant: only [`JsonWithSecrets`] writes its text. For [`to_stored_value`] a member with
 /// `skip_serializing_if = "ShownOnce::is_hidden"` is omitted, and another one is null. Any other
-/// serialization is an error, so that no response lacks its secret unnoticed.
+/// serialization is an error, so that a response without its secret is noticed.
 #[derive(Default)]
 pub struct ShownOnce(Option<Secret>);
 

@@ -6,7 +6,6 @@ use serde::{Serialize, Serializer};
 use crate::model::timestamp;
 
 /// A time: RFC 3339, UTC, milliseconds.
-// Contract §1, *Times*.
 #[derive(Clone, Copy, Debug, utoipa::ToSchema)]
 #[schema(as = Timestamp, value_type = String, format = DateTime,
          examples("2026-05-08T09:56:42.855Z"))]

@@ -119,7 +119,7 @@ async fn attempt(app: &App, job: &Job) -> Result<()> {
 }
 
 /// Returns the job's failure for an error. An outage of the database, or a lack of connections, is
-/// none: it says nothing about the job, and may last longer than all its attempts.
+/// returned as an error: it is no fault of the job, and may outlast all its attempts.
 fn failure_of(error: Error) -> Result<JobOutcome> {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::RateLimited => Err(error),
@@ -137,8 +137,8 @@ async fn record_failure(app: &App, job: &Job, failure: &str, is_permanent: bool)
             if !is_dead {
                 return jobs::reschedule(tx, id, delay_after(attempts), failure).await;
             }
-            // A job that a newer one has replaced is not cleaned up: the stored token is not its
-            // own.
+            // A job that a newer one has replaced is not cleaned up: the stored token is the newer
+            // job's.
             if jobs::mark_dead(tx, id, failure, now).await? {
                 match &job.kind {
                     JobKind::Mail(queued) => mail::discard(tx, queued).await?,

@@ -20,7 +20,7 @@ pub struct Account {
     pub name: Option<String>,
     /// The account's short name, unique in the deployment.
     pub handle: String,
-    /// When the address was verified; before 2026-11-28, only by following the mailed link.
+    /// When the address was verified; before 2026-11-28, the mailed link alone was enough.
     pub verified_at: Option<DateTime<Utc>>,
     /// Whether the address was verified together with the password.
     pub is_proven: bool,
@@ -76,7 +76,7 @@ pub struct NewAccount<'a> {
     pub created_at: DateTime<Utc>,
 }
 
-/// An account's short name: `^[a-z0-9](-?[a-z0-9]){0,62}$` (contract §6).
+/// An account's short name: `^[a-z0-9](-?[a-z0-9]){0,62}$`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountHandle(String);
 
@@ -84,7 +84,7 @@ impl AccountHandle {
     /// Parses a handle.
     ///
     /// # Errors
-    /// Any other text, with a message for the caller.
+    /// The text is invalid; the error states why.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         require_short_name(text)?;
         Ok(Self(text.to_owned()))
@@ -117,7 +117,7 @@ impl AccountHandle {
 /// Checks that a text has the form of a handle or slug.
 ///
 /// # Errors
-/// Any other text, with a message for the caller.
+/// The text is invalid; the error states why.
 pub(super) fn require_short_name(text: &str) -> Result<(), ValidationError> {
     let is_word = |part: &str| {
         !part.is_empty() && part.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_is_valid_if_it_matches_the_pattern_of_the_contract() {
+    fn a_handle_is_valid_if_it_matches_its_pattern() {
         for valid in ["a", "your-name", "0", &"a".repeat(63)] {
             assert!(AccountHandle::parse(valid).is_ok(), "{valid:?}");
         }

@@ -60,7 +60,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Returns whether the key is live (contract §1): neither revoked, expired nor superseded.
+    /// Returns whether the key is live: neither revoked, expired nor superseded.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_active && self.rotated_to.is_none()

@@ -1,4 +1,4 @@
-//! What a use of a key is attributed to: the template of a route, and tags (VERIFY §5).
+//! What a use of a key is attributed to: the template of a route, and tags.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const MAX_TAGS: usize = 8;
 const MAX_TAG_NAME: usize = 32;
 /// The longest value of a tag, in characters.
 const MAX_TAG_VALUE: usize = 64;
-/// How many attributions of an organization are told apart in a day.
+/// How many attributions of an organization are distinguished in a day.
 pub const MAX_PER_DAY: usize = 200;
 
 /// What a use of a key is attributed to. The default is nothing in particular.
@@ -43,7 +43,7 @@ impl Tags {
     /// Parses at most 8 texts of the form `name=value` with different names.
     ///
     /// # Errors
-    /// There are more, two have one name, or one has another form.
+    /// There are more, two have the same name, or one has another form.
     pub fn parse(texts: &[String]) -> Result<Self, ValidationError> {
         if texts.len() > MAX_TAGS {
             return Err(format!("must have at most {MAX_TAGS} tags").into());
@@ -135,7 +135,7 @@ pub struct ExportPosition {
     pub tags: String,
 }
 
-/// An event of usage that an operator's service reports (VERIFY §3).
+/// An event of usage that an operator's service reports.
 #[derive(Clone, Debug)]
 pub struct UsageEvent {
     /// What reports it.

@@ -123,7 +123,7 @@ event_types! {
     PersonalTokenUpdated = "personal_token.updated",
     /// A personal access token was revoked.
     PersonalTokenRevoked = "personal_token.revoked",
-    /// What a person granted to an app was revoked, or what several people did.
+    /// A grant of access to an app was revoked, or several such grants.
     AppGrantRevoked = "app_grant.revoked",
     /// An app's authorization code was used twice.
     AppCodeReused = "app_grant.code_reused",
@@ -143,7 +143,7 @@ event_types! {
     AppSecretCreated = "app.secret_created",
     /// A secret of an app was deleted.
     AppSecretDeleted = "app.secret_deleted",
-    /// The operator published an app: everybody may grant access to it.
+    /// The operator published an app: all accounts may grant access to it.
     AppPublished = "app.published",
     /// The operator disabled an app.
     AppDisabled = "app.disabled",

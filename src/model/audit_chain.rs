@@ -66,7 +66,7 @@ pub struct ChainVerifier {
     last: (OrganizationId, i64),
     /// The numbers of chains and links that were verified.
     pub counts: (u64, u64),
-    /// The number of accepted events without a MAC: they are older than the start of signing, or of
+    /// The number of accepted events without a MAC: they were written before signing began, or by
     /// servers of the previous version.
     pub unsigned: u64,
     /// The number of events that retention removed.

@@ -78,16 +78,16 @@ pub enum MacCheck {
     UnknownPepper(String),
 }
 
-/// The head of a chain, as it was stored. One at position 0 was not published: it only states up to
-/// which position the chain may contain events without a MAC.
+/// The head of a chain, as it was stored. A head at position 0 was not published: it only states up
+/// to which position the chain may contain events without a MAC.
 #[derive(Clone, Debug)]
 pub struct SignedHead {
     /// The position of the chain's last link.
     pub position: i64,
     /// The digest at this position.
     pub digest: [u8; 32],
-    /// Events up to this position may lack a MAC: they are older than signing, or of servers of the
-    /// previous version.
+    /// Events up to this position may lack a MAC: they were written before signing began, or by
+    /// servers of the previous version.
     pub unsigned_until: i64,
     /// The beginning of the chain, which retention removed.
     pub pruned: PrunedPrefix,
@@ -264,7 +264,7 @@ impl AuditSigner {
 }
 
 impl DerivedKeys {
-    /// Never `None`, because HMAC-SHA-256 accepts keys of any length.
+    /// Derives the keys; never `None`, because HMAC-SHA-256 accepts keys of any length.
     fn derive(pepper: &[u8]) -> Option<Self> {
         let derive = |label: &[u8]| {
             let derived = bytes(Hmac::<Sha256>::new_from_slice(pepper).ok()?.chain_update(label));

@@ -24,8 +24,8 @@ use crate::model::scope::{BuiltInScope, ScopeSet};
 /// The identity that a valid credential proves. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// The caller in an organization; `None` for a personal access token that is not pinned or
-    /// whose membership has ended, and for a session without a membership in the home organization.
+    /// The caller in an organization; `None` for a personal access token that is not pinned, an
+    /// OAuth token about the account alone, and a credential whose membership has ended.
     pub caller: Option<Arc<Caller>>,
     /// The account; `None` for an organization's key.
     pub person: Option<Arc<Person>>,
@@ -39,8 +39,8 @@ impl Identity {
         from_caller.or_else(|| self.person.as_ref().map(|person| &person.credential))
     }
 
-    /// Returns the subject whose concurrent requests are counted together: the account, or else the
-    /// organization of the key.
+    /// Returns the owner of the share of database connections that a request uses: the account, or
+    /// else the organization of the key.
     #[must_use]
     pub fn share_owner(&self) -> Option<LimitSubject> {
         let from_person =
@@ -85,8 +85,8 @@ pub struct Person {
     pub account: AccountId,
     /// The account's home organization, which was created with it.
     pub home_organization: OrganizationId,
-    /// The organization that a personal access token is pinned to. The token works in no other one,
-    /// and in none once the membership that it was pinned with has ended.
+    /// The only organization in which a pinned personal access token or an OAuth token works;
+    /// [`OrganizationId::SYSTEM`], in which neither works, if there is no membership.
     pub pinned_to: Option<OrganizationId>,
     /// The credential's scopes.
     pub scopes: ScopeSet,
@@ -112,7 +112,7 @@ pub enum Credential {
 pub struct OauthTokenDetails {
     /// The token's internal id.
     pub token: Uuid,
-    /// The grant that it came of.
+    /// The grant that it was issued for.
     pub grant: GrantId,
     /// The client's internal id.
     pub client: AppId,
@@ -151,8 +151,8 @@ pub struct KeyDetails {
 
 impl KeyDetails {
     /// Returns whether a request from this browser origin may use the key. Trusted origins and
-    /// those that the organization lists may; every origin may if it lists none (contract §1,
-    /// *CORS*). A request without an origin always may.
+    /// those that the organization lists may; every origin may if it lists none. A request without
+    /// an origin always may.
     #[must_use]
     pub fn allows_origin(&self, origin: Option<&str>, trusted: &TrustedOrigins) -> bool {
         is_origin_allowed(origin, &self.allowed_origins, trusted)
@@ -160,7 +160,7 @@ impl KeyDetails {
 }
 
 impl Credential {
-    /// Returns the key or personal access token; `None` for a session.
+    /// Returns the key or personal access token; `None` for a session or an OAuth token.
     #[must_use]
     pub const fn key(&self) -> Option<&KeyDetails> {
         match self {
@@ -179,8 +179,8 @@ impl Credential {
         }
     }
 
-    /// Returns the principal of idempotent requests (contract §1, *Idempotency-Key*) and of the
-    /// access log: the id of the organization's key, of the account, or of the grant to a client.
+    /// Returns the principal of idempotent requests and of the access log: the id of the
+    /// organization's key, of the account, or of the grant to a client.
     #[must_use]
     pub fn principal(&self) -> String {
         match self {

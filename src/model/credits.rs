@@ -1,4 +1,4 @@
-//! Credits: prepaid units of a key or an organization (VERIFY §5).
+//! Credits: prepaid units of a key or an organization.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

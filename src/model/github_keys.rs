@@ -38,22 +38,22 @@ impl GithubKey {
 pub struct GithubKeys(Arc<HashMap<String, Arc<GithubKey>>>);
 
 impl GithubKeys {
-    /// Parses the JSON that GitHub publishes, of which each entry is meant to be used. Members that
-    /// are not used are ignored.
+    /// Parses the JSON that GitHub publishes. All of its entries must be valid. Unknown members are
+    /// ignored.
     ///
     /// # Errors
-    /// The text has another form, or a key in it is not one of P-256. Its message does not contain
-    /// the text.
+    /// The text has another form, or a key in it is not a P-256 key. The error does not contain the
+    /// text.
     pub fn parse(json: &[u8]) -> Result<Self, ValidationError> {
         let keys = parse_list(json)?.into_iter().collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(keys)))
     }
 
-    /// Parses the JSON that GitHub publishes, without the entries that are no keys of P-256, and
-    /// returns their number, too: GitHub may add keys of another kind.
+    /// Parses the JSON that GitHub publishes. Skips entries that are not P-256 keys, since GitHub
+    /// may add keys of another kind, and returns their number.
     ///
     /// # Errors
-    /// The text has another form, or none of its keys is one of P-256. Its message does not contain
+    /// The text has another form, or none of its keys is a P-256 key. The error does not contain
     /// the text.
     pub fn parse_published(json: &[u8]) -> Result<(Self, usize), ValidationError> {
         let list = parse_list(json)?;
@@ -73,7 +73,7 @@ impl GithubKeys {
     }
 }
 
-/// The entries of a list with at least one, each a key with its identifier or an error.
+/// The entries of a non-empty list: each is a key with its identifier, or an error.
 type ParsedList = Vec<Result<(String, Arc<GithubKey>), ValidationError>>;
 
 fn parse_list(json: &[u8]) -> Result<ParsedList, ValidationError> {

@@ -1,4 +1,4 @@
-//! Idempotent requests (contract §1, *Idempotency-Key*).
+//! Idempotent requests.
 
 use chrono::TimeDelta;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::model::ValidationError;
 use crate::model::ids::OrganizationId;
 use crate::model::secret::Digest;
 
-/// The time that a response is stored (contract §1).
+/// The time that a response is stored.
 pub const RESPONSE_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// The time that a response to the operator is stored.
 pub const OPERATOR_RESPONSE_LIFETIME: TimeDelta = TimeDelta::days(30);
@@ -36,8 +36,8 @@ impl IdempotencyKey {
         &self.0
     }
 
-    /// Returns the SHA-256 of the key, which is stored instead of the text: that could contain
-    /// anything, even a secret.
+    /// Returns the SHA-256 of the key, which is stored instead of the text: the text could
+    /// contain anything, even a secret.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.0).into()
@@ -48,7 +48,7 @@ impl IdempotencyKey {
 pub struct IdempotentRequest {
     /// The organization whose data the request concerns.
     pub organization: OrganizationId,
-    /// Who sends it: the id of a key or an account, a master scope, or `STRIPE`.
+    /// Who sends it: the id of a key, an account or a grant, a master scope, or `STRIPE`.
     pub principal: String,
     /// The method and the route.
     pub endpoint: String,

@@ -1,5 +1,5 @@
-//! Ids. Internally a `UUIDv7`; in public a prefix for the type and 22 base62 characters. This file
-//! defines the prefix of every id.
+//! Ids. Most are a `UUIDv7` internally and, in public, a prefix for the type and 22 base62
+//! characters. This file defines the prefix of every id.
 //!
 //! An id of another type does not parse, so the caller receives *not found*, never a server error.
 
@@ -111,7 +111,7 @@ public_id! {
 pub struct OrganizationId(pub Uuid);
 
 impl OrganizationId {
-    /// The deployment itself, whose audit log records what belongs to no tenant.
+    /// The deployment itself, whose audit log records what belongs to no organization.
     pub const SYSTEM: Self = Self(Uuid::nil());
 
     /// Returns the next id, at which a list of organizations continues; `None` after the maximum.

@@ -1,4 +1,4 @@
-//! The format of keys and tokens (contract §1, *Keys*): `<prefix><43 base62><6 base62 checksum>`.
+//! The format of keys and tokens: `<prefix><43 base62><6 base62 checksum>`.
 //!
 //! The checksum is the CRC-32 of everything before it. With it, a secret scanner, a typo check and
 //! the server can reject malformed text without a database. It protects from accidents, not from
@@ -87,7 +87,7 @@ impl KeyFormat {
         Self { prefix: Self::INTERNAL_PREFIXES[1].to_owned() }
     }
 
-    /// Returns the format of refresh tokens. Only Tenantry parses them, so it cannot be configured.
+    /// Returns the format of refresh tokens. Only Tenantry parses them, so the format is fixed.
     #[must_use]
     pub fn refresh_token() -> Self {
         Self { prefix: Self::INTERNAL_PREFIXES[2].to_owned() }

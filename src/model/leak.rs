@@ -1,5 +1,5 @@
-//! Leaked keys: what an organization does with one, reports of them, and what the mail about one
-//! says. None of it contains the text of a key.
+//! Leaked keys: policies of organizations, reports, and notices that are mailed. None of these
+//! contains the text of a key.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::model::secret::Digest;
 use crate::model::verification::CredentialKind;
 
-/// What is done with a key of an organization that is reported as leaked. The owners are mailed in
-/// any case.
+/// What is done with an organization's key that is reported as leaked. The owners are mailed in any
+/// case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LeakPolicy {
     /// Nothing: the key works on.
@@ -185,8 +185,8 @@ pub struct LeakNotice {
     pub action: LeakAction,
     /// Who reported it.
     pub source: LeakSource,
-    /// Where it was seen, if GitHub says so. The URL of any other report is not mailed: whoever
-    /// found the key could use it to lead its owner to a page of their own.
+    /// Where it was seen, if GitHub reported it. The URL of any other report is not mailed: its
+    /// sender could use it to lead the owners to a malicious website.
     pub url: Option<String>,
 }
 

@@ -34,7 +34,7 @@ impl LinkPurpose {
     }
 }
 
-/// A notice about the security of an account, unless its owner has turned these mails off.
+/// A notice about the security of an account. An account can turn these mails off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecurityNotice {
     /// A sign-in from a network that was not used to sign in during the last 30 days.
@@ -81,7 +81,7 @@ pub enum MailKind {
     CheckoutUnfulfilled,
     /// A key or token was reported as leaked.
     KeyLeaked,
-    /// The people of an organization granted an app access for the first time.
+    /// The members of an organization granted an app access for the first time.
     AppGranted,
 }
 

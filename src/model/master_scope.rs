@@ -1,4 +1,4 @@
-//! Master scopes: each operator route has a master key of its own (contract §5).
+//! Master scopes: each of the operator's operations has master keys of its own.
 
 /// The scope of a master key: one of the operator's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -60,7 +60,7 @@ impl Metadata {
     /// Returns about how many bytes it occupies in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        // A node of the map has two texts.
+        // 96: two `String`s and map overhead.
         self.0.iter().map(|(name, value)| name.len() + value.len() + 96).sum()
     }
 

@@ -1,5 +1,4 @@
-//! Named rate limits of a key or an organization (VERIFY §5), which checks of a credential count
-//! against.
+//! Named rate limits of a key or an organization, which checks of a credential count against.
 
 use std::collections::BTreeSet;
 
@@ -103,7 +102,7 @@ impl NamedLimits {
     /// Creates a list of at most [`MAX_LIMITS`] limits with different names.
     ///
     /// # Errors
-    /// There are more, or two have one name.
+    /// There are more, or two have the same name.
     pub fn new(limits: Vec<NamedLimit>) -> Result<Self, ValidationError> {
         if limits.len() > MAX_LIMITS {
             return Err(format!("must have at most {MAX_LIMITS} limits").into());

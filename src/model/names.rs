@@ -1,4 +1,4 @@
-//! Names of organizations, projects, people and keys, and ids in other systems.
+//! Names of organizations, projects, persons, keys and apps, and ids in other systems.
 
 use crate::model::ValidationError;
 

@@ -14,7 +14,7 @@ use crate::model::origin::Origin;
 use crate::model::plan::Plan;
 use crate::model::role::Role;
 
-/// An organization's business domain (contract §5).
+/// An organization's business domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BusinessDomain {
     /// No particular domain.
@@ -114,7 +114,7 @@ impl OrganizationStatus {
     }
 }
 
-/// What the operator sets for an organization (VERIFY §5).
+/// What the operator sets for an organization.
 #[derive(Clone, Debug, Default)]
 pub struct OrganizationSettings {
     /// The operator's own id for it.

@@ -4,7 +4,7 @@ use crate::entropy::Entropy;
 use crate::model::ValidationError;
 use crate::model::ids::new_organization_handle;
 
-/// Ids that are reserved because they would be ambiguous in a path or host name (contract §1).
+/// Ids that are reserved because they would be ambiguous in a path or host name.
 const RESERVED: [&str; 14] = [
     "me",
     "new",

@@ -1,5 +1,4 @@
-//! Which URLs the server may fetch, and which addresses their hosts may have (contract of OAuth
-//! §1.3, "Outbound requests").
+//! Which URLs the server may fetch, and which addresses their hosts may have.
 
 use std::net::IpAddr;
 
@@ -62,7 +61,7 @@ impl AllowedHosts {
         )
     }
 
-    /// Checks whether the server may fetch a URL, as far as that can be said without resolving its
+    /// Checks whether the server may fetch a URL, as far as that is known without resolving its
     /// host, and returns the rule for the addresses that the host resolves to.
     ///
     /// The URL must be https, without user name, password and fragment. It may be http if its host

@@ -1,6 +1,6 @@
 //! Plans. Their limits are configured (`config::plans`).
 
-/// A plan (contract §1, *Rate limits*).
+/// A plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// The plan of a new organization, unless another is set.
@@ -40,7 +40,7 @@ impl Plan {
         Self::ALL[self as usize].1
     }
 
-    /// Returns whether an account's home organization can be on this plan (contract §3).
+    /// Returns whether an account's home organization can be on this plan.
     #[must_use]
     pub const fn allows_home_organization(self) -> bool {
         !matches!(self, Self::Standard | Self::Enterprise)

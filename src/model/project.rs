@@ -58,8 +58,7 @@ pub struct ProjectChanges {
     pub description: Option<Option<Description>>,
 }
 
-/// A project's short name, unique in its organization: `^[a-z0-9](-?[a-z0-9]){0,62}$`
-/// (contract §6).
+/// A project's short name, unique in its organization: `^[a-z0-9](-?[a-z0-9]){0,62}$`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slug(String);
 

@@ -107,7 +107,6 @@ mod tests {
     }
 
     proptest! {
-        /// No window allows more than twice the quota, and one after `retry_after` is allowed.
         #[test]
         fn no_window_allows_more_than_twice_the_quota_and_a_retry_in_time_is_allowed(
             quota in 1_u32..50, seconds in 1_u64..100,

@@ -13,7 +13,8 @@ use crate::model::secret::Digest;
 pub enum RateLimit {
     /// Requests without a credential, for each client address.
     Address,
-    /// Requests about the caller's own account, for each account.
+    /// Requests without an organization, for each account, and requests of OAuth clients that
+    /// authenticate, for each client.
     Account,
     /// Requests with a credential that is not valid, for each client address.
     UnknownKeys,
@@ -49,14 +50,14 @@ pub enum RateLimit {
     CheckedUnknownKeys,
     /// Reports of leaked keys, for each client address.
     LeakReports,
-    /// Authorization requests whose client's metadata document must be fetched, for each client
+    /// Requests that cause a fetch of a client's metadata document or keys, for each client
     /// address.
     ClientDocuments,
     /// Registrations of OAuth clients, for each client address.
     ClientRegistrations,
     /// Requests of devices for access, for each client address.
     DeviceRequests,
-    /// User codes of devices that people type, for each account and for each client address.
+    /// User codes of devices that are typed, for each account and for each client address.
     UserCodes,
 }
 

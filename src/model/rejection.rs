@@ -12,7 +12,8 @@ pub const MAX_REJECTIONS_PER_ORGANIZATION: i64 = 1_000;
 pub struct Rejection {
     /// Its id. Ids sort by time.
     pub id: RejectionId,
-    /// The display id of the key that the request presented; `None` for a session.
+    /// The display id of the key that the request presented; `None` for a session or an OAuth
+    /// token.
     pub key_display_id: Option<String>,
     /// The request's method.
     pub method: String,

@@ -1,5 +1,5 @@
-//! Entries for verifiers that keep the answers of checks: what ended or lost permissions since
-//! (VERIFY §3), and the position of a reader among them.
+//! Entries for verifiers that cache verdicts: what ended or lost permissions, and the position of a
+//! reader among the entries.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -31,8 +31,8 @@ pub struct Revocation {
 }
 
 /// What a reader has read: every entry of earlier transactions, except those that were running
-/// then. Their entries are still to be read, though their ids are lower than others' that were
-/// read. With ids alone, such an entry would be skipped.
+/// then. Their entries are still to be read, although entries with higher ids were read already. A
+/// position that is only an id would skip them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationCursor {
     /// Identifies the running database, because another one counts its transactions anew.

@@ -14,7 +14,7 @@ pub enum Role {
     Member,
     /// May also manage settings, members, keys and apps, and read the audit log and payments.
     Admin,
-    /// May also delete it and change its owners.
+    /// May also delete the organization and change its owners.
     Owner,
 }
 
@@ -115,8 +115,8 @@ impl Permission {
     }
 }
 
-/// The permissions in an organization (contract §6, the tenant routes). The first row with a scope
-/// applies, unless an operation names another one.
+/// The permissions in an organization. The first row with a scope applies, unless an operation
+/// names another one.
 pub const PERMISSIONS: [Permission; 18] = [
     Permission::new(
         &[BuiltInScope::OrganizationRead],

@@ -11,7 +11,7 @@ use crate::model::ValidationError;
 
 macro_rules! built_in_scopes {
     ($($name:ident = $text:literal;)*) => {
-        /// A scope that every deployment knows (contract §1, *Scopes*).
+        /// A scope that every deployment knows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum BuiltInScope {
             $(#[doc = concat!("`", $text, "`")] $name,)*
@@ -110,7 +110,7 @@ impl fmt::Display for Scope {
 }
 
 /// The scopes of one credential, in the order in which they were given. A new set is never empty:
-/// an empty list would not mean every scope.
+/// an empty one would cover no scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeSet(Vec<Scope>);
 
@@ -152,8 +152,8 @@ impl ScopeSet {
         self.0.iter().any(|own| own.covers(scope))
     }
 
-    /// Returns the scopes of this set that are permitted, and in place of each other one the widest
-    /// permitted scopes of the catalogue that it covers.
+    /// Returns the scopes of this set that are permitted. Replaces each of the others with the
+    /// widest permitted scopes of the catalogue that it covers.
     #[must_use]
     pub fn within_role(
         &self,

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Digest;
 
-/// The time after its last use at which a session expires (contract §1, *Cookies*).
+/// The time after its last use at which a session expires.
 pub const IDLE_LIFETIME: TimeDelta = TimeDelta::days(7);
 /// The time for which a network is known after an account signed in from it.
 pub const KNOWN_NETWORK_LIFETIME: TimeDelta = TimeDelta::days(30);

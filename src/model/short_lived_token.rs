@@ -1,5 +1,5 @@
 //! Short-lived tokens: signed statements about a customer's credential, which a service verifies
-//! without a request (VERIFY §3).
+//! without a request.
 
 use chrono::TimeDelta;
 
@@ -28,7 +28,7 @@ impl Audience {
     ///
     /// # Errors
     /// The text is empty or longer than 256 characters, has control characters, or is the audience
-    /// of access tokens: a service that takes those must not take a short-lived token for one.
+    /// of access tokens: a service must not mistake a short-lived token for an access token.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.is_empty() || text.chars().count() > MAX_AUDIENCE_CHARS {
             return Err(format!("must be 1 to {MAX_AUDIENCE_CHARS} characters long").into());

@@ -1,5 +1,5 @@
 //! Special-purpose IP addresses: which addresses can belong to hosts of the public internet, and
-//! which to hosts inside a network (contract of OAuth §1.3, "Outbound requests").
+//! which to hosts inside a network.
 //!
 //! An IPv6 address that contains an IPv4 address is as reachable as that one, because a translator
 //! or a relay sends its packets there.
@@ -144,7 +144,7 @@ mod tests {
         is_globally_reachable(address.into())
     }
 
-    /// The first and last address of each IPv4 block, and the addresses before and after it.
+    /// Returns the first and last address of each IPv4 block, and those before and after it.
     fn ipv4_edges() -> Vec<(Ipv4Addr, bool)> {
         let mut edges = Vec::new();
         for (text, _) in IPV4_BLOCKS {
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// The addresses that contain an IPv4 address, one for each format.
+    /// Returns addresses that contain an IPv4 address, one for each format.
     fn containers(inner: Ipv4Addr) -> [Ipv6Addr; 7] {
         let [high, low] = [inner.to_bits() >> 16, inner.to_bits() & 0xffff];
         let [high, low] = [high, low].map(|half| u16::try_from(half).expect("16 bits"));

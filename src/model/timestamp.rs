@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<DateTime<Utc>, ValidationError> {
         .ok_or("must be a time with a zone, such as 2036-01-01T00:00:00Z".into())
 }
 
-/// Formats a time for a response of any family (contract §1, *Times*).
+/// Formats a time for a response of any family.
 #[must_use]
 pub fn format(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Millis, true)

@@ -51,12 +51,12 @@ pub struct DayUsage {
     pub rejected: u64,
 }
 
-/// The usage of one key or personal access token.
+/// The usage of one key, personal access token or OAuth grant.
 #[derive(Clone, Debug)]
 pub struct KeyUsage {
-    /// The id of the key or token.
+    /// The id of the key, token or grant.
     pub key: KeyId,
-    /// Its name; always `None` for a personal access token, whose name only its owner may see.
+    /// The key's name; always `None` for a token, whose name only its owner may see, and a grant.
     pub name: Option<String>,
     /// The number of requests that it authenticated, without those rejected with 429.
     pub requests: u64,

@@ -1,5 +1,5 @@
-//! The check of a customer's credential by the operator's own API (VERIFY §3): what the check
-//! requires of the credential, and its verdict.
+//! The check of a customer's credential by the operator's own API: what the check requires of the
+//! credential, and its verdict.
 
 use std::sync::OnceLock;
 
@@ -29,7 +29,7 @@ pub enum VerificationCode {
     CredentialsConflict,
     /// The text cannot be a credential: its form or its checksum is wrong.
     KeyMalformed,
-    /// No credential has this text.
+    /// No credential that this verifier may check has this text.
     KeyUnknown,
     /// It was revoked, or its organization was deleted.
     KeyRevoked,
@@ -76,7 +76,7 @@ pub enum VerdictClass {
 }
 
 impl VerificationCode {
-    /// The code in responses.
+    /// Returns the code in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl VerificationCode {
         }
     }
 
-    /// What it means for the client (VERIFY §4).
+    /// Returns what it means for the client.
     #[must_use]
     pub const fn class(self) -> VerdictClass {
         match self {
@@ -127,8 +127,8 @@ impl VerificationCode {
     }
 }
 
-/// The scopes that a check requires: any of several lists, and all scopes of that list. Without a
-/// list, none is required.
+/// The scopes that a check requires: all scopes of at least one of several lists. Without a list,
+/// none is required.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequiredScopes(Vec<Vec<Scope>>);
 
@@ -195,7 +195,7 @@ impl CredentialKind {
         }
     }
 
-    /// The kind in responses.
+    /// Returns the kind in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -247,7 +247,7 @@ pub struct KnownCredential {
     pub account: Option<CredentialAccount>,
     /// The account's role in the organization; `None` for an organization's key.
     pub role: Option<Role>,
-    /// What it is beside that, if it is an OAuth token.
+    /// What only an OAuth token has; `None` for other kinds.
     pub oauth: Option<OauthFacts>,
     /// Why it is not valid; `None` if it is.
     pub defect: Option<VerificationCode>,
@@ -291,7 +291,7 @@ impl KnownCredential {
     }
 }
 
-/// What is known about an OAuth access token alone.
+/// What only an OAuth access token has.
 #[derive(Clone, Debug)]
 pub struct OauthFacts {
     /// The id of the token itself.
@@ -300,7 +300,7 @@ pub struct OauthFacts {
     pub client: Uuid,
     /// The public id of its client.
     pub client_id: String,
-    /// The organization that its client is of.
+    /// The organization of its client.
     pub client_organization: OrganizationId,
     /// The session that it ends with; `None` for `offline_access`.
     pub session: Option<Uuid>,
@@ -321,7 +321,7 @@ pub struct CredentialOrganization {
     pub plan: Plan,
     /// Whether it is suspended.
     pub is_suspended: bool,
-    /// The origins whose scripts may use its keys; all where empty.
+    /// The origins whose scripts may use its keys; all if empty.
     pub allowed_origins: Vec<String>,
     /// The operator's own id for it.
     pub external_id: Option<String>,

@@ -129,7 +129,7 @@ fn default_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Returns the folders that match a pattern with at most one `*`. Without one, it is the pattern
+/// Returns the folders that match a pattern with at most one `*`. Without one, returns the pattern
 /// itself, whether it exists or not.
 fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
     let Some((before, after)) = pattern.split_once('*') else {

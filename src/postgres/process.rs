@@ -137,7 +137,7 @@ pub(super) fn kill_orphans(home: &ClusterHome) {
 }
 
 /// Replaces the pid in `postmaster.pid`, which may now belong to a zombie or another program. The
-/// file itself must stay: by its shared-memory line Postgres detects back ends that still run.
+/// file itself must stay: Postgres needs its shared-memory line to detect running back ends.
 fn invalidate_pid_file(home: &ClusterHome, process_users: &ProcessUsers) -> Result<(), Error> {
     let path = home.pid_file();
     let Ok(text) = fs::read(&path) else {

@@ -1,7 +1,7 @@
 //! Looks up the identities of accounts' credentials: sessions and personal access tokens.
 //!
-//! Only valid credentials are returned. The reason of a rejection is not needed, since no audit log
-//! records it.
+//! Only valid credentials are returned. The reason for a rejection is not needed, since no audit
+//! log records it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::model::role::Role;
 use crate::model::scope::ScopeSet;
 use crate::model::secret::Digest;
 
-/// A membership of an account, with its organization. A lookup of credentials returns the one that
-/// a session has in the home organization, or that a token is pinned to; its columns are null if
-/// there is none.
+/// A membership of an account, with its organization. For a session, it is the membership in the
+/// home organization, and for a token, the one that it is pinned with or granted for; the columns
+/// are null if there is none.
 pub(super) struct MembershipRow {
     pub organization_id: Option<Uuid>,
     pub organization_handle: Option<String>,
@@ -286,7 +286,7 @@ pub async fn lock_and_confirm_token(
     })
 }
 
-/// Returns the account's caller in the organization with this handle, in any case. `None` if the
+/// Returns the account's caller in the organization with this handle, ignoring case. `None` if the
 /// account has no membership there, or its token is pinned to another organization.
 pub async fn find_caller_by_handle(
     db: &mut PgConnection,

@@ -42,8 +42,8 @@ pub async fn insert(db: &mut PgConnection, account: &NewAccount<'_>) -> Result<(
     Ok(())
 }
 
-/// Returns the default key that the account was given at signup, and locks the account until the
-/// transaction ends. Works with row-level security set to the home organization, too.
+/// Returns the account's default key, and locks the account until the transaction ends. Works with
+/// row-level security set to the home organization, too.
 pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Option<KeyId>> {
     let key = sqlx::query_scalar!(
         "select default_key_id from accounts where id = $1 for no key update",
@@ -54,7 +54,7 @@ pub async fn lock_default_key(db: &mut PgConnection, id: AccountId) -> Result<Op
     Ok(key.flatten().map(KeyId::from_uuid))
 }
 
-/// Stores the default key that the account was given at signup.
+/// Stores the account's default key.
 ///
 /// # Errors
 /// Internal if the account does not exist.
@@ -139,11 +139,11 @@ pub struct AccountCredentials {
     pub password_version: i32,
     /// Whether it may sign in.
     pub is_active: bool,
-    /// Whether its address is verified, which signing in can be configured to require.
+    /// Whether its address is verified, which a setting can require for signing in.
     pub is_verified: bool,
     /// Whether the address was verified together with the password.
     pub is_proven: bool,
-    /// The default key that it was given at signup.
+    /// Its default key.
     pub default_key: Option<KeyId>,
 }
 
@@ -193,7 +193,7 @@ pub async fn find_by_email(
 
 /// Locks the account until the transaction ends.
 ///
-/// Invariant: accounts are locked before everything else ([`super::organizations::lock`]).
+/// Invariant: of the rows that [`super::organizations::lock`] lists, accounts are locked first.
 ///
 /// # Errors
 /// Not found if the account was deleted.

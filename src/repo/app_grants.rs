@@ -1,4 +1,4 @@
-//! What people granted to clients: the lists for people and organizations, and revocation.
+//! Grants to OAuth clients: the lists for accounts and organizations, and revocation.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -283,9 +283,9 @@ pub async fn revoke_of_account(
     Ok(row.map(RevokedGrant::from))
 }
 
-/// Revokes all grants of these apps, which are locked, in all organizations. Returns their numbers
-/// by the audit log that records them, in the order of the organizations' ids. The audit log of an
-/// account is that of its home organization, as long as the account is a member there.
+/// Revokes all grants of these apps, which the caller has locked, in all organizations. Returns
+/// their numbers for each audit log that records them, in the order of the organizations' ids. The
+/// audit log of an account is that of its home organization while the account is a member there.
 pub async fn end_all(
     db: &mut PgConnection,
     apps: &[AppId],

@@ -1,4 +1,4 @@
-//! Which OAuth clients an organization permits its people to grant access to.
+//! Which OAuth clients an organization permits its members to grant access to.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -9,8 +9,8 @@ use crate::model::ids::{MembershipId, OrganizationId};
 use crate::model::oauth::AppPolicyMode;
 use crate::model::oauth::app_policy::{AppPolicy, AppRule};
 
-/// Returns those of the organizations whose policy permits the client (OAUTH §2). Whether a
-/// private client is the organization's own is not considered. Applies to all organizations.
+/// Returns those of the organizations whose policy permits the client. Does not check whether a
+/// private client is the organization's own. Applies to all organizations.
 pub async fn filter_permitting(
     db: &mut PgConnection,
     organizations: &[OrganizationId],
@@ -79,7 +79,7 @@ pub async fn set_mode(
     Ok(())
 }
 
-/// Replaces the clients that the organization's policy names. `set_by` is a membership.
+/// Replaces the clients that the organization's policy names.
 pub async fn replace_rules(
     db: &mut PgConnection,
     organization: OrganizationId,

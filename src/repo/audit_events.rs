@@ -8,7 +8,7 @@ use crate::model::audit::{AuditEventFilter, AuditEventType, NewAuditEvent, Recor
 use crate::model::audit_detail;
 use crate::model::ids::OrganizationId;
 
-/// The number of events after which [`insert_all`] adds the links, before there are more.
+/// The number of events after which [`insert_all`] adds their links.
 const LINK_BATCH: usize = 100;
 
 /// Inserts an event with its MAC. When the transaction commits, the database appends a link to the
@@ -65,8 +65,8 @@ pub async fn insert_all(db: &mut PgConnection, mut events: Vec<NewAuditEvent<'_>
     Ok(())
 }
 
-/// Adds the links of the events that the transaction inserted so far, instead of when it commits,
-/// and discards their keys. Otherwise the time for each link grows with the number of keys in the
+/// Adds the links of the events that the transaction inserted so far, before it commits, and
+/// discards their keys. Otherwise the time for each link grows with the number of keys in the
 /// transaction.
 pub async fn link_inserted(tx: &mut PgConnection) -> Result<()> {
     let link = "set constraints audit_events_link immediate;

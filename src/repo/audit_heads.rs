@@ -20,7 +20,7 @@ pub struct ChainEnd {
     pub organization: OrganizationId,
     /// The current head.
     pub head: ChainHead,
-    /// The stored head, if there is one. One at position 0 was not published.
+    /// The stored head, if there is one. A head at position 0 was not published.
     pub stored_head: Option<SignedHead>,
     /// The digest that the chain has now at the position of the stored head; `None` if there is no
     /// link at that position.

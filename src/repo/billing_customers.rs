@@ -102,7 +102,7 @@ pub async fn upsert_buyer(
     Ok(())
 }
 
-/// Stores the customer who pays for the organization from now on. Of a customer that is stored
+/// Stores the customer who pays for the organization from now on. If a customer is stored
 /// already, `pays_once` and the fields that the event lacks stay unchanged.
 pub async fn upsert_payer(
     db: &mut PgConnection,

@@ -132,7 +132,7 @@ pub struct ConnectionTransport {
     pub is_encrypted: bool,
     /// The TLS version, such as `TLSv1.3`.
     pub protocol: Option<String>,
-    /// Whether it never leaves the machine: a socket, or the loopback address.
+    /// Whether it never leaves the machine: a socket, or one address for both ends.
     pub is_local: bool,
 }
 

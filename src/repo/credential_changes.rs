@@ -7,17 +7,17 @@ use uuid::Uuid;
 
 use crate::error::Result;
 
-/// The number of changes from which on none is named, and everything counts as changed.
+/// The number of changes from which they are not listed, and everything counts as changed.
 const MAX_CHANGES: i64 = 10_000;
 
 /// Which transactions a statement could see. Later statements see all of these and more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Identifies the running database: its start, the file of the table, and the epoch, which no
-    /// crash survives. Another one counts transactions anew.
+    /// Identifies the running database: its start, the file of the table, and the epoch, which a
+    /// crash removes. Another database counts transactions anew.
     instance: (DateTime<Utc>, String, Uuid),
-    /// The first transaction that had not started. Of the earlier ones, all could be seen that were
-    /// not `running`.
+    /// The first transaction that had not started. All earlier ones that were not `running` could
+    /// be seen.
     first_unstarted: i64,
     running: Vec<i64>,
     /// When the snapshot was taken, by the database's clock.
@@ -37,8 +37,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns whether a later snapshot shows what changed since this one: not if the two are
-    /// of different databases, or of one that was reset to an earlier state.
+    /// Returns whether a later snapshot shows what changed since this one. It does not if the two
+    /// are of different databases, or of one that was reset to an earlier state.
     fn precedes(&self, later: &Self) -> bool {
         self.instance == later.instance && self.first_unstarted <= later.first_unstarted
     }
@@ -128,11 +128,11 @@ pub async fn begin_epoch(db: &mut PgConnection) -> Result<()> {
 /// many. Applies to all organizations.
 ///
 /// Invariant: a server discards the answers that it keeps when its snapshot is older than 5
-/// minutes. The age of an entry says nothing about when its transaction committed, so entries are
-/// compared with the transactions that had ended 10 minutes ago, as an entry from then records.
-/// What is compared is the transaction that wrote the row: after a savepoint, or in a restored
-/// dump, an entry names another one. Such entries do not show what had ended, so an entry is
-/// written here.
+/// minutes. An entry can become visible long after its creation, so only entries of transactions
+/// that had ended 10 minutes ago are removed: those before the `horizon` of an entry of that age.
+/// The transaction of an entry is its row's `xmin`. After a savepoint, or in a restored dump,
+/// `transaction_id` differs from it, and the entry's `horizon` cannot be used. So this function
+/// inserts an entry whose `horizon` can.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     sqlx::query!(
         "insert into credential_changes (subject)

@@ -22,7 +22,7 @@ pub async fn list(db: &mut PgConnection, days: i32) -> Result<Vec<(OrganizationI
 }
 
 /// Runs statements that each delete or update a batch of rows, one after the other, until one
-/// affects rows. Returns their number.
+/// affects rows. Returns the number of rows.
 macro_rules! first_that_affects_rows {
     ($db:ident, $organization:ident: $($sql:literal),* $(,)?) => {{
         $(
@@ -119,8 +119,8 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
 }
 
 /// Clears the organization's name, allowed origins and settings, and records that all other data
-/// is removed. Does nothing while memberships, keys, credits, invitations or a claim remain, since
-/// a batch skips locked rows.
+/// is removed. Does nothing while memberships, keys, apps, credits, invitations or a claim remain,
+/// since a batch skips locked rows.
 pub async fn mark_purged(db: &mut PgConnection, organization: OrganizationId) -> Result<()> {
     sqlx::query!(
         "update organizations

@@ -182,7 +182,8 @@ pub async fn revoke(
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes the open invitations of a membership: all of them, or those to become an owner.
+/// Revokes the open invitations of a membership, or only those to become an owner; returns how
+/// many.
 pub async fn revoke_by_inviter(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -207,7 +208,7 @@ pub async fn revoke_by_inviter(
     Ok(result.rows_affected())
 }
 
-/// Revokes every open invitation of the organization.
+/// Revokes every open invitation of the organization; returns how many.
 pub async fn revoke_all(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -9,8 +9,8 @@ use crate::model::ids::OrganizationId;
 use crate::repo::keys::Row;
 
 /// Returns at most `limit` of the organization's keys, newest first: those older than `after`, or
-/// the newest. Revoked and expired keys only with `include_revoked`; with `external_id`, only
-/// those that have it.
+/// the newest. Returns revoked and expired keys only with `include_revoked`, and with
+/// `external_id` only keys that have it.
 pub async fn list(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -54,8 +54,8 @@ pub async fn list(
 }
 
 /// Returns a page of the organization's keys whose names contain `search`, newest first, and their
-/// total count. Revoked and expired keys only with `include_revoked`; with `external_id`, only
-/// those that have it.
+/// total count. Returns revoked and expired keys only with `include_revoked`, and with
+/// `external_id` only keys that have it.
 pub async fn list_page(
     db: &mut PgConnection,
     organization: OrganizationId,

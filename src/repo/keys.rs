@@ -98,8 +98,8 @@ pub async fn insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<ApiKey
 /// so the number of keys hardly affects the time.
 ///
 /// The successor of a key that was enabled again after it was reported as leaked counts as
-/// reported, too. Otherwise whoever reads it where it is public could stop it after each rotation.
-/// Where the policy is to notify, nothing is stopped, and a leak of the successor is news.
+/// reported, too. Otherwise anyone who reads a public key could disable it after each rotation. If
+/// the policy is to notify, no key is disabled, and a leak of the successor is reported again.
 async fn try_insert(db: &mut PgConnection, key: &NewApiKey<'_>) -> Result<Option<ApiKey>> {
     let row = sqlx::query_as!(
         Row,

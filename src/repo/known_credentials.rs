@@ -157,7 +157,7 @@ fn balance(id: Uuid, found: Option<(i64, i64)>, refill: Option<Refill>) -> Optio
     Some(CreditBalance { id, version, remaining, refill })
 }
 
-/// Reads the statements' word for a defect. An unknown word is one, too.
+/// Parses the statements' word for a defect. An unknown word counts as revoked.
 fn parse_defect(word: &str) -> VerificationCode {
     match word {
         "expired" => VerificationCode::KeyExpired,
@@ -246,8 +246,8 @@ async fn find_keys(
     Ok(found.collect())
 }
 
-/// Returns the personal access tokens with these digests. A token acts from the membership that it
-/// is pinned to, or else from that in the account's home organization; without it, it is not valid.
+/// Returns the personal access tokens with these digests. A token acts for the membership that it
+/// is pinned with, or else for that in the home organization; without one, it is not valid.
 async fn find_tokens(
     db: &mut PgConnection,
     digests: &[Digest],

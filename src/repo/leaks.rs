@@ -1,4 +1,4 @@
-//! Leaked keys: the queued reports of them, and what is recorded of each key once. The queue is
+//! Leaked keys: the queued reports, and the leak of each key, which is recorded once. The queue is
 //! the table `outbox` (see [`super::jobs`]).
 
 use chrono::{DateTime, Utc};
@@ -32,9 +32,9 @@ pub async fn insert_reports(
     Ok(())
 }
 
-/// Returns the leak policy for an organization's keys; `None` if it was deleted. With allowed
-/// origins, the policy is to notify, whatever is stored: its keys are in web pages for all to read,
-/// so that any visitor could stop them with a report.
+/// Returns the leak policy for an organization's keys; `None` if the organization was deleted. If
+/// it has allowed origins, the policy is to notify, whatever is stored: its keys are public in web
+/// pages, so any visitor could disable them with a report.
 pub async fn find_policy(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -112,7 +112,7 @@ pub async fn remove_about_account(db: &mut PgConnection, address: &str) -> Resul
 }
 
 /// Returns the addresses to mail, each once: those of an organization's owners, and that of an
-/// account. Only verified ones of active accounts: another address may be a stranger's.
+/// account. Returns only verified ones of active accounts: others may be a stranger's.
 pub async fn find_addresses(
     db: &mut PgConnection,
     organization: Option<OrganizationId>,

@@ -230,8 +230,8 @@ pub async fn is_proven(
     Ok(is_proven.unwrap_or(false))
 }
 
-/// Assigns the organization's first owner's membership without an account to this account; returns
-/// it, if there is one. Open signup, the operator and payments create such memberships.
+/// Assigns the organization's first unclaimed owner's membership to this account; returns it, if
+/// there is one. Open signup, the operator and payments create such memberships.
 pub async fn claim(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -35,7 +35,7 @@ pub async fn insert(db: &mut PgConnection, membership: &NewMembership<'_>) -> Re
     Ok(())
 }
 
-/// Returns the organization with this handle, in any case, and its first owner's membership.
+/// Returns the organization with this handle, ignoring case, and its first owner's membership.
 pub async fn find_owner(
     db: &mut PgConnection,
     organization: &OrganizationHandle,

@@ -1,4 +1,4 @@
-//! Secrets of apps. One that has expired is treated as if it did not exist.
+//! Secrets of apps. An expired secret is treated as if it did not exist.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -1,5 +1,5 @@
-//! Apps: the OAuth clients that organizations register. Of the operator's view, also the clients
-//! that no organization registered, which belong to the deployment.
+//! Apps: the OAuth clients that organizations register. The operator also lists and disables the
+//! clients that no organization registered, which belong to the deployment.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;

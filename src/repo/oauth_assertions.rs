@@ -1,4 +1,4 @@
-//! The ids of assertions that clients authenticated with, so that each is good once.
+//! The ids of assertions that clients authenticated with, so that each is valid once.
 
 use sqlx::PgConnection;
 
@@ -7,7 +7,7 @@ use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::ClientAssertion;
 
 /// Records that a client used an assertion; returns whether it is the first use. Of several
-/// concurrent uses, one is.
+/// concurrent uses, one is the first.
 pub async fn insert(
     db: &mut PgConnection,
     client: &OauthClient,

@@ -76,7 +76,7 @@ impl From<Row> for Identity {
 }
 
 /// Returns the identities of the access tokens with these digests that are valid now by the
-/// database's clock. Whether they are for this API is not considered.
+/// database's clock. Does not check whether they are for this API.
 pub async fn find_by_tokens(
     db: &mut PgConnection,
     digests: &[Digest],

@@ -8,8 +8,8 @@ use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
 pub(super) struct StoredKeys(pub Option<Value>, pub Option<String>);
 
 impl StoredKeys {
-    /// Returns the keys of a client; `None` if it has none. One that this version does not read has
-    /// none: then it cannot authenticate.
+    /// Returns the keys of a client; `None` if it has none, or this version cannot read them: then
+    /// the client cannot authenticate.
     pub fn into_keys(self) -> Option<ClientKeys> {
         let registered = self.0.and_then(|jwks| ClientKeySet::parse(&jwks).ok());
         let published = self.1.and_then(|url| KeySetUrl::parse(&url).ok());

@@ -83,8 +83,7 @@ pub async fn lock_unchanged(db: &mut PgConnection, client_id: &str) -> Result<()
 }
 
 /// Returns the internal ids of those of the clients that the organization may know, with their
-/// public ids: its own, those that everybody may grant access to, and those that its policy names.
-/// Applies to all organizations.
+/// public ids: its own, public ones, and those that its policy names. Applies to all organizations.
 pub async fn find_known(
     db: &mut PgConnection,
     organization: OrganizationId,

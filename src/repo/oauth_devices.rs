@@ -1,5 +1,5 @@
-//! Requests of devices (RFC 8628). All of it applies to all organizations: until a person answers,
-//! no organization is chosen.
+//! Requests of devices (RFC 8628). Every function applies to all organizations: until a person
+//! answers, no organization is chosen.
 
 use std::time::Duration;
 
@@ -46,10 +46,9 @@ pub async fn insert(db: &mut PgConnection, new: &NewDevice<'_>) -> Result<bool> 
     Ok(result.rows_affected() == 1)
 }
 
-/// Claims the request whose user code has one of these digests, for a person who answers with the
-/// handle of this digest. Returns false if there is none that is unanswered and has not expired, or
-/// another account has claimed it: of two persons, one succeeds. The same person may claim it
-/// again.
+/// Claims the request whose user code has one of these digests, for an account that answers with
+/// the handle of this digest. Returns false if there is none, it was answered or has expired, or
+/// another account has claimed it. The same account may claim it again.
 pub async fn claim(
     db: &mut PgConnection,
     user_code: &[Digest],
@@ -89,7 +88,7 @@ pub async fn find_claimed(
     )
     .fetch_optional(db)
     .await?;
-    // A row that this version did not write may have a text that it does not know.
+    // A row of another version may contain a text that this one does not know.
     Ok(row.and_then(|row| {
         let access = RequestedAccess::from_stored(&row.scopes, row.is_offline, &row.resources)?;
         let digest = Digest::new(row.digest.try_into().ok()?);
@@ -97,8 +96,8 @@ pub async fn find_claimed(
     }))
 }
 
-/// Records the answer to a request that is claimed in this session. Returns how long it could have
-/// been answered still; `None` if it was answered already or has expired. Of several answers, one
+/// Records the answer to a request that is claimed in this session. Returns the time that was left
+/// for an answer; `None` if it was answered already or has expired. Of several answers, one
 /// succeeds.
 pub async fn answer(
     db: &mut PgConnection,
@@ -155,8 +154,8 @@ pub async fn poll(
     }))
 }
 
-/// Removes up to 1,000 requests that expired more than a day ago, when their codes are removed;
-/// returns how many.
+/// Removes up to 1,000 requests that expired more than a day ago, like their codes; returns how
+/// many.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from oauth_devices where digest = any(array(

@@ -50,9 +50,9 @@ pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<Store
     Ok(row)
 }
 
-/// Stores a document. The client is the same as before: whether it is disabled, what organizations
-/// decided about it and what people granted to it stay as they are. `updated_at` changes only if
-/// what people see of the document has changed, so that they are asked again then.
+/// Stores a document. The client stays the same: whether it is disabled, what organizations decided
+/// about it and the grants to it do not change. `updated_at` changes only if what accounts see of
+/// the document has changed, so that they are asked again.
 pub async fn upsert(db: &mut PgConnection, new: &NewDocument<'_>) -> Result<()> {
     let metadata = new.metadata;
     let keys = StoredKeys::from(metadata.keys.as_ref());

@@ -1,4 +1,4 @@
-//! What people granted to OAuth clients.
+//! Grants of accounts to OAuth clients.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;

@@ -1,5 +1,5 @@
-//! OAuth clients that registered themselves (RFC 7591). They belong to the deployment. Also the
-//! sweep of clients that no organization registered and that are not used.
+//! OAuth clients that registered themselves (RFC 7591). They belong to the deployment. This
+//! module also removes unused clients that no organization registered.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -137,9 +137,9 @@ pub async fn delete(db: &mut PgConnection, id: AppId) -> Result<()> {
 }
 
 /// Removes up to 1,000 clients that registered themselves and had no live grant for 30 days, and as
-/// many of metadata documents that nobody granted anything, once they must be fetched again;
-/// returns how many. A client that the operator disabled or an organization's policy names is kept
-/// if it could come back under the same id. Applies to all organizations.
+/// many without grants whose metadata documents expired more than a day ago; returns how many. The
+/// client of a document is kept if the operator disabled it or an organization's policy names it:
+/// it could come back under the same id. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let registered = sqlx::query!(
         "delete from oauth_clients where id = any(array(

@@ -1,5 +1,5 @@
-//! The redemption of OAuth authorization codes, access tokens and refresh tokens. All of it applies
-//! to all organizations: a token belongs to an account.
+//! The redemption of OAuth authorization codes, access tokens and refresh tokens. Every function
+//! applies to all organizations: a token belongs to an account.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -23,8 +23,8 @@ fn to_digest(bytes: Vec<u8>) -> Digest {
     Digest::new(bytes.try_into().unwrap_or_default())
 }
 
-/// Marks a code of this client as used and returns it; `None` if there is none that has neither
-/// been used nor expired by the database's clock. Of several attempts, one succeeds.
+/// Marks a code of this client as used and returns it; `None` if there is none, or it was used or
+/// has expired by the database's clock. Of several attempts, one succeeds.
 pub async fn redeem_code(
     db: &mut PgConnection,
     candidates: &[Digest],
@@ -56,7 +56,7 @@ pub async fn redeem_code(
     }))
 }
 
-/// Records that tokens come of a code.
+/// Records that tokens are issued for a code.
 pub async fn mark_redeemed(db: &mut PgConnection, code: Digest) -> Result<()> {
     sqlx::query!(
         "update oauth_codes set has_tokens = true where digest = $1",
@@ -67,7 +67,7 @@ pub async fn mark_redeemed(db: &mut PgConnection, code: Digest) -> Result<()> {
     Ok(())
 }
 
-/// Returns the grant of a code of this client that tokens came of.
+/// Returns the grant of a code of this client for which tokens were issued.
 pub async fn find_used_code(
     db: &mut PgConnection,
     candidates: &[Digest],
@@ -88,7 +88,7 @@ pub async fn find_used_code(
 
 /// Locks a grant and returns it; `None` if tokens may no longer be issued for it: it was revoked,
 /// or its account, membership or session has ended, or it is about an account that has left the
-/// organization of a private app. `session` is one that must still be valid.
+/// organization of a private app. `session`, if given, must still be valid.
 pub async fn lock_grant(
     db: &mut PgConnection,
     grant: GrantId,
@@ -185,8 +185,8 @@ pub async fn insert_refresh_token(
     Ok(())
 }
 
-/// Locks the refresh token of this client with one of these digests; `None` if there is none that
-/// has not expired.
+/// Locks the refresh token of this client with one of these digests; `None` if there is none or it
+/// has expired.
 pub async fn lock_refresh_token(
     db: &mut PgConnection,
     candidates: &[Digest],
@@ -283,8 +283,8 @@ pub async fn revoke_access_token(
     Ok(result.rows_affected() == 1)
 }
 
-/// Returns whether the client has this secret, which has not expired, and records its use. The use
-/// is recorded once a minute, so that a busy client does not write each time.
+/// Returns whether the client has this secret and it has not expired, and records its use at most
+/// once a minute, so that a busy client does not cause a write each time.
 pub async fn use_client_secret(
     db: &mut PgConnection,
     candidates: &[Digest],
@@ -312,7 +312,7 @@ pub async fn use_client_secret(
 
 /// Removes up to 1,000 access tokens and as many codes that expired more than a day ago, and as
 /// many refresh tokens that have expired; returns how many. A used refresh token is kept until it
-/// would have expired, so that its reuse is found out. Applies to all organizations.
+/// would have expired, so that its reuse is detected. Applies to all organizations.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let tokens = sqlx::query!(
         "delete from oauth_access_tokens where id = any(array(

@@ -182,7 +182,7 @@ fn statements(sql: &str) -> Vec<String> {
 }
 
 /// Drops the invalid index that an interrupted `create index concurrently` left, if the statement
-/// creates an index of its name.
+/// creates an index with the same name.
 async fn drop_invalid_index(db: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
     let created = statement.split_once("index concurrently if not exists ");
     let Some(name) = created.and_then(|(_, rest)| rest.split_whitespace().next()) else {

@@ -14,7 +14,6 @@ use crate::model::organization::{FoundOrganization, OrganizationSettings};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 
-/// An organization's row.
 struct Row {
     id: Uuid,
     handle: String,
@@ -51,7 +50,7 @@ impl Row {
     }
 }
 
-/// Returns the organization with this handle, in any case; `None` if it does not exist or was
+/// Returns the organization with this handle, ignoring case; `None` if it does not exist or was
 /// deleted.
 pub async fn find(
     db: &mut PgConnection,

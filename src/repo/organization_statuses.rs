@@ -10,7 +10,7 @@ use crate::model::organization::OrganizationStatus;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
 
-/// Locks the organization with this handle, in any case, until the transaction ends, and returns
+/// Locks the organization with this handle, ignoring case, until the transaction ends, and returns
 /// its status: see the invariant of [`super::organizations::lock`]. `None` if it does not exist or
 /// was deleted.
 pub async fn lock(

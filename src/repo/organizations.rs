@@ -21,7 +21,7 @@ use crate::repo::MapConstraintViolations;
 /// Inserts an organization and returns it, without a caller's role.
 ///
 /// # Errors
-/// Conflict if the handle is taken, in any case.
+/// Conflict if the handle is taken, ignoring case.
 pub async fn insert(db: &mut PgConnection, new: &NewOrganization<'_>) -> Result<Organization> {
     let row = sqlx::query_as!(
         Row,
@@ -133,7 +133,7 @@ pub struct AccountMembership {
     pub id: MembershipId,
 }
 
-/// Returns the account's membership in the organization with this handle, in any case.
+/// Returns the account's membership in the organization with this handle, ignoring case.
 pub async fn find_membership(
     db: &mut PgConnection,
     account: AccountId,
@@ -256,7 +256,7 @@ pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>
     Ok(())
 }
 
-/// Returns whether an organization with this handle, in any case, was deleted. Deletion is final.
+/// Returns whether an organization with this handle, ignoring case, was deleted. Deletion is final.
 pub async fn is_deleted(db: &mut PgConnection, handle: &OrganizationHandle) -> Result<bool> {
     let deleted = sqlx::query_scalar!(
         r#"select exists (select from organizations

@@ -51,7 +51,7 @@ pub async fn check_and_count(
     Ok(rate.rejected(until_full.min(rate.window)))
 }
 
-/// Sets a bucket that is full later than a whole window from now to empty. Such a bucket exists if
+/// Empties a bucket that would be full later than one window from now. Such a bucket exists if
 /// the operator configured a shorter window, or the clock was set back.
 async fn cap_at_window(
     db: &mut PgConnection,

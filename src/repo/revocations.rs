@@ -131,7 +131,7 @@ fn array_of(cursor: Option<&RevocationCursor>) -> String {
     format!("{{{}}}", running.join(","))
 }
 
-/// Divides the rows among the readers. Each has at least one, without an entry if it has none.
+/// Divides the rows among the readers. Each reader has at least one row, which may have no entry.
 fn into_pages(rows: Vec<Row>, readers: usize) -> Result<Vec<RevocationPage>> {
     let mut rows = rows.into_iter().peekable();
     let mut reader = 0;
@@ -161,8 +161,8 @@ fn into_page(rows: Vec<Row>) -> Result<RevocationPage> {
 /// Removes up to 1,000 entries that are older than 25 hours; returns how many. Applies to all
 /// organizations.
 ///
-/// Invariant: an entry is kept for as long as the oldest valid cursor may be without it: 24 hours,
-/// and the hour that the longest transaction may take from its change to its commit.
+/// Invariant: an entry is kept for as long as a valid cursor may precede it: 24 hours, and the hour
+/// that the longest transaction may take from its change to its commit.
 pub async fn sweep(db: &mut PgConnection) -> Result<u64> {
     let result = sqlx::query!(
         "delete from revocations where ctid = any(array(

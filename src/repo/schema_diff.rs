@@ -206,8 +206,8 @@ async fn list_shadowing(db: &mut PgConnection, schema: &str) -> Result<Vec<Strin
     Ok(actual.fetch_all(db).await?)
 }
 
-/// Returns the owner of the product's schema, and the roles that may create objects in it (`public`
-/// is every role). There should be none.
+/// Returns the owner of the product's schema, and the roles besides it and the current role that
+/// may create objects in it (`public` is every role). There should be no such roles.
 pub async fn list_schema_creators(db: &mut PgConnection) -> Result<(String, Vec<String>)> {
     let row = sqlx::query!(
         r#"select pg_get_userbyid(n.nspowner)::text as "owner!",

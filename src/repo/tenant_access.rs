@@ -29,7 +29,7 @@ pub async fn list_missing(db: &mut PgConnection) -> Result<Vec<&'static str>> {
     Ok(expected().filter(|statement| !existing.contains(head(statement))).collect())
 }
 
-/// Returns whether the role itself, or the privilege to set it, is missing.
+/// Returns whether the role, the privilege to set it, or its usage of the schema is missing.
 #[must_use]
 pub fn concerns_role(missing: &[&str]) -> bool {
     missing.iter().any(|statement| ROLE_STATEMENTS.contains(statement))

@@ -8,8 +8,8 @@ use crate::model::ids::{KeyId, OrganizationId};
 use crate::model::usage::{DayUsage, KeyUsage, Period, UsageTally};
 
 /// Adds a batch to the daily sums of the organizations in which keys were used, and updates
-/// `last_used_at` of organizations' keys. Never moves it back. What was used without being counted
-/// adds no row.
+/// `last_used_at` of organizations' keys. Never moves it back. A tally without requests and
+/// rejections adds no row.
 ///
 /// One statement does it, so all or nothing is stored. Rows are locked in the order of their keys,
 /// so that two servers that write at the same time cannot deadlock.
@@ -129,10 +129,10 @@ pub async fn list_by_day(
     Ok(days.collect())
 }
 
-/// Returns at most `limit` of the keys and personal access tokens that were used in the
-/// organization in the period, the most used first. Usage of no key is left out. `last_used_at` is
-/// only returned for the organization's keys and for tokens that are pinned to it, since others may
-/// also be used elsewhere.
+/// Returns at most `limit` of the keys, personal access tokens and OAuth grants that were used in
+/// the organization in the period, the most used first. Usage without a key is left out.
+/// `last_used_at` is only returned for the organization's keys and for tokens that are pinned to
+/// it, since others may also be used elsewhere.
 pub async fn list_by_key(
     db: &mut PgConnection,
     organization: OrganizationId,

@@ -33,7 +33,7 @@ impl Columns {
 }
 
 /// Adds a batch to the hourly sums. The first [`MAX_PER_DAY`] pairs of a resource and tags of an
-/// organization and day are told apart, and all further ones become the resource `other`.
+/// organization and day are distinguished, and all further ones become the resource `other`.
 ///
 /// Rows are written in the order of the primary key, so that two servers cannot deadlock.
 pub async fn add(db: &mut PgConnection, batch: &[AttributedUsage]) -> Result<()> {
@@ -137,7 +137,7 @@ async fn register(db: &mut PgConnection, it: &Columns) -> Result<()> {
     Ok(())
 }
 
-/// Returns at most `limit` sums of the hours from `from` until before `until`, after the position
+/// Returns at most `limit` sums of the hours from `from` to before `until`, after the position
 /// `after`, in the order of [`ExportPosition`].
 pub async fn list(
     db: &mut PgConnection,

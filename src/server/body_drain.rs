@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::timer::{ConnectionTimer, DRAIN_TIMEOUT};
 
-/// The maximum number of bytes that are drained of a body (contract §1, *Proxies*).
+/// The maximum number of bytes that are drained of a body.
 pub(super) const MAX_DRAIN_BYTES: u64 = 1024 * 1024;
 
 /// Where [`TrackedBody`] leaves a body that its handler did not read to the end.
@@ -52,7 +52,8 @@ impl BodyTracker {
         self.0.as_ref().is_none_or(|(slot, _)| !unread(slot))
     }
 
-    /// Drains the rest of the body within the bounds above. Returns whether the body has ended.
+    /// Drains the rest of the body, up to `MAX_DRAIN_BYTES` and for up to `DRAIN_TIMEOUT`. Returns
+    /// whether the body has ended.
     pub(super) async fn drain_rest(self, expects_continue: bool) -> bool {
         let Some((slot, timer)) = self.0 else { return true };
         let remaining = slot.lock().unwrap_or_else(PoisonError::into_inner).take();

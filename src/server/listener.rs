@@ -18,7 +18,7 @@ pub trait Listener: Send + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 
     /// Closes the socket and returns the connections in the kernel's backlog. The kernel would
-    /// reset them, and lose the requests that may have been sent on them.
+    /// otherwise reset them, and lose the requests that may have been sent on them.
     fn into_backlog(self) -> Vec<(Self::Stream, SocketAddr)>;
 }
 
@@ -48,7 +48,7 @@ fn without_delay(stream: TcpStream, peer: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Peers of a unix socket have no address: they are processes of this host.
+/// The address for peers of a unix socket, which have none: processes of this host.
 const LOCAL_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Listener for UnixListener {

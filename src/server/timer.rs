@@ -19,7 +19,7 @@ use super::ConnectionLimits;
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The value of a deadline that is not set.
 const NEVER: u64 = u64::MAX;
-/// How far ahead the alarm is set while no deadline is set. A deadline moves it forward.
+/// How far ahead the alarm is set while no deadline is set. A deadline sets it earlier.
 const MAX_ALARM_DELAY: Duration = Duration::from_mins(1);
 
 /// What a connection waits for, and until when.
@@ -90,12 +90,12 @@ impl ConnectionTimer {
         )
     }
 
-    /// Whether a head has arrived in part.
+    /// Returns whether a head has arrived in part.
     pub(super) fn is_reading_head(&self) -> bool {
         self.is(Phase::Head)
     }
 
-    /// Whether a request has arrived at least in part, and its response is not sent.
+    /// Returns whether a request has arrived at least in part, and its response is not sent.
     pub(super) fn has_active_request(&self) -> bool {
         self.is(Phase::Head)
             || self.is(Phase::Body)
@@ -126,9 +126,9 @@ impl ConnectionTimer {
 
     /// Returns `Ready` with the name of the exceeded limit once the connection must be cut.
     ///
-    /// Must be called after every poll of the connection. The alarm is moved forward immediately,
-    /// but moved back only when it fires, so a connection in steady use never touches the timer of
-    /// the runtime.
+    /// Must be called after every poll of the connection. The alarm is set earlier immediately,
+    /// but later only when it fires, so a connection in steady use never touches the timer of the
+    /// runtime.
     pub(super) fn poll_deadline(
         &self,
         mut alarm: Pin<&mut Sleep>,

@@ -29,11 +29,11 @@ pub struct Lease {
 pub struct Waiter {
     /// The units that it needs.
     pub cost: i64,
-    /// Receives its answer.
+    /// Sends the check its answer.
     pub sender: oneshot::Sender<Result<Option<Reservation>>>,
 }
 
-/// What a check gets of a balance.
+/// What a check gets from a balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// Its units.
@@ -166,7 +166,7 @@ impl Lease {
 mod tests {
     use super::*;
 
-    /// A lease with waiting checks of these costs, and their receivers.
+    /// Returns a lease with waiting checks of these costs, and their receivers.
     fn lease_with_waiting(costs: &[i64]) -> (Lease, Vec<impl Sized>) {
         let (mut lease, mut receivers) = (Lease::new(1), Vec::new());
         for &cost in costs {

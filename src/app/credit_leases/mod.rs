@@ -122,14 +122,14 @@ impl CreditLeases {
                 };
                 return Ok(Some(self.reservation(balance.id, granted)));
             }
-            // No write for a balance that is used up.
+            // A balance that is used up causes no write.
             if balance.remaining.saturating_add(lease.units) < cost {
                 return Ok(None);
             }
             let (sender, receiver) = oneshot::channel();
             lease.waiting.push_back(Waiter { cost, sender });
             if !std::mem::replace(&mut lease.is_withdrawing, true) {
-                // A task of its own: units that are taken must be stored even if the check is
+                // This is a task, because units that are taken must be stored even if the check is
                 // cancelled.
                 tokio::spawn(self.clone().withdraw(balance.id));
             }
@@ -143,8 +143,8 @@ impl CreditLeases {
         while let Some(demand) = self.with_lease(id, Lease::demand_or_stop) {
             let outcome = self.try_withdraw(id, demand.needed).await;
             let answers = self.with_lease(id, |lease| lease.distribute(&outcome, demand));
-            // After `leases` is unlocked: the reservation of a cancelled check locks it when it is
-            // dropped.
+            // `leases` must be unlocked here: the reservation of a cancelled check locks it when it
+            // is dropped.
             for (sender, answer) in answers {
                 let reserve = |granted| self.reservation(id, granted);
                 let _ = sender.send(answer.map(|granted| granted.map(reserve)));

@@ -15,8 +15,8 @@ use crate::model::ValidationError;
 /// inside the network.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum FetchError {
-    /// The URL may not be fetched, or its host has an address that it may not have. Nothing was
-    /// sent. The text begins with "must".
+    /// The URL may not be fetched, or an address of its host is not allowed. Nothing was sent. The
+    /// text begins with "must".
     #[error("the URL {0}")]
     NotAllowed(ValidationError),
     /// There is no complete response: the name was not resolved, the connection or the TLS
@@ -61,7 +61,7 @@ fn describe(error: &reqwest::Error, causes: &[&(dyn Error + 'static)]) -> String
     if error.is_dns() {
         return "the host name was not resolved".to_owned();
     }
-    // The last, because the others contain it.
+    // The innermost one, because the outer ones contain it.
     if let Some(error) = causes.iter().rev().find_map(|it| it.downcast_ref::<io::Error>()) {
         return error.kind().to_string();
     }

@@ -1,11 +1,11 @@
-//! The client for everything that the server fetches over HTTP (contract of OAuth §1.3, "Outbound
-//! requests"). Nothing else opens an outgoing HTTP connection but the export of traces.
+//! The client for everything that the server fetches over HTTP. Only the export of traces opens
+//! other outgoing HTTP connections.
 //!
 //! Many of the URLs come from strangers, who must not reach hosts inside the network with them. So
 //! the host's addresses are checked, and the client connects to no others: reqwest connects to what
-//! its resolver returns, and that returns checked addresses only. A host that is an IP address
-//! skips the resolver and is checked before. There are no redirects and no proxies, and each fetch
-//! has a connection of its own, so each fetch is checked.
+//! its resolver returns, and the resolver returns checked addresses only. A host that is an IP
+//! address skips the resolver and is checked before. There are no redirects and no proxies, and
+//! each fetch has a connection of its own, so each fetch is checked.
 
 mod error;
 mod resolver;
@@ -188,8 +188,8 @@ mod tests {
 
     const TO_LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    /// A client for which every name has these addresses: the first list at the first lookup, and
-    /// so on. The names that were looked up are recorded.
+    /// Returns a client for which every name has these addresses: the first list at the first
+    /// lookup, and so on. The names that were looked up are recorded.
     fn client_with(allow: &str, answers: &[&[IpAddr]]) -> (HttpClient, Arc<Mutex<Vec<String>>>) {
         let names = Arc::<Mutex<Vec<String>>>::default();
         let (recorded, answers) = (Arc::clone(&names), answers.iter().map(|it| it.to_vec()));
@@ -219,7 +219,7 @@ mod tests {
         matches!(result, Err(FetchError::NotAllowed(_)))
     }
 
-    /// A listener on loopback, and its port.
+    /// Returns a listener on loopback, and its port.
     fn listen() -> (TcpListener, u16) {
         let listener = TcpListener::bind((TO_LOOPBACK, 0)).expect("a listener");
         let port = listener.local_addr().expect("an address").port();
@@ -245,7 +245,7 @@ mod tests {
             assert!(!result.unwrap_err().to_string().contains("127."), "{addresses:?}");
             assert_eq!(*names.lock().expect("no panic"), ["example.com"]);
         }
-        // A listed host has https with any address, but http on loopback only.
+        // A listed host may use https with any address, but http on loopback only.
         let allow = format!("example.com:{port}");
         let (client, _) = client_with(&allow, &[&[TO_LOOPBACK, public]]);
         let result = get(&client, &format!("http://example.com:{port}/")).await;

@@ -21,7 +21,7 @@ pub(super) type Lookup =
 /// 512, until the system's resolver gives up.
 static LOOKUPS: Semaphore = Semaphore::const_new(128);
 
-/// The lookup of the system.
+/// Returns the system's lookup.
 pub(super) fn system_lookup() -> Lookup {
     Arc::new(|name| {
         Box::pin(async move {

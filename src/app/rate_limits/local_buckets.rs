@@ -166,7 +166,7 @@ fn take(
     outcome
 }
 
-/// Returns the time until a subject's bucket is full; one that is not there is. In a bucket that
+/// Returns the time until a subject's bucket is full; zero without a bucket. In a bucket that
 /// subjects with different rates share, each waits for its own window at most.
 fn until_full(
     bucket: Option<&Bucket>,
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_with_another_rate_starts_with_a_full_bucket_in_the_same_place() {
+    fn a_subject_whose_rate_changed_has_one_bucket_which_starts_full() {
         let (buckets, now) = (LocalBuckets::default(), Instant::now());
         for quota in 1..100 {
             let (outcome, is_own) =

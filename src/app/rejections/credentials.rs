@@ -18,7 +18,7 @@ use crate::repo::audit_events;
 
 /// The maximum number of different rejections that wait to be written.
 const MAX_PENDING: usize = 200;
-/// The maximum number for one organization, so that it cannot displace those of the others.
+/// The maximum number for one organization, so that its rejections do not displace others'.
 const MAX_PER_ORGANIZATION: usize = 10;
 /// The number of organizations whose writes may fail before the others wait for the next flush.
 const MAX_FAILURES: usize = 3;
@@ -106,8 +106,8 @@ impl RejectedCredentials {
     }
 
     /// Returns the entry that counts a rejection. Within the bounds, each has its own. Beyond them,
-    /// a key has none, a master key that of its scope for all clients, and a verifier's secret
-    /// the one for all clients, so that these are never dropped.
+    /// a key has none. All clients share one entry for each scope of master keys, and one for
+    /// verifiers' secrets, so that these are never dropped.
     fn entry_within_bounds(&self, rejected: RejectedCredential) -> Option<RejectedCredential> {
         if self.0.contains_key(&rejected) {
             return Some(rejected);

@@ -1,5 +1,5 @@
-//! Records rejected requests, credentials and sign-ins: for the list of rejections of the caller's
-//! organization (contract §4, *Denials*), and for the audit log.
+//! Records rejected requests, credentials and sign-ins: for the caller's organization, at
+//! `GET /v1/organization/denials`, and for the audit log.
 
 mod credentials;
 mod requests;

@@ -13,7 +13,7 @@ use crate::repo::rejections;
 
 /// The maximum number of pending rejections between two flushes.
 const MAX_PENDING: usize = 1_000;
-/// The maximum number for one organization, so that it cannot displace those of the others.
+/// The maximum number for one organization, so that its rejections do not displace others'.
 const MAX_PER_ORGANIZATION: usize = 50;
 
 /// The rejected requests that are not written yet.

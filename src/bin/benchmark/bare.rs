@@ -46,7 +46,7 @@ pub fn run(database: &str) -> Result<(), Failure> {
     })
 }
 
-/// `/bare` returns a constant; `/select/{digest}` runs only the statement of the hot path.
+/// Returns the routes: `/bare` returns a constant, `/select/{digest}` runs only the key lookup.
 fn router(pool: PgPool) -> Router {
     Router::new()
         .route("/bare", get(async || "ok"))

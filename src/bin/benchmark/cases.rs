@@ -247,7 +247,7 @@ fn check_batch(keys: &[String]) -> Request {
     Request::check("/v1/verify/batch", VERIFIER_SECRET, &body)
 }
 
-/// Returns the address of an account.
+/// Returns the e-mail address of an account.
 fn email(number: usize) -> String {
     format!("p{number}@example.com")
 }

@@ -1,5 +1,5 @@
-//! A temporary folder with a private Postgres, which runs as that of a server: durable, with
-//! `fsync` on.
+//! A temporary folder with a private Postgres, which is as durable as that of a server: `fsync` is
+//! on.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,7 +21,7 @@ const VERIFIER_KEYS: &str = "api:benchmark-0123456789abcdef0123456789";
 /// The secret alone.
 pub(crate) const VERIFIER_SECRET: &str = "benchmark-0123456789abcdef0123456789";
 
-/// The URL of the servers, which OAuth tokens are for.
+/// The public URL of the servers, and the resource of the OAuth tokens.
 pub(crate) const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 
 /// The settings of the servers: the defaults, with OAuth on, behind a proxy that reports client
@@ -110,7 +110,7 @@ impl BenchmarkEnvironment {
         let options = "options=-c%20log_statement%3Dall";
         command.arg("serve").env("DATA_DIR", self.path()).envs(&self.secrets);
         command.env("DATABASE_URL", format!("{}&{options}", self.cluster.url("tenantry")));
-        // It needs none of what OAuth requires beside one's own Postgres.
+        // With `DATABASE_URL`, OAuth would require signing keys, which no recording needs.
         command.env("OAUTH", "off");
         Server::start(command, &self.path().join("recorded.log"))
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::environment::VERIFIER_SECRET;
 use tenantry::commands::Failure;
 
-/// One process, like the worker of a larger installation. Everything is in the folder.
+/// One process, like a worker of a larger installation. All files are in the folder `DIR`.
 const CONFIGURATION: &str = "
 daemon off;
 master_process off;
@@ -68,7 +68,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx in a folder, between a server and a bare route. Returns `None` if it is not
+    /// Starts nginx in a folder, in front of a server and a bare route. Returns `None` if it is not
     /// installed.
     ///
     /// # Errors

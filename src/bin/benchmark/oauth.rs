@@ -1,4 +1,4 @@
-//! OAuth access tokens to measure, in the database as the server stores them.
+//! Inserts OAuth access tokens to measure, as the server stores them.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ use tenantry::repo::{accounts, memberships, oauth_apps, oauth_grants, oauth_toke
 /// How long the tokens are valid: longer than the benchmark takes.
 const LIFETIME: Duration = Duration::from_hours(24);
 
-/// Inserts an app, what each account grants to it in its organization, and so many tokens for each;
-/// returns their texts.
+/// Inserts an app, a grant of each account to it, and `tokens_per_account` tokens for each grant.
+/// Returns the texts of the tokens.
 ///
 /// # Errors
-/// The database does not accept them.
+/// An account has no organization, or the database fails.
 pub(crate) async fn insert_tokens(
     environment: &BenchmarkEnvironment,
     emails: impl Iterator<Item = String>,

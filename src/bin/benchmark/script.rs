@@ -15,7 +15,7 @@ use tenantry::commands::Failure;
 pub(crate) struct Recording {
     /// Two requests of one client.
     pub(crate) same_client: [Vec<Statement>; 2],
-    /// One request of each client, if they differ.
+    /// One request of each client; empty if all clients send the same.
     pub(crate) each_client: Vec<Vec<Statement>>,
 }
 

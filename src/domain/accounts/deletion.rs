@@ -50,7 +50,7 @@ pub async fn delete(
             for membership in &memberships {
                 events.extend(leave_organization(tx, membership, audit).await?);
             }
-            // After the grants of its own apps: everywhere, apps are locked before grants.
+            // After the loop, which locks apps: everywhere, apps are locked before grants.
             let reason = GrantEnd::AccountDeleted;
             oauth_grants::revoke_all(tx, person.account, reason, audit.at).await?;
             let events = events.iter().map(|event| event.to_audit_event(audit)).collect();

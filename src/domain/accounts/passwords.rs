@@ -1,7 +1,7 @@
 //! Passwords: sign-in, password change, and the request of a link to reset the password.
 //!
-//! No password is hashed inside a transaction. The transaction checks that the password that was
-//! verified before it was not changed meanwhile.
+//! No password is hashed inside a transaction. The transaction checks that the password has not
+//! changed since it was verified.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -170,8 +170,8 @@ pub async fn change(
     Ok((find_account(tx, account.id).await?, session))
 }
 
-/// Queues a mail with a link to an address, whether or not it has an account: that is decided when
-/// the mail is rendered, so that neither the response nor its time reveals it.
+/// Queues a mail with a link to an address, whether or not an account has it. That is checked only
+/// when the mail is rendered, so that neither the response nor its time reveals it.
 pub async fn request_link(
     app: &App,
     purpose: LinkPurpose,

@@ -94,7 +94,7 @@ pub async fn create(
 /// organization is named.
 ///
 /// # Errors
-/// Forbidden if the account is not a member of it, whether it exists or not; suspended if it is.
+/// Forbidden without a membership, whether the organization exists or not; suspended if it is.
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,

@@ -3,8 +3,8 @@
 //!
 //! Inviting members and creating organizations need a proven address, so only an account that is
 //! older than this rule can have admitted others. Its open invitations are revoked. The memberships
-//! and keys of those whom it admitted stay: a colleague and a stranger's second account look the
-//! same.
+//! and keys of the accounts that it admitted stay: a colleague and a stranger's second account look
+//! the same.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -43,8 +43,8 @@ impl RevokedAccess {
 /// Keys in an organization that the account has left stay: they belong to that organization. The
 /// account and the organizations of `memberships` must be locked.
 ///
-/// Sessions are deleted instead of marked as revoked, because a client with a former session of the
-/// account is allowed more sign-in attempts.
+/// Sessions are deleted instead of marked as revoked, because a network from which a stored session
+/// of the account began is allowed more sign-in attempts.
 pub async fn revoke_access(
     tx: &mut PgConnection,
     account: AccountId,

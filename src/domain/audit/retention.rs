@@ -121,8 +121,8 @@ async fn remove(
     Ok(events.len().try_into().unwrap_or(u64::MAX))
 }
 
-/// Logs why events are not removed. An event that cannot be verified now can be once its pepper is
-/// configured.
+/// Logs why events are not removed. An unknown pepper is only a warning: once it is configured, the
+/// events can be verified.
 fn log_not_removed(organization: OrganizationId, fault: &AuditFault) {
     let organization = organization.0;
     if fault.is_unchecked() {

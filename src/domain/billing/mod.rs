@@ -1,11 +1,11 @@
 //! Applies Stripe's billing events: an organization is created for a buyer, suspended when a
-//! payment fails or its subscription ends (as configured), and reactivated when it is paid.
+//! payment fails or its subscription ends (as configured), and reactivated by a payment.
 //!
 //! Stripe delivers events in any order and more than once. [`super::idempotency`] ensures that each
-//! is applied once. An event that is older than the last applied one changes neither the plan nor a
-//! suspension, which are compared separately; its payment is stored. Only the end of a subscription
-//! is final: later events of the subscription do not reactivate the organization, and the end
-//! applies even if a later event was delivered before it.
+//! is applied once. A checkout older than the last applied checkout does not change the plan, and
+//! an event older than the last applied event does not change a suspension; their payments are
+//! stored. Only the end of a subscription is final: later events of the subscription do not
+//! reactivate the organization, and the end applies even if a later event was delivered before it.
 //!
 //! Invariant: an organization's id in metadata is not sufficient to change the organization, or a
 //! client that signed up with the id first would receive what another customer paid for. The payer

@@ -1,5 +1,5 @@
 //! Paid checkouts that cannot be fulfilled. Each is reported to the operator in the deployment's
-//! audit log, the server log, a metric and `tenantry doctor`, and to the buyer by email.
+//! audit log, the server log, a metric and `tenantry doctor`, and to the buyer by e-mail.
 
 use serde_json::json;
 

@@ -135,7 +135,7 @@ pub async fn rotate(
         enabled: old.enabled,
         external_id: external_id.map_err(|ValidationError(message)| Error::internal(message))?,
         limits: old.limits,
-        // The new key shares the old one's.
+        // The new key shares the old key's credits.
         credits: None,
         metered_key: Some(old.metered_key),
         rotated_from: Some(id),

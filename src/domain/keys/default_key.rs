@@ -64,8 +64,8 @@ async fn revoke_chain(
 ) -> Result<Option<ApiKey>> {
     let organization = caller.organization;
     let mut chain = Vec::new();
-    // A concurrent rotation of the last key adds one more, which is seen once its lock was
-    // acquired.
+    // A concurrent rotation of the last key adds one more, which is visible once the last key is
+    // locked.
     loop {
         let successors = key_lifecycle::list_successors(tx, organization, first).await?;
         if successors.len() == chain.len() {

@@ -40,8 +40,8 @@ pub struct ImportedKey {
 /// Stores keys in one transaction, as if the first owner of each organization had created them.
 ///
 /// # Errors
-/// Not found if an organization does not exist, conflict if a key or a name does; the message names
-/// the line.
+/// Not found if an organization does not exist; conflict if a key or a name already exists. The
+/// message names the line.
 pub async fn import(app: &App, imported: Vec<ImportedKey>) -> Result<()> {
     let request_id = new_request_id(&*app.entropy);
     let (now, signer) = (app.clock.now(), app.audit_signer.clone());

@@ -349,7 +349,7 @@ pub fn address_not_allowed(address: Option<IpAddr>) -> Error {
     })
 }
 
-/// Returns the error for a key that is used by a browser origin that is not allowed.
+/// Returns the error for a key that is used from a browser origin that is not allowed.
 #[must_use]
 pub fn origin_not_allowed() -> Error {
     Error::forbidden("This key may not be used from this origin")

@@ -19,7 +19,7 @@ use crate::model::secret::{Digest, Secret};
 use crate::repo::key_sessions::PresentedRefreshToken;
 use crate::repo::{audit_events, callers, key_sessions};
 
-/// The lifetime of a refresh token (contract §2).
+/// The lifetime of a refresh token.
 const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(7);
 
 /// The tokens of a session.

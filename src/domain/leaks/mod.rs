@@ -1,12 +1,12 @@
 //! Leaked keys: reports of them are queued, and acted on by a worker.
 //!
 //! A report is queued before it is acknowledged, so that it is not lost. A report by anyone is
-//! queued whether or not the key exists, so that the response time does not reveal it; GitHub's
-//! response names the texts that are keys, so only reports of keys are queued for it. The worker
-//! looks the key up and acts in one transaction, once for each key: it applies the policy of the
-//! organization, records an audit event and mails each owner. Later reports change nothing, so that
-//! a key that its owner has enabled again stays enabled. A key that has ended is harmless: nothing
-//! is recorded, and no mail is sent.
+//! queued whether or not the key exists, so that the response time does not reveal whether it does.
+//! The response to GitHub names the texts that are keys, so only reports of keys are queued. The
+//! worker looks the key up, and acts in one transaction, once for each key: it applies the policy
+//! of the organization, records an audit event and mails each owner. Later reports change nothing,
+//! so that a key that its owner has enabled again stays enabled. A key that has ended is harmless:
+//! nothing is recorded, and no mail is sent.
 
 mod github;
 mod redaction;
@@ -39,7 +39,7 @@ use crate::repo::{
 const REVOKED_REASON: &str = "Reported as leaked";
 
 /// Queues a report by someone who has the key's text. Text that cannot be a key is ignored: anyone
-/// can tell it from its form.
+/// can see that from its form.
 pub async fn report(app: &App, key: &Secret, url: Option<Url>, audit: &AuditContext) -> Result<()> {
     let Some((kind, digests)) = possible_digests(app, key.expose()) else { return Ok(()) };
     let url = url.and_then(|url| redact_url(app, key, url));
@@ -177,7 +177,7 @@ async fn act_on_token(
 }
 
 /// Acts on an OAuth access token: revokes it, whatever the policy. Its app gets another one by
-/// itself, so there is nothing that a mail would have to ask for.
+/// itself, so no owner has to act and no mail is sent.
 async fn act_on_oauth_token(
     tx: &mut PgConnection,
     (account, oauth): (AccountId, &OauthFacts),

@@ -1,5 +1,4 @@
-//! The URL where a key was seen, without the key: the reporter may have copied it from an address
-//! that contains one.
+//! Removes a leaked key from the URL where it was seen: the URL itself may contain the key.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -8,8 +7,8 @@ use crate::app::App;
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
 
-/// How often a URL is decoded to find a key in it. One that was encoded more often is no key to
-/// anyone who reads it.
+/// How often a URL is decoded to find a key in it. A reader would not recognize a key that is
+/// encoded more often.
 const MAX_DECODINGS: usize = 3;
 
 /// Returns the URL without user name and password, and without path, query and fragment if it

@@ -1,8 +1,8 @@
 //! The texts of mails.
 //!
-//! They never contain text from a caller, not even a name, but for a URL that GitHub signed.
-//! Otherwise a stranger could sign up with another person's address and have the product send any
-//! text to it.
+//! They never contain text from a caller, not even a name, except the URL of a report that GitHub
+//! signed. Otherwise a stranger could sign up with another person's address and have the product
+//! send any text to it.
 
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -50,7 +50,7 @@ pub enum Message<'a> {
         /// The time of the report.
         at: DateTime<Utc>,
     },
-    /// States that the people of an organization granted an app access for the first time.
+    /// States that an app was granted access to an organization for the first time.
     AppGranted {
         /// The public id of the organization.
         organization: &'a str,

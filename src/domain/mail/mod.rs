@@ -60,7 +60,7 @@ pub async fn queue_notice(
     mails::insert_notice(tx, new_uuid(at, &*app.entropy), notice, at).await
 }
 
-/// Queues a mail to each owner of an organization: its people granted an app access for the first
+/// Queues a mail to each owner of an organization: an app was granted access to it for the first
 /// time. `mail_waker` must be notified after the commit.
 pub async fn queue_app_granted(
     app: &App,

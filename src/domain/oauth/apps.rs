@@ -26,8 +26,8 @@ use crate::repo::{app_grants, oauth_app_secrets, oauth_apps, rls};
 
 const WRITE_SCOPE: BuiltInScope = BuiltInScope::AppsWrite;
 
-/// A new app, and the text of its secret, of which only a digest is stored. A public client has no
-/// secret.
+/// A new app, and the text of its secret, of which only a digest is stored. Only an app that
+/// authenticates with a secret has one.
 pub struct CreatedApp {
     /// The text of the secret, which the response shows once.
     pub secret: Option<Secret>,
@@ -75,9 +75,9 @@ pub async fn create(
 /// added does not extend existing grants.
 ///
 /// # Errors
-/// Not found; invalid if a redirect URI does not fit the application type, or the keys the method;
-/// conflict if another app of the organization has the name; unauthenticated or forbidden if the
-/// caller may no longer do this.
+/// Not found; invalid if a redirect URI does not fit the application type, or the method needs keys
+/// and there are none; conflict if another app of the organization has the name; unauthenticated or
+/// forbidden if the caller may no longer do this.
 pub async fn update(
     tx: &mut PgConnection,
     caller: &Caller,

@@ -21,7 +21,7 @@ use crate::repo::oauth_clients;
 /// The maximum length of a client's id, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 2_048;
 
-/// What is wrong with a request whose sender is not known, so that no response may be sent to it.
+/// Why no response to a request may be sent to the client (RFC 6749 §4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownSender {
     /// The client is missing, unknown or disabled.

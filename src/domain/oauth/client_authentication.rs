@@ -1,4 +1,4 @@
-//! Whether a client is who it says (RFC 6749 §2.3).
+//! Authenticates clients (RFC 6749 §2.3).
 
 use sqlx::PgConnection;
 
@@ -58,7 +58,7 @@ pub async fn find(app: &App, presented: &PresentedClient) -> Result<Option<Oauth
     Ok(client.filter(|client| client.auth_method == presented.proof.method()))
 }
 
-/// Returns whether a client proves who it is. An assertion is good once.
+/// Returns whether a client proves who it is. An assertion is accepted once.
 ///
 /// # Errors
 /// Unavailable.

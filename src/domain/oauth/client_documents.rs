@@ -1,8 +1,8 @@
-//! Clients whose id is the URL of a metadata document (OAUTH §1.3, *CIMD*). The document is stored
-//! as a client of the deployment, and fetched again when its time is over.
+//! Clients whose id is the URL of a metadata document (*CIMD*). The document is stored as a client
+//! of the deployment, and fetched again when it has expired.
 //!
-//! A fetch changes only what the document says. That the operator disabled the client, or that an
-//! organization blocked it, is a matter of the stored client, which stays the same.
+//! A fetch updates only what the document contains. It changes neither whether the operator has
+//! disabled the client nor whether an organization has blocked it.
 
 use sqlx::PgConnection;
 
@@ -17,10 +17,10 @@ use crate::model::oauth::document::{
 use crate::model::oauth::document_url::DocumentUrl;
 use crate::repo::oauth_documents::{self, NewDocument};
 
-/// The beginning of stored validators. It changes when another member of documents is read, so that
-/// a document is not used as an earlier version has read it.
+/// The beginning of stored ETags. It changes when the server begins to read another member of
+/// documents, so that the next fetch returns the whole document.
 const ETAG_PREFIX: &str = "2:";
-/// What a document's server has to accept.
+/// The media type of a document.
 const MEDIA_TYPE: &str = "application/json";
 
 /// A document that must be fetched before its client can be used.
@@ -29,7 +29,7 @@ pub struct StaleDocument {
     url: DocumentUrl,
     /// Whether a version is stored.
     pub is_stored: bool,
-    /// The validator of the stored version.
+    /// The ETag of the stored version.
     etag: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl StaleDocument {
 ///
 /// # Errors
 /// The outer errors are those of the database. The inner one says why the id cannot be used, or why
-/// the document was refused less than a minute ago.
+/// the document was rejected less than a minute ago.
 pub async fn find_stale(
     app: &App,
     client_id: &str,
@@ -73,7 +73,7 @@ pub async fn find_stale(
     Ok(Ok(Some(StaleDocument { url, is_stored, etag })))
 }
 
-/// Returns the validator to store with what was read of a document; `None` if it is too long.
+/// Returns the ETag to store with a document; `None` if it is too long.
 fn to_stored_etag(etag: &str) -> Option<String> {
     (etag.len() <= MAX_DOCUMENT_BYTES).then(|| format!("{ETAG_PREFIX}{etag}"))
 }

@@ -14,7 +14,7 @@ use crate::model::oauth::client_assertion::UnverifiedAssertion;
 use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
 use crate::model::oauth::document::DocumentRefusal;
 
-/// What the server of a key set has to accept.
+/// The media types of a key set, for the `Accept` header.
 const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
 
 /// A key set that must be fetched before an assertion can be verified.
@@ -44,8 +44,8 @@ pub fn find(
     }
 }
 
-/// Returns the key set of a client that must be fetched; `None` if it is known, or was refused less
-/// than a minute ago.
+/// Returns the key set of a client if it must be fetched; `None` if it is known, or a fetch of it
+/// failed less than a minute ago.
 #[must_use]
 pub fn find_stale(
     app: &App,
@@ -72,8 +72,8 @@ impl StaleKeySet {
     }
 }
 
-/// Fetches a key set and keeps it. Requests that need the same set share one fetch. If there is no
-/// set, none is kept.
+/// Fetches a key set and caches it. Requests that need the same set share one fetch. A failed fetch
+/// is logged, and is no error.
 ///
 /// # Errors
 /// Unavailable if too many fetches run.
@@ -87,7 +87,7 @@ pub async fn refresh(app: &App, set: StaleKeySet) -> Result<()> {
 }
 
 async fn fetch_and_keep(app: App, set: StaleKeySet) -> FetchOutcome {
-    // A fetch may have ended since this request found that there is none that it can use.
+    // A fetch may have ended since this request found no key set that it can use.
     if !set.must_be_fetched(&app) {
         return Ok(());
     }

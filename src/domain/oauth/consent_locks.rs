@@ -21,8 +21,8 @@ use crate::repo::{
 /// The status of the response to an attempt that a policy rejects.
 const FORBIDDEN: u16 = 403;
 
-/// Locks, in the order of all transactions, what the grant depends on, and checks it. Returns the
-/// membership in the chosen organization.
+/// Locks what the grant depends on, in the order that every transaction uses, and checks it.
+/// Returns the membership in the chosen organization.
 ///
 /// # Errors
 /// The inner error is forbidden, and means that the organization's policy excludes the client: that

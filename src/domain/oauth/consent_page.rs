@@ -37,7 +37,7 @@ pub struct OrganizationChoice {
     pub is_selected: bool,
 }
 
-/// Who stands behind a client.
+/// Who provides a client.
 pub enum ClientPublisher {
     /// The organization that registered it, by its name.
     Organization(String),
@@ -62,7 +62,7 @@ impl ClientPublisher {
 pub struct ConsentView {
     /// The name that the client gives itself.
     pub client_name: String,
-    /// Who stands behind it.
+    /// Who provides it.
     pub publisher: ClientPublisher,
     /// Whether the operator has published it.
     pub is_verified: bool,

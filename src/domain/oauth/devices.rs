@@ -19,7 +19,7 @@ use crate::model::oauth::{ApplicationType, ClientKind};
 use crate::model::secret::Secret;
 use crate::repo::{oauth_devices, oauth_tokens};
 
-/// How often a user code is generated anew because another request has it.
+/// The maximum number of attempts to generate a user code that no other request has.
 const MAX_ATTEMPTS: usize = 5;
 
 /// The codes of a device's request, which are stored nowhere.
@@ -33,9 +33,9 @@ pub struct DeviceCodes {
 /// Requires a client that may use the device flow: a `native` app that an organization registered.
 ///
 /// The flow sends nothing to a redirect URI, so anyone can begin it in the name of a client without
-/// a secret, and phish for consent (RFC 8628 §5.4). Clients on a web server do not need it. Those
-/// that no organization registered have a document or a registration that did not ask for it, and
-/// that document would have to be fetched here.
+/// a secret, and phish for consent (RFC 8628 §5.4). Clients on a web server do not need it. For
+/// clients that no organization registered, it is not stored whether they ask for this flow, and a
+/// metadata document would have to be fetched here.
 ///
 /// # Errors
 /// Unauthorized client.
@@ -101,7 +101,7 @@ pub async fn start(
 }
 
 /// Exchanges a device code for tokens, once, after the person has approved. A second use is
-/// refused, and ends what came of the first.
+/// rejected, and revokes the grant if the first use issued tokens.
 ///
 /// # Errors
 /// Authorization pending, slow down, expired token, access denied, invalid grant, invalid target.

@@ -38,8 +38,8 @@ pub(super) fn permitted_by(
     is_access.then_some(scopes)
 }
 
-/// Creates the grant, or adds to the live one, and records that. The account is locked, so that
-/// there is no other transaction that does the same.
+/// Creates the grant, or adds to the live one, and records that. The account must be locked, so
+/// that no concurrent transaction does the same.
 pub(super) async fn record_grant(
     app: &App,
     tx: &mut PgConnection,
@@ -57,7 +57,7 @@ pub(super) async fn record_grant(
     let live = oauth_grants::lock_live(tx, person.account, client.id, organization).await?;
     let (event, id, access) = if let Some((id, mut access)) = live {
         let is_wider = access.add(&scopes, resources);
-        // Also if it is not wider: the person has seen the client as it is now.
+        // Also if it is not wider: this records that the person has seen the client as it is now.
         oauth_grants::set_access(tx, (person.account, id), &access, audit.at).await?;
         if !is_wider {
             return Ok(Granted { id, scopes });
@@ -82,8 +82,8 @@ pub(super) async fn record_grant(
     Ok(Granted { id, scopes })
 }
 
-/// Queues a mail to the owners of an organization if its first grant to a client is one that they
-/// did not expect: at most one a day.
+/// Queues a mail to the owners of an organization, at most one a day, if this is its first grant to
+/// a client that is not its own and that its policy does not name as allowed.
 async fn notify_owners(
     app: &App,
     tx: &mut PgConnection,
@@ -96,7 +96,7 @@ async fn notify_owners(
     mail::queue_app_granted(app, tx, (organization, &handle), audit.at).await
 }
 
-/// Returns the live grant that contains what a person is not asked again.
+/// Returns the live grant, which must contain these scopes and the requested resources.
 ///
 /// # Errors
 /// Forbidden if it was revoked meanwhile.

@@ -1,5 +1,5 @@
-//! Revocation of what people granted to apps: by the person, the organization, or because the app
-//! ended. From the commit on, every token of the grant is rejected.
+//! Revocation of grants to apps: by the person, by the organization, or because the app ended. From
+//! the commit on, every token of the grant is rejected.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -15,10 +15,10 @@ use crate::model::oauth::app_grant::{EndedGrants, GrantEnd, RevokedGrant};
 use crate::model::scope::BuiltInScope;
 use crate::repo::{account_callers, accounts, app_grants, audit_events};
 
-/// The number of audit events after which the chain's links are added, before there are more.
+/// The number of audit events that are linked into their chains at a time.
 const LINK_BATCH: usize = 100;
 
-/// Revokes a grant in the caller's organization. One that is revoked is not changed.
+/// Revokes a grant in the caller's organization. A revoked grant is not changed.
 ///
 /// # Errors
 /// Not found; unauthenticated or forbidden if the caller may no longer do this.
@@ -53,7 +53,7 @@ pub async fn revoke_of_client(
     Ok(revoked.len())
 }
 
-/// Revokes a grant of the person's own, in any organization. One that is revoked is not changed.
+/// Revokes a grant of the person, in any organization. A revoked grant is not changed.
 ///
 /// # Errors
 /// Not found; unauthenticated if the session has ended meanwhile.
@@ -115,8 +115,8 @@ fn detail_of(grant: &RevokedGrant, reason: GrantEnd) -> Value {
 }
 
 /// Records that apps ended, and in the audit log of each organization how many of its grants ended
-/// with them. `event` is the event of the apps' own organization. To another organization, the app
-/// itself is the actor: who ended it is not that organization's to know.
+/// with them. `event` is the event of the apps' own organization. In the event of another
+/// organization, the app is the actor, because that organization must not learn who ended it.
 pub(in crate::domain) async fn record_app_end(
     tx: &mut PgConnection,
     event: NewAuditEvent<'_>,

@@ -18,7 +18,7 @@ use crate::repo::{oauth_apps, organizations};
 /// the database has it now.
 ///
 /// # Errors
-/// Unauthenticated or forbidden if the caller no longer has the scope and its role.
+/// Unauthenticated if the credential has ended; forbidden if its scopes or role no longer suffice.
 pub(super) async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,

@@ -1,5 +1,5 @@
-//! OAuth 2.1: the authorization server, apps of organizations, what people grant to them, and the
-//! tokens of these grants (OAUTH).
+//! OAuth 2.1: the authorization server, apps of organizations, the grants of accounts to them, and
+//! the tokens of these grants.
 
 pub mod apps;
 pub mod authorization;

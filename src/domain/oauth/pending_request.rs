@@ -23,7 +23,7 @@ use crate::repo::{oauth_clients, oauth_requests, sessions};
 /// For how long a request can be answered.
 const LIFETIME: Duration = Duration::from_mins(10);
 
-/// The parameter of a page with the handle of its request.
+/// The query parameter with the handle of a page's request.
 pub const REQUEST_PARAMETER: &str = "request";
 
 /// What a person is asked: a client, and the access that it requests.

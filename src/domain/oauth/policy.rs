@@ -21,7 +21,7 @@ use crate::model::scope::BuiltInScope;
 use crate::repo::{app_grants, app_policies, oauth_clients, rls};
 
 /// Replaces the policy of the caller's organization. The grants that it no longer permits are
-/// revoked in the same transaction. Returns the new policy and their number.
+/// revoked in the same transaction. Returns the new policy and the number of revoked grants.
 ///
 /// # Errors
 /// Forbidden if the policy becomes `open` and the caller is no owner; invalid if a client is

@@ -16,8 +16,8 @@ use crate::model::oauth::app_grant::GrantEnd;
 use crate::model::oauth::{ClientKind, is_client_id};
 use crate::repo::{app_grants, audit_events, oauth_apps};
 
-/// Returns at most `limit` clients, of one organization or of one kind if that is given, newest
-/// first, with the numbers of their grants: those before the client `after`, or the newest.
+/// Returns at most `limit` clients, newest first, each with the number of its grants; only those of
+/// the organization, of the kind, and older than the client `after`, if these are given.
 pub async fn list(
     db: &mut PgConnection,
     (organization_handle, kind): (Option<&str>, Option<ClientKind>),
@@ -29,8 +29,8 @@ pub async fn list(
     Ok(apps)
 }
 
-/// Publishes an app: people of all organizations may grant access to it. Publishing a public app is
-/// no error.
+/// Publishes an app: members of all organizations may grant access to it. Publishing a public app
+/// is no error.
 ///
 /// # Errors
 /// Not found if there is no such app; conflict if no organization registered it.

@@ -20,7 +20,7 @@ use crate::model::oauth::registration::{MAX_REGISTRATIONS, NewRegistration, Regi
 use crate::model::secret::Secret;
 use crate::repo::{app_grants, oauth_registrations};
 
-/// After how long to try again while the deployment has as many clients as it may have.
+/// The `Retry-After` while the deployment has the maximum number of registered clients.
 const RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Checks that clients can be registered; `token` is the one that the request presents.
@@ -105,8 +105,8 @@ async fn lock(
     })
 }
 
-/// Replaces what a client says about itself. What people granted to it stays, and those who are not
-/// asked again otherwise are asked once.
+/// Replaces a client's metadata. Its grants stay, but each account is asked for consent once more,
+/// even if its consent would otherwise be remembered.
 ///
 /// # Errors
 /// Those of [`find`].

@@ -11,8 +11,8 @@ use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::repo::oauth_grants;
 
-/// Returns the approval that an earlier one contains, so that the person need not be asked: in the
-/// one organization that is possible or that the request names. `None` if the person must be asked.
+/// Returns the approval of a request that a live grant already covers, in the one organization that
+/// is possible or that the request names. `None` if the person must be asked.
 ///
 /// # Errors
 /// The errors of the database.

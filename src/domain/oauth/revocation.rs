@@ -1,4 +1,4 @@
-//! The end of tokens and grants, by the client or because a secret was used twice (RFC 7009).
+//! Revocation of tokens and grants by the client (RFC 7009), or because a code or token was reused.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -48,8 +48,9 @@ pub async fn revoke(
         .await
 }
 
-/// Revokes the grant of a code that is used again after tokens came of it, and records that:
-/// someone else has the code. All of it, because tokens may be refreshed at the same moment.
+/// Revokes the grant of a code that is used again after it was exchanged for tokens, and records
+/// that: another party has the code. The whole grant ends, because its tokens may be refreshed at
+/// the same moment.
 pub(super) async fn revoke_reused_code(
     tx: &mut PgConnection,
     candidates: &[Digest],

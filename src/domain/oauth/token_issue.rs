@@ -75,7 +75,7 @@ impl AccessTokenFormat {
 pub(super) struct TokenIssue<'a> {
     pub client: &'a OauthClient,
     pub grant: &'a TokenGrant,
-    /// The digest of the code that they come of.
+    /// The digest of the code that the tokens originate from.
     pub code: Digest,
     /// The session that the access token ends with.
     pub session: Option<Uuid>,
@@ -132,7 +132,8 @@ impl TokenIssue<'_> {
         content.sign(&app.openid_signer)
     }
 
-    /// Returns the ID token beside an access token with these scopes; `None` without `openid`.
+    /// Returns the ID token beside an access token with these scopes; `None` without `openid`, or
+    /// if the organization is suspended.
     pub fn id_token(
         &self,
         app: &App,

@@ -1,5 +1,4 @@
-//! The token endpoint: codes and refresh tokens are exchanged for access tokens (RFC 6749 §5, OAUTH
-//! §1.3).
+//! The token endpoint: codes and refresh tokens are exchanged for access tokens (RFC 6749 §5).
 //!
 //! A refresh token's successor is derived from it. So concurrent requests, and repeated ones after
 //! a lost response, get the same successor, which is stored nowhere in plaintext. A use of a
@@ -36,7 +35,7 @@ pub struct IssuedTokens {
     pub expires_in: u64,
     /// The refresh token; `None` without `offline_access`.
     pub refresh_token: Option<Secret>,
-    /// The ID token; `None` without `openid`.
+    /// The ID token; `None` without `openid`, or if the organization is suspended.
     pub id_token: Option<Secret>,
     /// The granted scopes, `offline_access` included.
     pub scopes: Vec<String>,
@@ -66,11 +65,11 @@ pub struct RefreshRequest {
     pub resources: Vec<Resource>,
 }
 
-/// What a transaction decided. A refusal is committed as well, with what it revokes.
+/// What a transaction decided. A rejection is committed as well, with what it revokes.
 pub(super) type Decision = std::result::Result<IssuedTokens, Error>;
 
-/// Exchanges a code for tokens. A code that was used before is refused, and every token that came
-/// of its first use is revoked.
+/// Exchanges a code for tokens. A code that was used before is rejected, and its grant is revoked
+/// if the first use issued tokens.
 ///
 /// # Errors
 /// Invalid grant or target.

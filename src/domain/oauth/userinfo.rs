@@ -1,4 +1,4 @@
-//! What the userinfo endpoint tells a client about a person (`OpenID` Connect Core §5.3).
+//! Finds the account that the userinfo endpoint describes (`OpenID` Connect Core §5.3).
 
 use crate::app::App;
 use crate::domain::accounts;

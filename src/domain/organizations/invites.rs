@@ -1,4 +1,4 @@
-//! Invitations: an address is invited to an organization by mail, and an account that has proven
+//! Invitations: an address is invited to an organization by mail, and an account that has verified
 //! the address accepts.
 
 use serde_json::json;
@@ -38,7 +38,7 @@ use crate::repo::{
 ///
 /// # Errors
 /// Conflict if the address belongs to a member; e-mail not verified if the caller's account has not
-/// verified its address; missing scope; missing role: only an owner invites owners; forbidden for a
+/// proven its address; missing scope; missing role: only an owner invites owners; forbidden for a
 /// key with limits or credits; plan limit.
 pub async fn create(
     app: &App,
@@ -51,7 +51,7 @@ pub async fn create(
     let caller = confirm_caller(tx, caller, audit).await?;
     caller.authorize(BuiltInScope::MembersWrite)?;
     require_proven(tx, &caller).await?;
-    // A member could create keys without limits.
+    // An invited member could create keys without limits.
     require_unmetered(tx, &caller).await?;
     if role == Role::Owner {
         caller.require_owner()?;
@@ -122,7 +122,7 @@ fn no_such_invite() -> Error {
 ///
 /// # Errors
 /// Not found if the organization has no such invitation, or it was accepted or revoked; e-mail not
-/// verified if the caller's account has not verified its address; missing scope or role.
+/// verified if the caller's account has not proven its address; missing scope or role.
 pub async fn resend(
     app: &App,
     tx: &mut PgConnection,

@@ -108,9 +108,9 @@ pub fn require_right_to_remove(caller: &Caller, handle: &str) -> Result<()> {
     }
 }
 
-/// Locks the organization, for a key also the membership that it names, and the caller's
-/// credential, in this order (memberships before keys, as everywhere), and returns the caller as
-/// the database has it now.
+/// Locks the organization, then, for a caller with a key, the membership with this handle, and then
+/// the caller's credential: memberships are locked before keys, as everywhere. Returns the caller
+/// as the database has it now.
 async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,

@@ -127,7 +127,7 @@ fn audited_fields(it: &Organization) -> serde_json::Value {
 }
 
 /// Deletes the organization: its keys, memberships and invitations stop working immediately, and
-/// what anyone granted to its apps ends. Its id is never assigned again.
+/// every grant to its apps ends. Its id is never assigned again.
 ///
 /// # Errors
 /// Unauthenticated, forbidden, missing role: only an owner may delete it.

@@ -147,8 +147,8 @@ async fn lock_and_confirm_caller(
     Ok((caller, locked.plan))
 }
 
-/// Returns the slug derived from the name, or a random one based on it if it is in use in the
-/// organization, which is locked.
+/// Returns the slug derived from the name, or a random one if the name yields none or the
+/// organization, which is locked, already uses it.
 async fn suggest_slug(
     app: &App,
     tx: &mut PgConnection,

@@ -155,9 +155,9 @@ async fn insert_key_with_all_scopes(
     insert_key(app, tx, membership, KeySpec::plain(None, ScopeSet::all(), None), audit.at).await
 }
 
-/// Revokes every key of an organization that has not ended, permanently, and the open invitations
-/// that any of its keys sent. Returns the organization's status and the memberships from the keys'
-/// accepted invitations.
+/// Permanently revokes every key of an organization, except keys that have ended, and the open
+/// invitations that any of its keys sent. Returns the organization's status and the memberships
+/// from the keys' accepted invitations.
 ///
 /// # Errors
 /// Not found if there is no such organization.
@@ -228,8 +228,8 @@ pub async fn find_or_add_owner(
 /// key, and the open invitations of all its keys, including keys that ended before: any of them may
 /// have been stolen.
 ///
-/// Invariant: no credential creates a key meanwhile. A caller with a session or personal access
-/// token locks its membership, a caller with a key locks the key, and both locks are acquired here.
+/// Invariant: no credential creates a key meanwhile. A caller with a key locks the key, every other
+/// caller its membership, and both locks are acquired here.
 async fn revoke_all_keys(
     tx: &mut PgConnection,
     status: &OrganizationStatus,

@@ -101,7 +101,7 @@ pub async fn reactivate_locked(
 ///
 /// # Errors
 /// Not found; invalid if the organization is an account's home organization and the plan is not
-/// available for those (contract §3).
+/// available for home organizations.
 pub async fn change_plan(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,

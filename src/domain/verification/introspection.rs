@@ -1,4 +1,4 @@
-//! Introspection (RFC 7662): whether a credential is valid, for a reader that checks scopes and
+//! Introspection (RFC 7662): whether a credential is valid, for a service that checks scopes and
 //! limits by itself.
 //!
 //! It counts against no rate limit or quota of an organization, and an exceeded one does not make a
@@ -28,8 +28,8 @@ use crate::repo::known_credentials;
 /// Returns a presented credential if it is active; `None` for every other one, whatever the reason.
 /// The client's address is not known, so a key with allowed addresses is not active.
 ///
-/// An invalid credential counts as one that is [checked](super::check), though the limit does not
-/// change the answer. The rejection of a known one is recorded for its organization.
+/// An invalid credential counts against the same rate limit as in a [check](super::check), but the
+/// limit does not change the answer. The rejection of a known one is recorded for its organization.
 ///
 /// # Errors
 /// Unavailable if the database does not respond in time.
@@ -69,7 +69,7 @@ pub async fn introspect(
 }
 
 /// Returns a presented OAuth access token of this client if it is active; `None` for every other
-/// credential. It is looked up like any other request's data: the connections for checks are for
+/// credential. The lookup does not use the connections for checks, which are reserved for
 /// verifiers.
 ///
 /// # Errors
@@ -106,7 +106,7 @@ async fn find_introspected(app: &App, token: &Secret, deadline: Instant) -> Resu
     find_credential(app, query_for(app, token), deadline).await
 }
 
-/// Returns the check that an introspection is: it requires nothing and counts as nothing.
+/// Returns the check of an introspection, which requires no scopes and costs nothing.
 fn check_request() -> CheckRequest {
     CheckRequest {
         scopes: RequiredScopes::default(),

@@ -1,9 +1,8 @@
-//! Checks a customer's credential for a verifier: the operator's API, or a proxy in front of it
-//! (VERIFY §3 and §4).
+//! Checks a customer's credential for a verifier: the operator's API, or a proxy in front of it.
 //!
 //! The order is fixed: form and checksum, the lookup, the organization, the key, the client's
 //! address and origin, scopes, and finally credits, the quota and rate limits. A rejected check
-//! counts against none of them.
+//! counts against none of the last three.
 
 pub mod introspection;
 mod limits;
@@ -78,7 +77,7 @@ pub struct CheckRequest {
     /// Whether to count and record nothing.
     pub is_dry_run: bool,
     /// What the list of rejections shows as method and path: those of the client's request if a
-    /// proxy states them, or else those of the check. A resource takes the place of the path.
+    /// proxy states them, or else those of the check. The check's `resource` replaces the path.
     pub method_and_path: (Cow<'static, str>, Cow<'static, str>),
 }
 
@@ -320,7 +319,7 @@ fn count_invalid(app: &App, verifier: &Verifier, request: &CheckRequest) -> Opti
     counted.and_then(|decision| decision.outcome.retry_after)
 }
 
-/// Returns the verdict on a known credential, checked in the order of VERIFY §4.
+/// Returns the verdict on a known credential, checked in the order that the module documents.
 async fn decide(
     app: &App,
     credential: Arc<KnownCredential>,

@@ -20,8 +20,8 @@ use crate::model::verification::{CredentialKind, VerdictClass, VerificationCode}
 /// The longest path that is recorded, in characters.
 const MAX_PATH_CHARS: usize = 256;
 
-/// Counts a check of a known credential, unless the credential is not valid, and records a
-/// rejection for its organization.
+/// Counts a check of a known credential without a defect, and records a rejection for its
+/// organization.
 pub(super) fn record(
     app: &App,
     verifier: &Verifier,

@@ -1,5 +1,5 @@
-//! Issues short-lived tokens for valid credentials (VERIFY §3). A service verifies one with the
-//! JWKS, without a request, and accepts it until it expires, even if the key is revoked before.
+//! Issues short-lived tokens for valid credentials. A service verifies one with the JWKS, without a
+//! request, and accepts it until it expires, even if the key is revoked before.
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
@@ -65,7 +65,7 @@ pub async fn check_and_issue(
 
 /// Issues a token for a valid credential. It expires no later than the credential. `None` for a
 /// verdict that is not valid, and for an OAuth token that is not for the audience (RFC 8707): a
-/// verifier must not make it one for another service.
+/// verifier must not exchange it for a token for another service.
 ///
 /// # Errors
 /// Internal if signing fails.

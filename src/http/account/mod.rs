@@ -1,5 +1,5 @@
-//! The `account` family (contract §3): sign-up and sign-in for a dashboard front end. Responses are
-//! `{data}` and `{error}`.
+//! The `account` family: sign-up and sign-in for a dashboard front end. Responses are `{data}` and
+//! `{error}`.
 
 mod api_key;
 mod me;
@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
-/// The family's routes.
+/// Returns the family's routes.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Account, AcceptedCredentials::Sessions)

@@ -16,8 +16,8 @@ use crate::model::rate_limit::LimitSubject;
 pub enum AdmissionPolicy<'a> {
     /// A request in an organization, which must be active.
     Organization(&'a Caller),
-    /// A request about an account. One with a pinned token is also metered in the organization that
-    /// the token acts in.
+    /// A request about an account. With a token for one organization, it is also metered in that
+    /// organization.
     Account(&'a Person, Option<&'a Caller>),
 }
 

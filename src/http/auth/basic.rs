@@ -1,12 +1,12 @@
-//! The credentials of other schemes than Bearer: HTTP Basic (RFC 7617), as OAuth clients and
-//! verifiers use it.
+//! Reads `Authorization` for OAuth clients and verifiers: the credential of any scheme, and HTTP
+//! Basic (RFC 7617).
 
 use axum::http::{HeaderMap, HeaderName, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::percent_decode_str;
 
-/// Returns the value of a header that is sent once.
+/// Returns the value of a header; `None` if it is repeated.
 #[must_use]
 pub fn single_header_value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers.get_all(name).iter();
@@ -14,7 +14,7 @@ pub fn single_header_value(headers: &HeaderMap, name: &HeaderName) -> Option<Str
     first.to_str().ok().filter(|_| another.is_none()).map(|text| text.trim().to_owned())
 }
 
-/// Returns the credential of a scheme in `Authorization`.
+/// Returns the credential in `Authorization`, if its scheme is `wanted`.
 #[must_use]
 pub fn authorization(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let text = single_header_value(headers, &header::AUTHORIZATION)?;
@@ -22,7 +22,7 @@ pub fn authorization(headers: &HeaderMap, wanted: &str) -> Option<String> {
     scheme.eq_ignore_ascii_case(wanted).then(|| credential.trim().to_owned())
 }
 
-/// Returns the readings of `Authorization: Basic` as a name and a secret: form-decoded (RFC 6749
+/// Returns the possible names and secrets in `Authorization: Basic`: form-decoded (RFC 6749
 /// §2.3.1), and then as they are, because much software does not encode them.
 #[must_use]
 pub fn basic_credentials(headers: &HeaderMap) -> Vec<(String, String)> {

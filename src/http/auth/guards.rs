@@ -162,7 +162,7 @@ async fn find_caller(
     }
 }
 
-/// Guard: an account, by a session or a personal access token.
+/// Guard: an account, by a session, a personal access token or an OAuth access token.
 pub struct AuthenticatedPerson(pub Arc<Person>);
 
 impl FromRequestParts<App> for AuthenticatedPerson {
@@ -229,7 +229,7 @@ impl FromRequestParts<App> for OpenidScoped {
     }
 }
 
-/// Guard: an account in a session, by cookie or access token. A personal access token is rejected.
+/// Guard: an account in a session, by cookie or access token. Other credentials are rejected.
 pub struct InSession {
     /// The account.
     pub person: Arc<Person>,

@@ -39,8 +39,8 @@ pub async fn identify_key(app: &App, context: &RequestContext, text: &str) -> Re
     Ok(identity)
 }
 
-/// Identifies the owner of a bearer credential: an access token, which is valid as long as its
-/// session, or a key.
+/// Identifies the owner of a bearer credential: an access token of a session that has not ended, an
+/// OAuth access token, or a key.
 ///
 /// # Errors
 /// As [`identify_key`].

@@ -1,5 +1,4 @@
-//! The guard of the operator's routes: a master key of the route's scope, in `X-API-Key` only
-//! (contract §5).
+//! The guard of the operator's routes: a master key of the route's scope, in `X-API-Key` only.
 
 use std::marker::PhantomData;
 

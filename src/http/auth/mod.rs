@@ -58,9 +58,9 @@ use crate::model::rate_limit::{LimitSubject, RateLimit};
 #[derive(Clone)]
 struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 
-/// Middleware on the hot path: identifies the owner of the request's credential, and stores the
-/// result for a guard. Routes for master keys and for verifiers skip this: their guards verify
-/// them. So do routes that need no credential.
+/// Identifies the owner of the request's credential, as middleware, and stores the result for a
+/// guard. Routes for master keys and for verifiers skip this, because their guards verify the
+/// credential. So do routes that need no credential.
 ///
 /// While the server works on it, the request has a permit among all requests and one among those of
 /// its caller.
@@ -71,10 +71,10 @@ struct IdentityResult(Result<Option<Identity>, Arc<Error>>);
 pub async fn identify(State(app): State<App>, request: Request, next: Next) -> Result<Response> {
     let context = RequestContext::from_extensions(request.extensions())?;
     if context.facts.credentials == AcceptedCredentials::Verifiers {
-        // The guard of introspection acquires its permit, because clients may ask, too.
+        // The guard of introspection acquires its permit, because OAuth clients call it, too.
         let is_check = context.facts.family == Family::Verification;
         let permit = is_check.then(|| shedding::acquire_check_permit(&app)).transpose()?;
-        // A request that waits is not one that the server works on.
+        // A request that may wait for an event releases its permit at once.
         let _permit = permit.filter(|_| context.facts.kind.max_wait.is_zero());
         return Ok(next.run(request).await);
     }
@@ -121,8 +121,8 @@ fn count_unidentified(
     }
 }
 
-/// Identifies the owner of the request's credential. One in a header takes precedence over a
-/// session cookie, which browsers add by themselves, even if the one in the header is invalid.
+/// Identifies the owner of the request's credential. A credential in a header, even an invalid one,
+/// takes precedence over a session cookie, which browsers add by themselves.
 async fn find_identity(
     app: &App,
     context: &RequestContext,

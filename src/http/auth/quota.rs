@@ -33,7 +33,7 @@ pub fn count_presented(app: &App, context: &RequestContext, identity: &Identity)
     let Some(caller) = &identity.caller else { return Ok(()) };
     let in_header = context.identity.get().and_then(|it| it.caller.as_ref());
     if in_header.is_some_and(|it| it.organization == caller.organization) {
-        // Its guard has counted it by the credential in its header.
+        // The guard has counted it against the rate limit, by the credential in the header.
         return admit(app, context, caller);
     }
     let admitted = rate_limits::count_request(app, context, caller)

@@ -8,7 +8,7 @@ use crate::model::ids::OrganizationId;
 pub struct RejectedCaller {
     /// The organization that sees the rejection.
     pub organization: OrganizationId,
-    /// The display id of the key or personal access token; `None` for a session.
+    /// The display id of the key or personal access token; `None` for other credentials.
     pub key_display_id: Option<String>,
     /// The problem with the key. The organization sees it; the caller does not.
     pub reason: Option<KeyRejectionReason>,

@@ -1,4 +1,4 @@
-//! The session cookie (contract §1, *Cookies*).
+//! The session cookie.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, CookieBuilder, SameSite};
@@ -69,8 +69,8 @@ pub fn clear_cookie_header(app: &App) -> HeaderValue {
     )
 }
 
-/// Begins a cookie that scripts cannot read, that other sites send with top-level navigations only,
-/// and that is sent to every path of this host.
+/// Begins a cookie that scripts cannot read, that browsers send from other sites with top-level
+/// navigations only, and that is sent to every path of this host.
 #[must_use]
 pub fn build_cookie<'a>(app: &App, name: &'a str, value: &'a str) -> CookieBuilder<'a> {
     Cookie::build((name, value))

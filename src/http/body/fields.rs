@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
         time
     }
 
-    /// Like [`Self::future_time`], for an update: `Some(None)` for null, which clears the time.
+    /// Does the same as [`Self::future_time`] for an update. Null, `Some(None)`, clears the time.
     pub fn nullable_future_time(&mut self, name: &'static str) -> Option<Option<DateTime<Utc>>> {
         let time = self.nullable(name, text(timestamp::parse));
         self.defer_if_past(name, time.flatten());
@@ -249,7 +249,7 @@ impl<'a> Fields<'a> {
         self.items(name, items, length, parse)
     }
 
-    /// Like [`Self::required_items`], for the field of an update. Null is invalid.
+    /// Does the same as [`Self::required_items`] for the field of an update. Null is invalid.
     pub fn non_null_items<T>(
         &mut self,
         name: &'static str,
@@ -334,7 +334,7 @@ impl<'a> Fields<'a> {
     /// a repetition.
     ///
     /// # Errors
-    /// Invalid, with every issue, if there are others or members that no field took.
+    /// Invalid, with every issue, if one is not deferred or a member is unknown.
     pub fn finish(self) -> Result<Vec<Issue>> {
         let (mut issues, mut deferred) = self.into_issues();
         if issues.is_empty() {

@@ -40,7 +40,7 @@ impl Form {
         Ok(Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()))
     }
 
-    /// Returns the value of a parameter that may be sent.
+    /// Returns the value of an optional parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
@@ -52,7 +52,7 @@ impl Form {
         named.map(|(_, value)| value.as_str())
     }
 
-    /// Returns the parameters in the form in which requests for access are parsed.
+    /// Returns the parameters for the parser of authorization requests.
     #[must_use]
     pub fn into_parameters(self) -> RequestParameters {
         RequestParameters::new(self.0)

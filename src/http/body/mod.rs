@@ -1,4 +1,4 @@
-//! Reads a body. Of JSON, checks its media type, size and depth, and rejects unknown fields.
+//! Reads request bodies. Checks their media type, size and depth, and rejects unknown JSON fields.
 //!
 //! All issues of the fields are collected before the request is rejected.
 
@@ -35,7 +35,7 @@ use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::shedding;
 
-/// The size limit of a body, in bytes (contract §1, *Bad input*).
+/// The size limit of a body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The maximum depth of nested arrays and objects.
 const MAX_DEPTH: usize = 32;

@@ -55,7 +55,7 @@ pub struct RequestInfo {
     pub facts: RouteFacts,
     /// The owner of the request's credential.
     pub identity: OnceLock<Identity>,
-    /// The organization that the path names, if the caller is a member of it.
+    /// The organization that the path names, if the caller acts in it.
     pub path_organization: OnceLock<OrganizationId>,
     /// The decisions of the rate limits that the request was counted against.
     rate_limit_decisions: Mutex<Vec<RateLimitDecision>>,
@@ -210,8 +210,7 @@ fn known_method(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
-/// Returns whether a client's request id is used: 16 to 128 of `[A-Za-z0-9_-]` (contract §1,
-/// *Request ids*).
+/// Returns whether a client's request id has a valid form: 16 to 128 of `[A-Za-z0-9_-]`.
 fn is_valid_request_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (16..=128).contains(&text.len()) && text.bytes().all(allowed)

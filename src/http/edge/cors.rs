@@ -1,6 +1,5 @@
-//! CORS (contract §1, *CORS*): which origins may read responses. The server's own origin and the
-//! trusted origins may, with credentials. The origins on an organization's list may, without
-//! credentials.
+//! CORS: which origins may read responses. The server's own origin and the trusted origins may,
+//! with credentials. The origins on an organization's list may, without credentials.
 //!
 //! Routes of OAuth that clients in browsers call are open to every origin, without credentials.
 //!
@@ -38,7 +37,7 @@ struct CrossOriginRequest {
     /// responses, because tracing libraries add their own to every request.
     requested_headers: Option<HeaderValue>,
     is_preflight: bool,
-    /// Whether its path accepts API keys.
+    /// Whether its path belongs to a family, so that it may accept API keys.
     accepts_keys: bool,
 }
 
@@ -81,7 +80,7 @@ pub async fn handle<F: Future<Output = Response>>(
         .and_then(|origin| origin.to_str().ok())
         .is_some_and(|origin| trusted.contains(origin));
     // The query for organizations that list the origin comes last, because it is expensive. It is
-    // skipped if the key's organization lists origins, or if the caller is unknown and must retry.
+    // skipped if the key's organization lists origins, or if the client must retry later.
     let is_allowed = is_trusted
         || cross_origin.accepts_keys
             && (is_on_organization_allowlist(context)
@@ -102,7 +101,7 @@ pub async fn handle<F: Future<Output = Response>>(
     response
 }
 
-/// Lets every origin read the response. A browser then sends no cookie.
+/// Lets every origin read the response to a request without credentials.
 fn open_to_all(mut response: Response, cross_origin: CrossOriginRequest) -> Response {
     let headers = response.headers_mut();
     headers.append(header::VARY, VARY);

@@ -26,7 +26,7 @@ pub fn require(request: &Request) -> Result<()> {
     }
 }
 
-/// Middleware that applies [`require`], for listeners without the API's middleware.
+/// Applies [`require`] as middleware, for listeners without the API's middleware.
 pub async fn middleware(request: Request, next: Next) -> Response {
     match require(&request) {
         Ok(()) => next.run(request).await,

@@ -1,5 +1,5 @@
-//! The `Idempotency-Key` header (contract §1): the first response to a change is stored, and
-//! replayed if the request is repeated.
+//! The `Idempotency-Key` header: the first response to a change is stored, and replayed if the
+//! request is repeated.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -115,9 +115,9 @@ impl Idempotency {
         }
     }
 
-    /// Like [`Self::run`], for a change that requires more of its caller than the route's guard
-    /// checks. `work` checks that for the first request. `check` checks it before a
-    /// replay, because the caller may no longer meet the requirements.
+    /// Does the same as [`Self::run`] for a change with requirements that the route's guard does
+    /// not check. `work` checks them for the first request, and `check` before a replay, because
+    /// the caller may no longer meet them.
     ///
     /// # Errors
     /// The errors of `check` and of [`Self::run`].
@@ -162,8 +162,8 @@ impl Idempotency {
         .await
     }
 
-    /// Like [`Self::run`], for a change that is rate limited: `count` is awaited first, unless the
-    /// response is a replay.
+    /// Does the same as [`Self::run`] for a change that is rate limited: `count` is awaited first,
+    /// unless the response is a replay.
     ///
     /// # Errors
     /// The errors of `count` and of [`Self::run`].

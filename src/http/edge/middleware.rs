@@ -50,8 +50,8 @@ impl MiddlewareState {
         Self(Arc::new(Shared { app: app.clone(), table, has_cors: true }))
     }
 
-    /// Returns the state of a server for proxies, which pass on the requests of browsers: it has no
-    /// preflights of its own to respond to.
+    /// Returns the state of a server that only proxies call. The preflights that they pass on are
+    /// not for this server.
     #[must_use]
     pub fn without_cors(app: &App, table: RouteTable) -> Self {
         Self(Arc::new(Shared { app: app.clone(), table, has_cors: false }))
@@ -207,8 +207,8 @@ impl AccessLog<'_> {
         std::mem::forget(self);
     }
 
-    /// Records the caller's usage, the rejection if it is one, the line of the access log and the
-    /// metrics. None of them contains a body, a query, a header or a path: only the route's
+    /// Records the caller's usage, the rejection if there is one, the line of the access log and
+    /// the metrics. None of them contains a body, a query, a header or a path, only the route's
     /// pattern.
     fn record(&self, status: u16, error: Option<&Error>) {
         let Self { app, context, .. } = self;
@@ -249,7 +249,7 @@ impl AccessLog<'_> {
 }
 
 impl Drop for AccessLog<'_> {
-    /// Records that the client closed the connection. Changes of the request may be committed.
+    /// Records that the client closed the connection. The changes may have been committed.
     fn drop(&mut self) {
         self.record(CLIENT_CLOSED_REQUEST, None);
     }

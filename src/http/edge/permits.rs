@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::app::in_flight::{Cost, RequestPermit, SubjectPermit};
 use crate::model::rate_limit::LimitSubject;
 
-/// The permits of one request. They are released while its body is awaited.
+/// The permits of one request. They are released while it waits for its client or another server.
 pub struct Permits {
     /// The cost of the request.
     pub cost: Cost,

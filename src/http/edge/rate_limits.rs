@@ -1,5 +1,5 @@
 //! Counts requests against the rate limits, and reports the limits in the headers
-//! `RateLimit-Policy`, `RateLimit` and `Retry-After` (contract §1, *Rate limits*).
+//! `RateLimit-Policy`, `RateLimit` and `Retry-After`.
 
 use std::marker::PhantomData;
 
@@ -28,7 +28,7 @@ use crate::repo::sessions;
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Records a decision for the headers of the response, if the caller may see the limit.
+/// Records a decision for the response's headers, if the caller may see the limit or exceeds it.
 fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>) -> Result<()> {
     let Some(decision) = decision else { return Ok(()) };
     if decision.is_reported || decision.outcome.is_rejected() {
@@ -37,7 +37,7 @@ fn record_decision(context: &RequestContext, decision: Option<RateLimitDecision>
     decision.require()
 }
 
-/// Counts a request by its address, against a limit that this server tracks by itself.
+/// Counts a request by its address, against a limit that each server counts alone.
 ///
 /// # Errors
 /// Rate limited.
@@ -47,7 +47,7 @@ pub fn count_address(app: &App, context: &RequestContext, limit: RateLimit) -> R
 }
 
 /// Counts a request without a known caller by its address. Requests from origins that are not
-/// trusted are counted separately, because an HTML page must not use up its visitor's limit.
+/// trusted are counted separately, because a foreign page must not use up its visitor's limit.
 ///
 /// # Errors
 /// Rate limited.
@@ -112,7 +112,7 @@ pub fn count_account(app: &App, context: &RequestContext, account: AccountId) ->
     count_subject(app, context, LimitSubject::from_id(account.uuid()))
 }
 
-/// Counts a request by the OAuth client that proved to have sent it, like one of an account.
+/// Counts a request of an authenticated OAuth client, against the limit of accounts.
 ///
 /// # Errors
 /// Rate limited.
@@ -171,8 +171,8 @@ pub async fn count_token_check(app: &App, context: &RequestContext) -> Result<()
         .await
 }
 
-/// Counts a user code that a person typed, by the account and by the address of the request: a code
-/// is short, and must not be guessed (RFC 8628 §5.1).
+/// Counts a user code that was entered, by the account and by the address of the request: a code is
+/// short, and must not be guessed (RFC 8628 §5.1).
 ///
 /// # Errors
 /// Rate limited.
@@ -304,7 +304,7 @@ async fn settle_password_attempt<T>(
     result
 }
 
-/// Returns whether the password was correct. An unverified address is reported after the password.
+/// Returns whether the password was correct. An unverified address is reported only then.
 fn is_password_correct<T>(result: &Result<T>) -> bool {
     result.as_ref().map_or_else(|error| *error.kind() == ErrorKind::EmailNotVerified, |_| true)
 }
@@ -359,7 +359,7 @@ impl AddressLimit for TokenCheckLimit {
     const LIMIT: RateLimit = RateLimit::TokenChecks;
 }
 
-/// The middleware of routes outside the families, which identify no caller.
+/// Counts a request by its address, as middleware of the routes outside the families.
 ///
 /// # Errors
 /// Rate limited, or unavailable if no permit is left.

@@ -1,5 +1,5 @@
-//! Records a rejected request for the organization of its caller (contract §4, *Denials*). A
-//! request without a known credential belongs to no organization and is not recorded.
+//! Records a rejected request for the organization of its caller. A request without a known
+//! credential belongs to no organization and is not recorded.
 
 use crate::app::App;
 use crate::app::meter::RequestOutcome;

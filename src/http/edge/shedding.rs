@@ -1,8 +1,8 @@
 //! Load shedding: an overloaded server rejects password hashing and mails first, then writes, then
 //! reads, and last the checks of credentials. Health checks are always answered.
 //!
-//! Invariant: a request has its permits only while the server works on it, never while it waits
-//! for its client.
+//! Invariant: a request has its permits only while the server works on it, never while it waits for
+//! its client or another server.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub fn acquire_check_permit(app: &App) -> Result<RequestPermit> {
     app.verifications_in_flight.acquire(Cost::Check).ok_or_else(no_permit_left)
 }
 
-/// Releases the permits of a request when it is dropped.
+/// Releases the permits of a request when this guard is dropped.
 #[must_use]
 pub struct PermitGuard(RequestContext);
 

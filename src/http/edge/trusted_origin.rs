@@ -1,5 +1,5 @@
 //! Protection against cross-site requests: a request that changes something in a session, or starts
-//! a session, must not come from an untrusted origin (contract §1, *Cookies*).
+//! a session, must not come from an untrusted origin.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

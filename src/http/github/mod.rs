@@ -111,7 +111,7 @@ pub(super) async fn receive(
     context: RequestContext,
     request: Request,
 ) -> Result<Json<Vec<SecretFeedback>>> {
-    // A body that nobody signed is not read.
+    // A body without a signature is not read.
     let signature = Signature::from_headers(request.headers()).ok_or_else(invalid_signature);
     let signature = signature.inspect_err(|_| count("rejected"))?;
     let body = read_body(&app, request, MAX_BODY_BYTES).await?;

@@ -26,7 +26,7 @@ const MAX_KEY_CHARS: usize = 512;
 /// The longest URL, in characters.
 const MAX_URL_CHARS: usize = 2_048;
 
-/// The routes for reports of leaked keys.
+/// Returns the routes for reports of leaked keys.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Verification, AcceptedCredentials::None)
@@ -44,7 +44,7 @@ impl AddressLimit for LeakReportLimit {
 #[derive(ToSchema)]
 #[schema(as = leaks::ReportRequest)]
 pub struct LeakReportRequest {
-    /// The text of a key or a personal access token.
+    /// The text of a key, a personal access token or an OAuth access token.
     #[schema(value_type = String, min_length = 1, max_length = 512,
              examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Secret,

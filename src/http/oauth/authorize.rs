@@ -130,8 +130,8 @@ pub(super) async fn authorize(
 
 /// Ask for access with a form instead of a query.
 ///
-/// A form that another site posts comes without the session's cookie, so that the next page decides
-/// what follows.
+/// A form that another site posts comes without the session's cookie, so the next page decides what
+/// follows.
 #[utoipa::path(post, path = "/oauth2/authorize", operation_id = "authorizeByPost", tag = "oauth",
     request_body(content = AuthorizationParameters,
                  content_type = "application/x-www-form-urlencoded"),

@@ -1,5 +1,5 @@
 //! The cookie that identifies a browser, so that only the browser that began an authorization
-//! request can answer it: a link to the consent page is worthless elsewhere (OAUTH §1.3).
+//! request can answer it: a link to the consent page is worthless elsewhere.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -17,7 +17,7 @@ use crate::model::secret::{Digest, Secret};
 const SECURE_NAME: &str = "__Host-tenantry_browser";
 /// The cookie's name without TLS, for development.
 const PLAIN_NAME: &str = "tenantry_browser";
-/// The number of characters of its value, which contain 256 random bits.
+/// The number of characters of the cookie's value, which has 256 random bits.
 const LENGTH: usize = 43;
 /// The maximum number of a request's cookies that are read.
 const MAX_VALUES: usize = 4;
@@ -44,8 +44,8 @@ impl BrowserCookies {
         self.0.iter().flat_map(|value| app.peppers.candidates(value.expose())).collect()
     }
 
-    /// Returns the digest to store. A browser without a cookie gets one with the response that
-    /// `respond` creates.
+    /// Returns the response of `respond`, which receives the digest to store. A browser without a
+    /// cookie gets one with it.
     ///
     /// # Errors
     /// The errors of `respond`.

@@ -1,5 +1,5 @@
-//! How a client proves who it is (RFC 6749 §2.3, OAUTH §1.3): by exactly one method, the one that
-//! it is registered with.
+//! How a client authenticates (RFC 6749 §2.3): by exactly one method, the one that it is registered
+//! with.
 
 use axum::http::HeaderMap;
 use utoipa::ToSchema;
@@ -45,9 +45,9 @@ pub struct ClientAuthentication {
     client_assertion_type: Option<String>,
 }
 
-/// Returns the client of a request. A request that does not prove to be a client's is counted by
-/// its address, since anyone can send the id of a client without a secret; another one by its
-/// client.
+/// Returns the client of a request. The request counts against the client if it proves its identity
+/// with a secret or a key, and otherwise against the address, since anyone can send the id of a
+/// public client.
 ///
 /// # Errors
 /// Unauthenticated for an unknown or disabled client, a wrong secret or assertion, and a method
@@ -82,7 +82,7 @@ async fn identify(
     let client = client_authentication::find(app, &presented).await?;
     let client = match (client, refusal) {
         (Some(client), None) => client,
-        // What is stored of a public client suffices: it has no keys that may be replaced.
+        // The stored document of a public client suffices: it has no keys that may be replaced.
         (Some(client), Some(DocumentRefusal::NotFetched)) if client.is_public() => client,
         (Some(_), Some(DocumentRefusal::NotFetched)) => {
             return Err(Error::unavailable("a client's metadata document was not fetched"));
@@ -90,7 +90,7 @@ async fn identify(
         _ => return Err(not_authentic()),
     };
     if !client.is_public() {
-        // An assertion that is rejected for the limit can be sent again.
+        // Checked before the assertion is used up, so that the client can send it again.
         check_limit_of(app, context, client.id)?;
     }
     if let ClientProof::Assertion(assertion) = &presented.proof {
@@ -133,7 +133,7 @@ fn present(headers: &HeaderMap, form: &Form) -> Result<PresentedClient> {
     }
     let in_body = form.get("client_secret");
     if headers.contains_key("authorization") {
-        // Form-decoded, which changes no id and no secret that this server made.
+        // The first is form-decoded, which changes no id or secret of this server.
         let Some((client_id, secret)) = basic_credentials(headers).into_iter().next() else {
             return Err(unauthenticated(
                 "The Authorization header is not a client's id and secret in HTTP Basic",
@@ -156,7 +156,7 @@ fn present(headers: &HeaderMap, form: &Form) -> Result<PresentedClient> {
     Ok(PresentedClient { client_id, proof })
 }
 
-/// Returns the client of an assertion (RFC 7521 §4.2), which names it. `client_id` may as well.
+/// Returns the client that an assertion names (RFC 7521 §4.2). `client_id` must not name another.
 fn present_assertion(headers: &HeaderMap, form: &Form) -> Result<PresentedClient> {
     let text = Secret::new(form.require("client_assertion")?.to_owned());
     if form.require("client_assertion_type")? != ASSERTION_TYPE {

@@ -1,5 +1,5 @@
-//! The metadata document of the client of a request: fetched if that is due, and the page for one
-//! that cannot be used.
+//! Fetches the metadata document of a request's client if that is due, and renders the page for a
+//! document that cannot be used.
 
 use axum::response::Response;
 
@@ -31,8 +31,8 @@ pub async fn refresh(
     }
 }
 
-/// Fetches the metadata document of a client if the stored version is too old. One that is not
-/// stored is not fetched: such a client has not requested access from a person.
+/// Fetches the metadata document of a client if the stored version is too old. A document that is
+/// not stored is not fetched: its client has not requested access yet.
 ///
 /// # Errors
 /// Those of [`refresh`].
@@ -48,8 +48,8 @@ pub async fn refresh_stored(
     }
 }
 
-/// A request that causes a fetch is counted by its address, since anyone can send it, and has no
-/// permit while it waits.
+/// Fetches a document. A request that causes a fetch is counted by its address, since anyone can
+/// send it, and has no permit while it waits.
 async fn fetch(
     app: &App,
     context: &RequestContext,

@@ -144,7 +144,7 @@ pub struct ConsentResponse {
     fields: Option<FormFields>,
 }
 
-/// A URL, with a code or without.
+/// A URL that may contain a code, or one that does not.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum RedirectUrl {

@@ -1,5 +1,5 @@
 //! `/device`: the page on which a person types a device's code and answers its request (RFC 8628
-//! §3.3), and what it sends.
+//! §3.3), and the routes that it calls.
 
 use askama::Template;
 use axum::extract::State;
@@ -53,7 +53,7 @@ struct ApprovalPage {
 
 /// Show the HTML page on which a person types a device's code, and then answers its request.
 ///
-/// With `user_code`, the code is filled in, and not sent before the person does so.
+/// With `user_code`, the code is filled in, but not sent until the person sends it.
 #[utoipa::path(get, path = "/device", operation_id = "showDevicePage", tag = "oauth",
     params(("user_code" = Option<String>, Query, description = "The code to fill in.",
             example = "WDJB-MJHT"),
@@ -179,7 +179,7 @@ impl FromFields for DeviceApprovalRequest {
 #[derive(Serialize, ToSchema)]
 #[schema(as = oauth::DeviceAnswer)]
 pub struct DeviceAnswer {
-    /// `approved`, or `denied`: also if the person's role permits none of the requested scopes.
+    /// `approved`, or `denied`, also if the person's role permits none of the requested scopes.
     #[schema(examples("approved"))]
     status: &'static str,
 }

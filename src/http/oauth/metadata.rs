@@ -1,5 +1,5 @@
 //! The documents by which clients find the authorization server and this API: RFC 8414, `OpenID`
-//! Connect Discovery and RFC 9728 (OAUTH §1.2). They state only what works.
+//! Connect Discovery and RFC 9728. They state only what works.
 
 use axum::extract::State;
 use axum::http::HeaderMap;

@@ -1,6 +1,6 @@
-//! The `oauth` family (OAUTH §3.1): the authorization server. It speaks the dialect of the RFCs:
-//! forms, unknown parameters are ignored, errors have a code and a description. While OAuth is off,
-//! none of the routes exists.
+//! The `oauth` family: the authorization server. It follows the RFCs: requests are forms, unknown
+//! parameters are ignored, and errors have a code and a description. While OAuth is off, none of
+//! the routes exists.
 
 mod authorize;
 mod browser_cookie;
@@ -29,25 +29,25 @@ use crate::model::ValidationError;
 
 /// The path of the page for signing in.
 const SIGN_IN_PATH: &str = "/oauth2/sign-in";
-/// Its parameter with which it is shown to a person who is signed in already.
+/// The parameter that shows the page even to a person who is signed in.
 const SWITCH_PARAMETER: &str = "switch";
 /// The path of the page that asks for consent.
 const CONSENT_PATH: &str = "/oauth2/consent";
 
 /// The path of the page on which a person types a device's code and answers its request.
 const DEVICE_PATH: &str = "/device";
-/// The parameter with that code.
+/// The parameter with the code.
 const USER_CODE_PARAMETER: &str = "user_code";
 /// The grant type of the device flow (RFC 8628 §3.4).
 const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// Parses any text of a query.
+/// Accepts any text as the value of a query parameter.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a parser")]
 fn parse_text(text: &str) -> Result<String, ValidationError> {
     Ok(text.to_owned())
 }
 
-/// The family's routes.
+/// Returns the family's routes, except introspection.
 #[must_use]
 pub fn routes() -> Routes {
     let pages = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::None)
@@ -78,7 +78,7 @@ pub fn routes() -> Routes {
     Routes::from(pages).merge(in_session).merge(for_clients).merge(for_tokens)
 }
 
-/// The documents that clients read first.
+/// Returns the routes of the documents that clients read first.
 pub fn document_routes() -> Router<App> {
     Router::new()
         .route("/.well-known/oauth-authorization-server", get(metadata::authorization_server))

@@ -30,7 +30,7 @@ use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::registration::Registration;
 use crate::model::secret::Secret;
 
-/// Guard: `OAUTH_DCR` is not off. Otherwise the request is counted, and forbidden.
+/// Guard: `OAUTH_DCR` permits registration. Otherwise the request is counted, and forbidden.
 pub(super) struct RegistrationIsOn;
 
 impl FromRequestParts<App> for RegistrationIsOn {
@@ -66,7 +66,7 @@ impl FromRequestParts<App> for OwnRegistration {
     }
 }
 
-/// What a client says about itself. Unknown members are ignored.
+/// The metadata of a client. Unknown members are ignored.
 #[derive(ToSchema)]
 #[schema(as = oauth::ClientMetadata)]
 #[expect(dead_code, reason = "used only in the API description")]
@@ -131,7 +131,7 @@ pub struct RegistrationResponse {
     scope: String,
     #[schema(examples("https://api.example.com/oauth2/register/app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     registration_client_uri: String,
-    /// The token that manages the registration. Only the response that registers has it.
+    /// The token that manages the registration. Only the response to the registration has it.
     #[serde(skip_serializing_if = "ShownOnce::is_hidden")]
     #[schema(value_type = Option<String>, nullable = false, examples(
         "tnt_oauth_registration_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
@@ -233,7 +233,7 @@ pub(super) async fn update(
     Ok(respond(&app, updated))
 }
 
-/// Delete an app (RFC 7592 §2.3). What people granted to it ends.
+/// Delete an app (RFC 7592 §2.3). All its grants end.
 #[utoipa::path(delete, path = "/oauth2/register/{clientId}",
     operation_id = "deleteClientRegistration", tag = "oauth",
     params(("clientId" = String, Path, description = "The app's id.",
@@ -263,8 +263,8 @@ fn bearer(headers: &HeaderMap) -> Result<Option<Secret>> {
     })
 }
 
-/// Returns what a body says about a client. One that replaces the metadata names the client's own
-/// id (RFC 7592 §2.2).
+/// Parses the metadata in a body. A body that replaces metadata must contain the client's own id
+/// (RFC 7592 §2.2).
 fn parse(app: &App, members: &Map<String, Value>, own_id: Option<&str>) -> Result<ClientMetadata> {
     let requestable = &app.config.oauth.scopes;
     let parsed = ClientMetadata::parse(members, MetadataSource::Registration, requestable);

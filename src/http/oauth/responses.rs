@@ -36,7 +36,7 @@ struct FormPostPage<'a> {
     parameters: Vec<(&'static str, &'a str)>,
 }
 
-/// Returns the page for a request whose sender is not known. It leads nowhere.
+/// Returns the page for a request whose sender is not known. It does not redirect.
 pub fn unknown_sender(reason: UnknownSender) -> Response {
     let message = match reason {
         UnknownSender::Client => {
@@ -50,7 +50,7 @@ pub fn unknown_sender(reason: UnknownSender) -> Response {
     bad_client(message.to_owned())
 }
 
-/// Returns the page for a request whose client cannot be used. It leads nowhere.
+/// Returns the page for a request whose client cannot be used. It does not redirect.
 pub fn bad_client(message: String) -> Response {
     error_page(StatusCode::BAD_REQUEST, Error::malformed(message.clone()), message)
 }

@@ -30,7 +30,7 @@ pub struct RevocationRequest {
     client: ClientAuthentication,
 }
 
-/// Revoke an access token, or with a refresh token everything that the person granted.
+/// Revoke an access token or, with a refresh token, its whole grant.
 ///
 /// The response is the same for a token that is unknown, already revoked or another client's.
 #[utoipa::path(post, path = "/oauth2/revoke", operation_id = "revokeToken", tag = "oauth",

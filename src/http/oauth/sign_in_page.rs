@@ -34,8 +34,8 @@ pub(super) fn path_for_device(user_code: &Secret) -> Secret {
     page_with(SIGN_IN_PATH, (USER_CODE_PARAMETER, user_code))
 }
 
-/// Sends the person to the operator's own page with one parameter, if there is one, and otherwise
-/// shows this server's.
+/// Redirects to the operator's own page with the parameter, if such a page is configured, and
+/// otherwise shows this server's page.
 fn show(app: &App, parameter: (&str, &Secret), template: SignInPage) -> Response {
     if let Some(page) = &app.config.oauth.sign_in_page {
         return see_other(page_with(page, parameter));

@@ -67,7 +67,7 @@ impl UserInfo {
     }
 }
 
-/// Show who the person is that an access token acts for.
+/// Show the person for whom an access token acts.
 ///
 /// Only an OAuth access token for this API, in the `Authorization` header, is accepted. It needs
 /// the scope `openid`.
@@ -84,7 +84,7 @@ pub(super) async fn show(
     Ok(Json(UserInfo::new(account, &token)))
 }
 
-/// Show who the person is that an access token acts for, with POST.
+/// Show the person for whom an access token acts, with POST.
 ///
 /// The token must be in the `Authorization` header. A body is ignored.
 #[utoipa::path(post, path = "/oauth2/userinfo", operation_id = "getUserInfoByPost", tag = "oauth",

@@ -1,5 +1,5 @@
-//! The `onboarding` family (contract §2): a script signs up without an account and manages its
-//! keys. Responses are bare objects in `snake_case`.
+//! The `onboarding` family: a script signs up without an account and manages its keys. Responses
+//! are bare objects in `snake_case`.
 
 pub mod keys;
 pub mod me;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
-/// The family's routes.
+/// Returns the family's routes.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Onboarding, AcceptedCredentials::Any)

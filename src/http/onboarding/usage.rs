@@ -22,8 +22,8 @@ use crate::repo;
 #[derive(Serialize, ToSchema)]
 #[schema(as = onboarding::Usage)]
 pub struct Usage {
-    /// Authenticated requests of the organization before this one, except those that were rejected
-    /// with 429.
+    /// The usage before this request: requests with keys and tokens that were not rejected with
+    /// 429, checks by verifiers, and reported usage.
     #[schema(examples(42))]
     requests_used: u64,
     /// How many requests the plan allows in the period; null means no limit.

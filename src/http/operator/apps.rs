@@ -175,7 +175,7 @@ pub struct OperatedAppResponse {
 /// An app after a change, and the number of grants that the change ended.
 type ChangedApp = (OauthApp, i64);
 
-/// A change of the app in the path, executed once for each `Idempotency-Key`.
+/// Runs a change of the app in the path, once for each `Idempotency-Key`.
 async fn run(
     app: &App,
     (id, RequireIdempotencyKey(idempotency)): (String, RequireIdempotencyKey),
@@ -193,7 +193,7 @@ async fn run(
     idempotency.run(app, scope, body.fingerprint, work).await
 }
 
-/// Publish an app: people of all organizations may grant access to it.
+/// Publish an app: members of all organizations may grant access to it.
 #[utoipa::path(post, path = "/v1/admin/oauth/apps/{clientId}/publish",
     operation_id = "publishOauthApp", tag = "operator", request_body = EmptyBody,
     params(("clientId" = String, Path, description = CLIENT_ID),

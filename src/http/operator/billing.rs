@@ -68,7 +68,7 @@ pub(super) async fn rotate(
         .run(&app, async |tx, _, change, context| {
             let (handle, actor, audit) = (&change.handle, change.actor, &change.audit);
             let rotated = provisioning::force_rotate(&app, tx, handle, actor, audit).await?;
-            // A payment must not end a suspension that has another reason (contract §5).
+            // A payment must not end a suspension that has another reason.
             if rotated.status.is_suspended_for_billing() {
                 status::reactivate_locked(tx, &rotated.status, actor, audit).await?;
             }

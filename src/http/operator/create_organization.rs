@@ -71,7 +71,7 @@ pub struct CreateOrganizationRequest {
     #[schema(value_type = Option<CreditsBody>)]
     credits: Option<Credits>,
     /// What is done with a key that is reported as leaked: `notify`, `disable` (the default) or
-    /// `revoke`. With `allowed_origins`, its keys are public and work on in any case.
+    /// `revoke`. With `allowed_origins`, its keys are public and continue to work.
     #[schema(value_type = Option<String>, examples("disable"))]
     leak_policy: Option<LeakPolicy>,
 }

@@ -1,6 +1,6 @@
 //! The `Idempotency-Key` header, which the operator's changes require, because the operator's
 //! workers retry requests until they get a response. If it is missing or has an invalid format, the
-//! request is *malformed* in this family, not *invalid* (contract §5).
+//! request is *malformed* in this family, not *invalid*.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

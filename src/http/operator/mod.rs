@@ -1,6 +1,6 @@
-//! The `operator` family (contract §5): the operator creates, updates and suspends organizations,
-//! with a separate master key for each kind of change; and an organization key manages itself.
-//! Responses are bare objects with `request_id` and `timestamp`.
+//! The `operator` family: the operator creates, updates and suspends organizations, with a separate
+//! master key for each kind of change; and an organization key manages itself. Responses are bare
+//! objects with `request_id` and `timestamp`.
 
 mod apps;
 mod audit_log;
@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
 
-/// The family's routes.
+/// Returns the family's routes.
 #[must_use]
 pub fn routes() -> Routes {
     Routes::default().merge(master_key_routes()).merge(own_key_routes())
@@ -45,7 +45,7 @@ fn master_key_routes() -> FamilyRoutes {
         .route(RouteKind::WRITE, routes!(apps::enable))
 }
 
-/// Routes that an organization's own key calls.
+/// Returns the routes that an organization's own key calls.
 fn own_key_routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Operator, AcceptedCredentials::OrganizationKeys)
         .route(RouteKind::WRITE, routes!(own_key::rotate))

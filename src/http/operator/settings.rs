@@ -1,4 +1,4 @@
-//! Finds organizations, and sets their external ids, metadata, rate limits and credits (VERIFY §5).
+//! Finds organizations, and sets their external ids, metadata, rate limits and credits.
 
 use axum::Json;
 use axum::extract::State;

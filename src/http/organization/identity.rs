@@ -41,7 +41,7 @@ pub struct IdentityResponse {
 pub struct OwnApp {
     #[schema(examples("app_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     client_id: String,
-    /// What the person granted to it.
+    /// The person's grant to it.
     #[schema(examples("grant_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     grant_id: String,
     #[schema(examples("usage:read"))]

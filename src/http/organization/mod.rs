@@ -1,5 +1,5 @@
-//! The `organization` family (contract §4): an organization's automation manages its keys.
-//! Responses are objects with `object` and `request_id`.
+//! The `organization` family: an organization's automation manages its keys. Responses are objects
+//! with `object` and `request_id`.
 
 mod audit;
 mod identity;
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
-/// The family's routes.
+/// Returns the family's routes.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::Organization, AcceptedCredentials::KeysAndTokens)

@@ -29,7 +29,7 @@ pub struct RejectedRequest {
     #[schema(examples("denial"))]
     object: &'static str,
     created_at: Timestamp,
-    /// The `display_id` of the key or personal access token; null for a session.
+    /// The `display_id` of the key or personal access token; null for other credentials.
     #[schema(required, examples("a1b2c3d4"))]
     api_key_prefix: Option<String>,
     #[schema(examples("GET"))]

@@ -1,4 +1,4 @@
-//! Errors of the account family (contract §3): an object under `error`.
+//! Errors of the account family: an object under `error`.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};

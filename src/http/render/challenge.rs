@@ -7,8 +7,8 @@ use crate::error::{AuthFailure, Error, ErrorKind};
 use crate::http::edge::context::RequestContext;
 use crate::http::family::{AcceptedCredentials, Family};
 
-/// Returns `WWW-Authenticate` of an error of a route that accepts OAuth tokens, with the scope that
-/// it requires if clients may request it; `None` for other routes and errors, and while the
+/// Returns `WWW-Authenticate` for an error of a route that accepts OAuth tokens, with the route's
+/// scope if clients may request that scope; `None` for other routes and errors, and while the
 /// authorization server is off.
 #[must_use]
 pub fn challenge(app: &App, context: &RequestContext, error: &Error) -> Option<HeaderValue> {

@@ -66,7 +66,7 @@ pub fn has_details(error: &Error) -> bool {
 }
 
 /// Defines a wire struct: its own fields, then the details that every family shares, and
-/// `with_details_of(error)`, which returns the details of an error and defaults for its own fields.
+/// `with_details_of(error)`, which returns the details of an error and defaults for other fields.
 /// Attributes after the struct are those of its `required_role`.
 macro_rules! with_error_details {
     ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* } $(#[$role:meta])*) => {

@@ -1,5 +1,5 @@
-//! The status, the codes and the suggestion of every kind of error, in every family: the table of
-//! contract §1, one row per kind.
+//! The status, the codes and the suggestion of every kind of error, in every family: a table with
+//! one row per kind.
 //!
 //! The match has no wildcard: a new kind does not compile until it has a row here.
 
@@ -290,7 +290,7 @@ const fn user_authentication_code(failure: AuthFailure) -> &'static str {
     }
 }
 
-/// Returns what a caller has to send: a key, but a verifier its secret.
+/// Returns the suggestion to send a key or, for a verifier, its secret.
 const fn suggested_credential(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::InvalidVerifier => "Send a verifier's secret in X-Tenantry-Verifier.",

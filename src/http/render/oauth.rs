@@ -45,8 +45,8 @@ pub fn render(error: &Error, accepted: AcceptedCredentials) -> Response {
     (mapping.status, Json(body)).into_response()
 }
 
-/// Returns the issues, or the message of an error without any, in the characters that RFC 6749
-/// allows there.
+/// Returns the issues of an error, or its message if it has none, in the characters that RFC 6749
+/// §5.2 allows.
 fn description(error: &Error) -> String {
     let name = |issue: &Issue| match issue.path.join(".") {
         path if path.is_empty() => issue.message.to_string(),

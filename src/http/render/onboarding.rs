@@ -1,4 +1,4 @@
-//! Errors of the onboarding family (contract §2): `HTTP` and the status, with details.
+//! Errors of the onboarding family: `HTTP` and the status, with details.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};

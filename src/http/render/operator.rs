@@ -1,5 +1,5 @@
-//! Errors of the operator family (contract §5): flat for the operator, and with an object under
-//! `error` for an organization's own key, as the published client parses it.
+//! Errors of the operator family: flat for the operator, and with an object under `error` for an
+//! organization's own key, as the published client parses it.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};

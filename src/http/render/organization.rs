@@ -1,5 +1,5 @@
-//! Errors of the organization family (contract §4): an object under `error`, with a suggestion and
-//! whether a retry may succeed.
+//! Errors of the organization family: an object under `error`, with a suggestion and whether a
+//! retry may succeed.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -98,7 +98,7 @@ error_responses! { ErrorBody,
     /// For routes that change data.
     Conflict = 409, "It conflicts with the current state, or another request with the same \
                       Idempotency-Key is still running.";
-    /// For lists whose cursors end.
+    /// For lists whose cursors expire.
     Gone = 410, "The cursor has expired: start again without it.";
     /// For routes that read a body.
     TooLarge = 413, "The request body is larger than 64 KiB.";

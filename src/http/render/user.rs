@@ -1,4 +1,4 @@
-//! Errors of the user family (contract §6): `success: false`, with the details under `meta`.
+//! Errors of the user family: `success: false`, with the details under `meta`.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -70,7 +70,7 @@ impl From<&Issue> for FieldError {
 pub fn render(error: &Error) -> Response {
     let mapping = mapping(error.kind());
     let status = match error.kind() {
-        // This family reports a taken address as 422 (contract §1, table of errors).
+        // This family reports a taken address as 422, the other families as 409.
         ErrorKind::EmailTaken => StatusCode::UNPROCESSABLE_ENTITY,
         _ => mapping.status,
     };

@@ -1,6 +1,6 @@
-//! Errors of the verification family (VERIFY §3 and §4): in the shape of the organization family. A
-//! proxy gets a status that it passes on; nginx, which understands few, gets the true one in a
-//! header.
+//! Errors of the verification family: in the shape of the organization family. A proxy gets a
+//! status that it passes on, and the status for the client in a header, since nginx passes on only
+//! a few.
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -12,7 +12,7 @@ use crate::http::render::details::error_responses;
 use crate::http::render::organization::ErrorBody;
 use crate::http::render::{CHALLENGE, organization};
 
-/// The header of a response to a proxy with the status for the client.
+/// The header with the status for the client, in responses to proxies.
 pub const STATUS: HeaderName = HeaderName::from_static("x-tenantry-status");
 
 /// Renders an error.

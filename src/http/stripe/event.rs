@@ -28,7 +28,7 @@ const MAX_ID_BYTES: usize = 255;
 const MAX_EVENT_SECONDS: i64 = 253_402_300_799;
 /// The common prefix of the types of checkout events.
 const CHECKOUT: &str = "checkout.session.";
-/// The path of a checkout session's metadata.
+/// The path of the metadata of an event's object.
 const SESSION_METADATA: &str = "data.object.metadata";
 
 /// Parses an event and its idempotency key; `None` for an event that is not used.
@@ -91,8 +91,7 @@ impl EventParser<'_> {
         Some((key, BillingEvent { id, at, customer, subscription, charge, kind: event_kind? }))
     }
 
-    /// Returns whether the event is used: its type must be, and a checkout must have paid for an
-    /// organization.
+    /// Returns whether this type of event is used. A checkout must have paid for an organization.
     fn is_used(&self, kind: &str) -> bool {
         match kind {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {

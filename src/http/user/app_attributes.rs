@@ -20,10 +20,10 @@ const ID_TOKEN_ALGORITHM: &str = "idTokenSignedResponseAlg";
 #[schema(as = user::CreateAppRequest)]
 #[expect(non_snake_case, dead_code, reason = "the contract's names; for the API description")]
 pub struct CreateAppRequest {
-    /// Its name, unique in the organization. People see it when they are asked to grant access.
+    /// Its name, unique in the organization. The page that asks for consent shows it.
     #[schema(min_length = 1, max_length = 64, examples("Acme Reports"))]
     name: String,
-    /// Where the answers to its requests may be sent: `https` URIs, `http` ones on localhost, and
+    /// Where the responses to its requests may be sent: `https` URIs, `http` ones on localhost, and
     /// for native applications a scheme of their own with a dot.
     #[schema(min_items = 1, max_items = 10, examples("https://reports.example.com/callback"))]
     redirectUris: Vec<String>,
@@ -45,8 +45,7 @@ pub struct CreateAppRequest {
     /// key for it.
     #[schema(examples("RS256"))]
     idTokenSignedResponseAlg: Option<String>,
-    /// The scopes that it may request; `offline_access` for refresh tokens, `openid` to sign people
-    /// in.
+    /// The scopes that it may request; `offline_access` for refresh tokens, `openid` for sign-in.
     #[schema(min_items = 1, max_items = 100, examples("projects:read", "offline_access"))]
     scopes: Vec<String>,
     /// Its home page, an `https` URI.
@@ -100,7 +99,7 @@ impl FromFields for CreateApp {
     }
 }
 
-/// Returns the values with their words.
+/// Returns the values with their wire names.
 fn choices<T: Copy>(all: &[T], word: impl Fn(T) -> &'static str) -> Vec<(T, &'static str)> {
     all.iter().map(|value| (*value, word(*value))).collect()
 }
@@ -186,8 +185,8 @@ impl FromFields for UpdateApp {
         let types = choices(ApplicationType::ALL, ApplicationType::as_str);
         let methods = choices(ClientAuthMethod::ALL, ClientAuthMethod::as_str);
         let application_type = fields.non_null_choice("applicationType", &types);
-        // A native application may have every URI that another may. If the type is not changed, the
-        // URIs are checked again when it is known.
+        // A native application may have every URI that a web application may. If the type is not
+        // changed, the URIs are checked again when it is known.
         let widest = application_type.unwrap_or(ApplicationType::Native);
         let parse_uri = |node: JsonNode| RedirectUri::parse(&node.into_string()?, widest);
         let parse_scope = |node: JsonNode| AppScope::parse(&node.into_string()?, requestable);

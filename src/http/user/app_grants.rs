@@ -71,8 +71,8 @@ pub struct GrantedClient {
     client_id: String,
     #[schema(examples("Acme Reports"))]
     name: String,
-    /// How it came to be known: `registered` by an organization, by its metadata `document`, or
-    /// `dynamic`.
+    /// `registered` by an organization, known by its metadata `document`, or `dynamic`: it
+    /// registered itself.
     #[schema(examples("registered"))]
     kind: &'static str,
     /// Whether the operator has published it.

@@ -24,7 +24,7 @@ use crate::model::oauth::app::are_distinct;
 use crate::model::oauth::app_policy::{self, MAX_RULES};
 use crate::repo::app_policies;
 
-/// The modes with their words.
+/// The modes with their wire names.
 const MODES: [(AppPolicyMode, &str); 3] = [
     (AppPolicyMode::Open, AppPolicyMode::Open.as_str()),
     (AppPolicyMode::Approved, AppPolicyMode::Approved.as_str()),

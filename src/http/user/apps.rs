@@ -130,7 +130,7 @@ impl From<CreatedApp> for RegisteredAppWithSecret {
     }
 }
 
-/// Returns whether there is a secret that is not shown. That there is none is shown.
+/// Returns whether the field is omitted: its secret is hidden. Without a secret, it is null.
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn is_hidden(secret: &Option<ShownOnce>) -> bool {
     secret.as_ref().is_some_and(ShownOnce::is_hidden)

@@ -1,5 +1,5 @@
-//! The `user` family (contract §6): browser sessions, personal access tokens and organization keys.
-//! Responses are `{success, status, code, message, data, meta}` in `camelCase`.
+//! The `user` family: browser sessions, personal access tokens and organization keys. Responses are
+//! `{success, status, code, message, data, meta}` in `camelCase`.
 
 mod account;
 mod api_key_changes;
@@ -34,7 +34,7 @@ use utoipa_axum::routes;
 
 use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 
-/// The family's routes.
+/// Returns the family's routes.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
     FamilyRoutes::new(Family::User, AcceptedCredentials::Any)

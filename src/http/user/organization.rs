@@ -59,7 +59,7 @@ pub struct UpdateOrganizationRequest {
     /// What is done with a key that is reported as leaked, beside a mail to the owners: `notify`
     /// (nothing), `disable` (which can be undone) or `revoke`. A personal access token cannot be
     /// disabled and is revoked instead. With `allowedOrigins`, the organization's keys are public
-    /// and work on in any case.
+    /// and continue to work.
     #[schema(value_type = Option<String>, nullable = false, examples("disable"))]
     leakPolicy: Option<LeakPolicy>,
 }

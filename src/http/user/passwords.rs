@@ -141,8 +141,8 @@ pub struct ResetPasswordResponse {
 ///
 /// If the address was never verified by someone who also knew the account's password, someone other
 /// than the owner of the address may have created the account. The reset then also revokes the
-/// account's personal access tokens, the API keys that its memberships created, and the open
-/// invitations of these memberships and keys.
+/// account's personal access tokens and grants to apps, the API keys that its memberships created,
+/// and the open invitations of these memberships and keys.
 #[utoipa::path(post, path = "/api/auth/reset-password", operation_id = "resetPassword",
     tag = "user", request_body = ResetPasswordRequest,
     responses((status = 200, description = "The password is reset; sign in with it.",

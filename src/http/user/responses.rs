@@ -1,4 +1,4 @@
-//! Successful responses of this family (contract §6).
+//! Successful responses of this family.
 
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -70,7 +70,7 @@ pub struct OffsetList<T> {
     meta: OffsetListMeta,
 }
 
-/// Which page of results it is.
+/// The position of a page of results.
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::PartOf)]
 #[serde(rename_all = "camelCase")]

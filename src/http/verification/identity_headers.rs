@@ -1,5 +1,5 @@
-//! The headers of a positive response to a proxy, which it passes to the backend (VERIFY §4). None
-//! is ever empty, and together they have at most 2 KiB.
+//! The headers of a positive response to a proxy, which it passes to the backend. None is ever
+//! empty, and together they have at most 2 KiB.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -25,8 +25,8 @@ const TOKEN: HeaderName = HeaderName::from_static("x-tenantry-token");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The value of a header without a value: proxies pass on the client's own header in place of
-/// one that is missing or empty.
+/// The value that stands for none: proxies pass on the client's own header in place of one that is
+/// missing or empty.
 const NO_VALUE: HeaderValue = HeaderValue::from_static("-");
 /// The maximum length of the list of scopes in a header, in bytes.
 const MAX_SCOPES_BYTES: usize = 1024;
@@ -86,14 +86,14 @@ pub fn reported_limits(limits: &[RateLimitDecision]) -> Vec<RateLimitDecision> {
     rejecting.into_iter().chain(others).filter(|limit| fits(limit)).cloned().collect()
 }
 
-/// Returns the values of the headers but the token; `None` where there is nothing.
+/// Returns the values of the headers except the token; `None` where there is none.
 fn values(app: &App, verdict: &Verdict) -> [(HeaderName, Option<String>); 7] {
     let known = verdict.credential.as_ref();
     let organization = known.and_then(|known| known.organization.as_ref());
     let account = known.and_then(|known| known.account.as_ref());
     let catalogue = &app.config.keys.scopes;
     let scopes = known.map(|known| known.usable_scopes(catalogue).join(" "));
-    // Only the operator sets that of an organization. Customers can set that of a key.
+    // The organization's, which only the operator sets. Customers can set that of a key.
     let external_id = organization
         .and_then(|organization| organization.external_id.as_ref())
         .filter(|id| id.bytes().all(|it| it.is_ascii_graphic()))

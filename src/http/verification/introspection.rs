@@ -117,7 +117,7 @@ impl Introspection {
         }
     }
 
-    /// Adds what is said of OAuth tokens (OAUTH §1.1).
+    /// Adds the members for an OAuth token.
     fn with_oauth(
         self,
         app: &App,
@@ -141,11 +141,10 @@ impl Introspection {
 ///
 /// A verifier learns about keys, personal access tokens, and OAuth tokens for the services that it
 /// stands for; an OAuth client, which authenticates as at the token endpoint, learns about its own
-/// access tokens alone. `{"active": false}` is the
-/// answer for every other credential, and for one that is not valid, whatever the reason: also for
-/// a key of a suspended organization, and for a key with allowed addresses, because the client's
-/// address is not known here. The request counts against no limit and no quota of the organization.
-/// Unknown parameters are ignored.
+/// access tokens alone. The response is `{"active": false}` for every other credential, and for one
+/// that is not valid, whatever the reason: also for a key of a suspended organization, and for a
+/// key with allowed addresses, because the client's address is not known here. The request counts
+/// against no limit and no quota of the organization. Unknown parameters are ignored.
 #[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect",
     tag = "verification",
     request_body(content = IntrospectionRequest,

@@ -1,6 +1,6 @@
-//! The `verification` family (VERIFY): the operator's own API, and the proxies in front of it,
-//! check customers' credentials. JSON routes follow the conventions of the `organization` family;
-//! proxy routes answer with a status and headers; introspection is a route of OAuth.
+//! The `verification` family: the operator's own API, and the proxies in front of it, check
+//! customers' credentials. JSON routes follow the conventions of the `organization` family; proxy
+//! routes respond with a status and headers; introspection is a route of OAuth.
 
 mod checks;
 mod identity_headers;
@@ -25,7 +25,7 @@ use crate::model::audit::AuditContext;
 
 pub use self::verifier::LocalVerifier;
 
-/// The family's routes. A proxy route accepts any method, since proxies pass on the client's.
+/// Returns the family's routes. A proxy route accepts any method: proxies pass on the client's.
 #[must_use]
 pub fn routes() -> Routes {
     let introspection = FamilyRoutes::new(Family::OAuth, AcceptedCredentials::Verifiers)
@@ -48,7 +48,7 @@ pub fn routes() -> Routes {
     Routes::from(checks).merge(introspection)
 }
 
-/// Every method but GET and HEAD, which the described route has.
+/// Returns a route for all methods except GET and HEAD, which the described route has.
 fn other_methods<H: Handler<T, App>, T: 'static>(handler: H) -> MethodRouter<App> {
     MethodRouter::new().fallback(handler)
 }

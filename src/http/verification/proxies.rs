@@ -1,5 +1,5 @@
 //! `/v1/verify/forward`, `/nginx` and `/envoy`: checks for reverse proxies, which send a copy of
-//! the client's request and act on a status and headers (VERIFY §4).
+//! the client's request and act on a status and headers.
 //!
 //! The client controls the request's method, path, body and most of its headers. None of them can
 //! change what a check requires, or is passed on as a header of the response.
@@ -140,8 +140,8 @@ async fn respond(
     }
 }
 
-/// Rejects headers whose names a backend may take for Tenantry's or a credential's: many replace
-/// `_`, `.` and others by `-`, and proxies pass such names on.
+/// Rejects headers whose names a backend may take for Tenantry's or a credential's: many backends
+/// replace `_`, `.` and others by `-`, and proxies pass such names on.
 fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
     let is_ambiguous = |name: &HeaderName| {
         let is_plain = |it: u8| it.is_ascii_alphanumeric() || it == b'-';
@@ -163,8 +163,8 @@ fn reject_ambiguous_headers(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-/// Returns what the list of rejections shows as method and path of the client's request: the
-/// resource takes the place of the path, and `-` that of what the proxy does not state.
+/// Returns the method and path of the client's request for the list of rejections. A resource
+/// replaces the path, and `-` stands for a value that the proxy does not state.
 fn client_request(
     headers: &HeaderMap,
     resource: Option<String>,

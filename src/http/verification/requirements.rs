@@ -93,7 +93,7 @@ pub struct Requirements {
 
 impl Requirements {
     /// Requires a key to sign a token with, and an audience that a token can be for, if the proxy
-    /// wants one.
+    /// requests a token.
     ///
     /// # Errors
     /// Unavailable otherwise: the proxy or the server is misconfigured.
@@ -119,7 +119,7 @@ impl Reader {
         self.issues.push(Issue::field(name.chars().take(64).collect::<String>(), message));
     }
 
-    /// Keeps a parsed value, or records its problem.
+    /// Returns the value, or records its problem and returns the default.
     fn read<T: Default>(
         &mut self,
         name: &str,
@@ -185,7 +185,7 @@ pub fn from_query(uri: &Uri) -> Result<Requirements> {
     reader.finish()
 }
 
-/// Reads the headers that Envoy adds to a check. A repeated one could be the client's.
+/// Reads the headers that Envoy adds to a check. Rejects repeated ones: one could be the client's.
 pub fn from_headers(headers: &HeaderMap) -> Result<Requirements> {
     let mut reader = Reader::default();
     for name in [SCOPE, COST, LIMIT, RESOURCE, AUDIENCE] {

@@ -22,7 +22,7 @@ use crate::model::revocation::{Revocation, RevocationCursor};
 /// The longest wait for an entry, in seconds.
 const MAX_WAIT_SECONDS: u32 = 30;
 
-/// The route may wait for as long as its caller requests.
+/// The kind of the route, which may wait for as long as its caller requests.
 pub(super) const KIND: RouteKind =
     RouteKind::READ.waiting(Duration::from_secs(MAX_WAIT_SECONDS as u64));
 

@@ -41,7 +41,8 @@ use crate::model::verification::RequiredScopes;
     "expires_in": 60,
 })))]
 pub struct IssueTokenRequest {
-    /// The text that the client presented: an organization's key or a personal access token.
+    /// The text that the client presented: an organization's key, a personal access token or an
+    /// OAuth access token.
     #[schema(value_type = String, min_length = 1, max_length = 512,
              examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Secret,

@@ -1,5 +1,5 @@
 //! `POST /v1/usage/events` reports usage after the fact, and `GET /v1/usage/export` exports all
-//! usage for billing (VERIFY §3 and §5).
+//! usage for billing.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The verdict of a check in JSON (VERIFY §3).
+//! The verdict of a check in JSON.
 
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
@@ -39,7 +39,7 @@ pub struct Verification<'a> {
     credential: Option<&'static str>,
     /// The organization that the credential acts in; null for an unknown credential, and for a
     /// token whose account is no longer a member. A personal access token that is pinned to no
-    /// organization acts in its account's own.
+    /// organization acts in its account's home organization.
     #[schema(required, value_type = Option<VerifiedOrganization>)]
     organization: Option<&'a RawValue>,
     /// The key or token; null for an unknown credential.

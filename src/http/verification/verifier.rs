@@ -1,4 +1,4 @@
-//! The guard of the family's routes: a verifier, by its secret, or behind `VERIFY_ADDR`.
+//! The guards of the family's routes. They require a verifier's secret, except at `VERIFY_ADDR`.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -42,8 +42,8 @@ impl FromRequestParts<App> for JsonVerifier {
 /// `Authorization: Basic`; while OAuth is on, also a client, which is not authenticated yet.
 /// Unknown query parameters are ignored (RFC 6749 §3.1).
 ///
-/// Only a verifier gets a permit for checks. Another request has those of any anonymous one, which
-/// it releases while its body arrives.
+/// Only a verifier gets a permit for checks. Another request gets the permits of an anonymous
+/// request, which it releases while its body arrives.
 pub enum Introspector {
     /// A verifier, and its permit.
     Verifier(Verifier, RequestPermit),
@@ -107,7 +107,7 @@ impl FromRequestParts<App> for ProxyVerifier {
 /// A presented secret, and the name of the verifier if that is presented, too.
 type PresentedSecret = (Option<String>, String);
 
-/// Returns the verifier of a request that presents its secret, in one of several readings. A
+/// Returns the verifier whose secret the request presents, in one of several readings. A
 /// missing or wrong secret is counted by address and recorded in the deployment's audit log; a
 /// correct one is not affected by that count.
 ///

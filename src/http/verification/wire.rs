@@ -1,4 +1,4 @@
-//! The requests of the JSON routes (VERIFY §3).
+//! The requests of the JSON routes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -28,7 +28,8 @@ const MAX_COST: i32 = 1_000_000;
     "client": { "ip": "203.0.113.9" },
 })))]
 pub struct VerifyRequest {
-    /// The text that the client presented: an organization's key or a personal access token.
+    /// The text that the client presented: an organization's key, a personal access token or an
+    /// OAuth access token.
     #[schema(value_type = String, min_length = 1, max_length = 512,
              examples("tnt_live_LfbRIlFWtazFQaLw2C05IBTuoKX0BsLFZ5XOHmkSJ8Q0aV3xYz"))]
     key: Secret,

@@ -23,7 +23,7 @@ pub const MAX_SECRETS: i64 = 2;
 /// The maximum length of the URI of an app's home page, in bytes.
 const MAX_URI_LENGTH: usize = 2_048;
 
-/// An app of an organization; for the operator, also a client that no organization registered.
+/// An app of an organization or, in the operator's list, a client of any other kind.
 #[derive(Clone, Debug)]
 pub struct OauthApp {
     /// Its id, whose text is its `client_id` unless that is the URL of a metadata document.
@@ -38,7 +38,7 @@ pub struct OauthApp {
     pub name: String,
     /// Its home page.
     pub client_uri: Option<String>,
-    /// Where the answers to its requests may be sent.
+    /// Where the responses to its requests may be sent.
     pub redirect_uris: Vec<RedirectUri>,
     /// Where it runs.
     pub application_type: ApplicationType,
@@ -95,7 +95,7 @@ pub struct AppSpec {
     pub name: AppName,
     /// Its home page.
     pub client_uri: Option<ClientUri>,
-    /// Where the answers to its requests may be sent.
+    /// Where the responses to its requests may be sent.
     pub redirect_uris: Vec<RedirectUri>,
     /// Where it runs.
     pub application_type: ApplicationType,
@@ -130,7 +130,7 @@ pub struct AppChanges {
     pub name: Option<AppName>,
     /// Its home page; `Some(None)` removes it.
     pub client_uri: Option<Option<ClientUri>>,
-    /// Where the answers to its requests may be sent.
+    /// Where the responses to its requests may be sent.
     pub redirect_uris: Option<Vec<RedirectUri>>,
     /// Where it runs.
     pub application_type: Option<ApplicationType>,
@@ -172,7 +172,7 @@ impl ClientUri {
     /// Parses an `https` URI without user information.
     ///
     /// # Errors
-    /// The text is another one. The error states what is required.
+    /// The text is not such a URI. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let url = Url::parse(text).ok();
         let is_plain = text.starts_with("https://") && text.bytes().all(|it| it.is_ascii_graphic());
@@ -202,7 +202,7 @@ impl AppScope {
     /// Parses a scope that is requestable in this deployment.
     ///
     /// # Errors
-    /// It is not. The error lists those that are.
+    /// It is not requestable. The error lists the scopes that are.
     pub fn parse(text: &str, requestable: &RequestableScopes) -> Result<Self, ValidationError> {
         if requestable.allows(text) || text == OFFLINE_ACCESS {
             return Ok(Self(text.to_owned()));

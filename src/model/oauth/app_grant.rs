@@ -1,4 +1,4 @@
-//! What people granted to clients, as they, their organizations and the operator see it.
+//! Grants to clients, as accounts, their organizations and the operator see them.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ pub enum GrantEnd {
     RefreshTokenReused,
     /// The membership that it is for ended.
     MembershipEnded,
-    /// The address of its account was proven by another person.
+    /// It was created before the address of its account was proven.
     AddressUnproven,
     /// Its account was deleted.
     AccountDeleted,

@@ -1,4 +1,4 @@
-//! Which clients the people of an organization may grant access to.
+//! Which clients the members of an organization may grant access to.
 
 use uuid::Uuid;
 
@@ -12,9 +12,9 @@ pub const MAX_RULES: usize = 100;
 pub struct AppPolicy {
     /// Which clients are permitted.
     pub mode: AppPolicyMode,
-    /// The public ids of the clients that are permitted if only those are, in order.
+    /// The public ids of the clients that [`AppPolicyMode::Approved`] permits, sorted.
     pub allowed: Vec<String>,
-    /// The public ids of the clients that are never permitted, in order.
+    /// The public ids of the clients that are never permitted, sorted.
     pub blocked: Vec<String>,
 }
 

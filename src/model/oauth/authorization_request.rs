@@ -1,5 +1,4 @@
-//! Authorization requests (RFC 6749 §4.1.1, RFC 7636, RFC 8707, OAUTH §1.1): which parameters are
-//! valid.
+//! Authorization requests (RFC 6749 §4.1.1, RFC 7636, RFC 8707): which parameters are valid.
 
 use std::collections::HashSet;
 
@@ -105,7 +104,7 @@ pub struct RequestedAccess {
 }
 
 impl RequestedAccess {
-    /// Parses `scope` and `resource`, by the rules of every request for access.
+    /// Parses `scope` and `resource`, which device requests have, too.
     ///
     /// # Errors
     /// An invalid scope or target.
@@ -119,8 +118,8 @@ impl RequestedAccess {
         Ok(Self { openid_scopes, scopes, is_offline, resources })
     }
 
-    /// Returns whether an organization must be chosen: a scope is not about the person's own
-    /// account.
+    /// Returns whether an organization must be chosen, because a scope is not about the person's
+    /// own account.
     #[must_use]
     pub fn needs_organization(&self) -> bool {
         !self.scopes.iter().all(is_personal)
@@ -218,15 +217,15 @@ impl AuthorizationRequest {
         })
     }
 
-    /// Returns whether the person is asked this.
+    /// Returns whether the request has this prompt.
     #[must_use]
     pub fn has_prompt(&self, prompt: Prompt) -> bool {
         self.prompts.contains(&prompt)
     }
 }
 
-/// Returns the mode of the response; the default one if the request asks for an unknown one, since
-/// that error must be sent, too.
+/// Returns the mode of the response. If the requested mode is unknown or not possible, returns the
+/// default, since that error must be sent, too.
 #[must_use]
 pub fn response_mode(parameters: &RequestParameters, redirect_uri: &str) -> ResponseMode {
     let mode = parameters.single("response_mode").and_then(ResponseMode::parse);
@@ -241,7 +240,7 @@ pub fn parse_state(parameters: &RequestParameters) -> Option<String> {
     parameters.single("state").filter(|it| is_plain_text(it, MAX_STATE_BYTES)).map(str::to_owned)
 }
 
-/// Checks the parameters that have one valid value, and that none is repeated.
+/// Checks that no parameter is repeated or has a value that is not supported.
 fn require_supported(parameters: &RequestParameters) -> Result<(), AuthorizationError> {
     let unsupported = |code, message| Err(AuthorizationError::new(code, message));
     if parameters.has_repeated() {

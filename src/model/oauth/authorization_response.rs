@@ -26,7 +26,7 @@ macro_rules! error_codes {
 error_codes! {
     /// A parameter is missing, repeated or invalid.
     InvalidRequest = "invalid_request",
-    /// Another response than a code is requested.
+    /// A response other than a code is requested.
     UnsupportedResponseType = "unsupported_response_type",
     /// A scope is unknown, or the client may not request it.
     InvalidScope = "invalid_scope",
@@ -34,15 +34,15 @@ error_codes! {
     InvalidTarget = "invalid_target",
     /// The person denied the request, or has none of the requested rights.
     AccessDenied = "access_denied",
-    /// No page may be shown, and the person is not signed in.
+    /// No HTML page may be shown, and the person is not signed in.
     LoginRequired = "login_required",
-    /// No page may be shown, and the person has not granted the access.
+    /// No HTML page may be shown, and the person has not granted the access.
     ConsentRequired = "consent_required",
-    /// No page may be shown, and the person must do something first.
+    /// No HTML page may be shown, and the person must do something first.
     InteractionRequired = "interaction_required",
-    /// The request is a signed object.
+    /// The request has a request object.
     RequestNotSupported = "request_not_supported",
-    /// The request refers to another one.
+    /// The request refers to a request object.
     RequestUriNotSupported = "request_uri_not_supported",
 }
 

@@ -13,7 +13,7 @@ use crate::model::scope::Scope;
 /// A client as the authorization server knows it.
 #[derive(Clone, Debug)]
 pub struct OauthClient {
-    /// Its internal id. An app's public id is made of it.
+    /// Its internal id. An app's public id is derived from it.
     pub id: Uuid,
     /// Its public id (RFC 6749 §2.2).
     pub client_id: String,
@@ -23,9 +23,9 @@ pub struct OauthClient {
     pub organization: OrganizationId,
     /// The name of that organization.
     pub organization_name: String,
-    /// Its name, which its organization chose.
+    /// Its name.
     pub name: String,
-    /// Where the answers to its requests may be sent.
+    /// Where the responses to its requests may be sent.
     pub redirect_uris: Vec<RedirectUri>,
     /// Where it runs.
     pub application_type: ApplicationType,
@@ -35,8 +35,8 @@ pub struct OauthClient {
     pub keys: Option<ClientKeys>,
     /// How its ID tokens are signed.
     pub id_token_algorithm: IdTokenAlgorithm,
-    /// The scopes that it may request, `offline_access` included if it may. Of a client that no
-    /// organization registered: those that it requests if a request names none.
+    /// The scopes that it may request, `offline_access` included if it may. If no organization
+    /// registered it: those that are requested if a request names none.
     pub scopes: Vec<String>,
     /// Who may grant access to it.
     pub visibility: ClientVisibility,
@@ -51,8 +51,8 @@ impl OauthClient {
         self.auth_method == ClientAuthMethod::None
     }
 
-    /// Returns whether the operator has published it with its present name, redirect URIs and
-    /// scopes.
+    /// Returns whether it is an app that the operator has published with its present name, home
+    /// page, redirect URIs and scopes.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.is_published && self.kind == ClientKind::Registered
@@ -65,7 +65,7 @@ impl OauthClient {
         self.kind != ClientKind::Registered || self.scopes.iter().any(|it| it == scope)
     }
 
-    /// Returns its scopes without `offline_access`.
+    /// Returns its scopes without `offline_access` and those of `OpenID` Connect.
     #[must_use]
     pub fn credential_scopes(&self) -> Vec<Scope> {
         self.scopes.iter().filter_map(|text| Scope::parse(text).ok()).collect()

@@ -18,7 +18,7 @@ pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jw
 const MAX_BYTES: usize = 8_192;
 /// The maximum length of an assertion's id, in bytes.
 const MAX_ID_BYTES: usize = 200;
-/// The longest lifetime of an assertion: each is kept until it ends, so that it is good once.
+/// The longest lifetime of an assertion: each is stored until it expires, so that it works once.
 const MAX_LIFETIME: TimeDelta = TimeDelta::minutes(5);
 /// By how much the clock of a client may differ from the server's.
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
@@ -31,7 +31,7 @@ pub struct UnverifiedAssertion {
     claims: Claims,
 }
 
-/// What is known of an assertion that a client signed.
+/// An assertion whose signature and claims are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAssertion {
     /// Its id, unique among those of the client.
@@ -51,8 +51,8 @@ struct AssertionHeader {
     zip: Option<IgnoredAny>,
 }
 
-/// The claims. A claim of another JSON type, or one that is there twice, makes the assertion
-/// invalid, like a header parameter.
+/// The claims. As in the header, a member of another JSON type or one that occurs twice makes the
+/// assertion invalid.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -82,8 +82,8 @@ impl Audience {
 }
 
 impl UnverifiedAssertion {
-    /// Reads the parts of an assertion that select the client and its key; `None` if it is not one
-    /// that could be valid.
+    /// Reads the parts of an assertion that select the client and its key; `None` if it cannot
+    /// be valid.
     #[must_use]
     pub fn parse(text: Secret) -> Option<Self> {
         if text.expose().len() > MAX_BYTES {
@@ -106,15 +106,15 @@ impl UnverifiedAssertion {
         Some(Self { text, algorithm, key_id: header.kid, claims })
     }
 
-    /// Returns the client that it claims to be of.
+    /// Returns the client that it claims to come from.
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.claims.sub
     }
 
     /// Verifies the signature with a client's keys, and the claims: the client is issuer and
-    /// subject, one of `audiences` is meant, and it has neither expired nor is it valid for longer
-    /// than 5 minutes. `None` if something of this is not so.
+    /// subject, `aud` contains one of `audiences`, and the assertion has begun, has not expired and
+    /// expires within 5 minutes. `None` if any of this fails.
     #[must_use]
     pub fn verify(
         &self,

@@ -46,7 +46,7 @@ impl ClientKeys {
     /// Returns the keys of the metadata, or those that are published at the URL.
     ///
     /// # Errors
-    /// There are both.
+    /// Both are given.
     pub fn of(
         registered: Option<ClientKeySet>,
         published: Option<KeySetUrl>,
@@ -77,16 +77,16 @@ impl ClientKeys {
     }
 }
 
-/// An `https` URL at which a client publishes its keys. Whether the server may fetch it is checked
+/// The URL at which a client publishes its keys. Whether the server may fetch it is checked
 /// at each fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySetUrl(Url);
 
 impl KeySetUrl {
-    /// Parses a URL without user information and fragment.
+    /// Parses a URL without user information and fragment; `http` is possible, too.
     ///
     /// # Errors
-    /// The text is another one. The error states what is required.
+    /// The text is not such a URL. The error states what is required.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let is_plain = text.len() <= MAX_URL_BYTES && text.bytes().all(|it| it.is_ascii_graphic());
         let url = Url::parse(text).ok().filter(|url| {
@@ -99,11 +99,10 @@ impl KeySetUrl {
         })
     }
 
-    /// Parses a URL that this server may fetch, as far as that can be said without resolving its
-    /// host.
+    /// Parses a URL that this server may fetch, as far as that is known without resolving its host.
     ///
     /// # Errors
-    /// The text is another one. The error states what is required.
+    /// The text is not such a URL. The error states what is required.
     pub fn parse_allowed(text: &str, hosts: &AllowedHosts) -> Result<Self, ValidationError> {
         let url = Self::parse(text)?;
         hosts.check(&url.0)?;
@@ -117,7 +116,7 @@ impl KeySetUrl {
     }
 }
 
-/// A set of public keys (RFC 7517 §5): of each, only what a signature is verified with.
+/// A set of public keys (RFC 7517 §5), each with only what is needed to verify signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientKeySet(Vec<Jwk>);
 
@@ -126,7 +125,7 @@ impl ClientKeySet {
     /// set is not made for this server alone.
     ///
     /// # Errors
-    /// It is no set, contains a private or a symmetric key, or no key that is supported.
+    /// It is not a set, has too many keys, a private or symmetric one, or no supported one.
     pub fn parse(value: &Value) -> Result<Self, ValidationError> {
         let keys = value.get("keys").and_then(Value::as_array);
         let keys = keys.ok_or("must be an object with the list `keys`")?;
@@ -170,8 +169,8 @@ impl ClientKeySet {
         self.0.iter().any(|key| has_id(key, id))
     }
 
-    /// Returns the keys that a signature with this algorithm and key id may be of; without an id,
-    /// all of the algorithm.
+    /// Returns the keys that can verify a signature with this algorithm and key id; without an id,
+    /// all keys for the algorithm.
     pub fn candidates<'a>(
         &'a self,
         algorithm: Algorithm,
@@ -205,7 +204,7 @@ fn algorithm_of(key: &Jwk) -> Option<Algorithm> {
     key.common.key_algorithm.is_none_or(|own| own == name).then_some(algorithm)
 }
 
-/// Reads a key; `None` for one that is not supported.
+/// Reads a key; `None` if it is not supported.
 fn parse_key(value: &Value) -> Option<Jwk> {
     let mut value = value.clone();
     if value.get("alg").is_some_and(|name| name == ED25519) {
@@ -247,7 +246,7 @@ fn parse_key(value: &Value) -> Option<Jwk> {
 mod tests {
     use super::*;
 
-    /// The keys of RFC 7517, appendix A.1, and of RFC 8037, appendix A.2.
+    /// Returns the keys of RFC 7517, appendix A.1, and of RFC 8037, appendix A.2.
     fn keys() -> [Value; 3] {
         let modulus = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxu\
             hDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4Qy\

@@ -1,5 +1,4 @@
-//! What a client says about itself, in a metadata document or in a registration (RFC 7591 §2,
-//! OAUTH §1.3).
+//! What a client says about itself, in a metadata document or in a registration (RFC 7591 §2).
 //!
 //! Members that are not listed here are never read: neither unknown ones nor those that this server
 //! decides, such as `status` or `organization_id`.
@@ -16,7 +15,7 @@ use crate::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm, R
 /// Where metadata comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetadataSource {
-    /// A metadata document, which cannot have a secret, but public keys.
+    /// A metadata document. It may contain public keys, but no secret.
     Document,
     /// A registration. A client that asks for a secret becomes a public one.
     Registration,
@@ -29,7 +28,7 @@ pub struct ClientMetadata {
     pub name: String,
     /// Its home page.
     pub client_uri: Option<ClientUri>,
-    /// Where the answers to its requests may be sent.
+    /// Where the responses to its requests may be sent.
     pub redirect_uris: Vec<RedirectUri>,
     /// Where it runs.
     pub application_type: ApplicationType,
@@ -75,7 +74,7 @@ impl ClientMetadata {
             reader.read("token_endpoint_auth_method", |value| parse_method(text(value)?, source));
         let auth_method = auth_method.unwrap_or(ClientAuthMethod::None);
         let keys = reader.read_keys(auth_method);
-        // Another algorithm is not supported: then ID tokens are signed as every client accepts it.
+        // If the algorithm is not supported, ID tokens are signed as every client accepts it.
         let id_token_algorithm = reader.read("id_token_signed_response_alg", |value| {
             Ok(IdTokenAlgorithm::parse(text(value)?).unwrap_or(IdTokenAlgorithm::Rs256))
         });
@@ -106,7 +105,7 @@ impl ClientMetadata {
     }
 }
 
-/// Takes members out of an object, and collects their problems.
+/// Reads the members of an object, and collects their problems.
 struct Reader<'a> {
     members: &'a Map<String, Value>,
     problems: Vec<MetadataProblem>,
@@ -139,7 +138,7 @@ impl Reader<'_> {
     }
 
     /// Reads the public keys of a client that authenticates with a private key: there are either
-    /// keys, or a URL at which they are published. Those of another client are not used.
+    /// keys, or a URL at which they are published. Keys of any other client are ignored.
     fn read_keys(&mut self, method: ClientAuthMethod) -> Option<ClientKeys> {
         if method != ClientAuthMethod::PrivateKeyJwt {
             return None;

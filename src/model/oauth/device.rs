@@ -8,9 +8,9 @@ use crate::model::oauth::authorization_request::RequestedAccess;
 use crate::model::oauth::client::OauthClient;
 use crate::model::secret::{Digest, Secret};
 
-/// How long a person has to type the code and to answer (OAUTH §1.1).
+/// How long a person has to type the code and to answer.
 pub const DEVICE_LIFETIME: Duration = Duration::from_mins(10);
-/// How many seconds a program waits between two polls at first.
+/// How many seconds a device waits between two polls at first.
 pub const POLL_INTERVAL_SECONDS: i32 = 5;
 /// How many seconds longer it has to wait after each poll that came too early (RFC 8628 §3.5).
 pub const SLOW_DOWN_SECONDS: i32 = 5;
@@ -46,7 +46,7 @@ impl UserCode {
         is_valid.then_some(Self(text))
     }
 
-    /// Returns the code as people read it: `WDJB-MJHT`.
+    /// Returns the code as it is displayed: `WDJB-MJHT`.
     #[must_use]
     pub fn display(&self) -> Secret {
         let (first, second) = self.0.split_at(LENGTH / 2);

@@ -1,5 +1,4 @@
-//! Metadata documents: when a response contains one, and how long it may be used (OAUTH §1.3,
-//! *CIMD*).
+//! Metadata documents: when a response contains one, and how long it may be used.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -11,7 +10,7 @@ use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, Meta
 pub const MAX_DOCUMENT_BYTES: usize = 5 * 1024;
 /// The shortest time for which a document is used, whatever its server says.
 const MIN_LIFETIME: TimeDelta = TimeDelta::minutes(5);
-/// The longest one.
+/// The longest time for which a document is used.
 const MAX_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// Why a metadata document cannot be used.

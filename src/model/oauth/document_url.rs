@@ -1,4 +1,4 @@
-//! Client ids that are the URLs of metadata documents (OAUTH §1.3, *CIMD*).
+//! Client ids that are the URLs of metadata documents.
 
 use url::Url;
 

@@ -1,4 +1,4 @@
-//! What people granted to clients, and the organizations in which they can.
+//! Grants of access to clients, and the organizations that they can be for.
 
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ impl GrantObstacle {
     }
 }
 
-/// Returns those of the scopes that a role permits; `offline_access` and the scopes of `OpenID`
-/// Connect need no role.
+/// Returns those of the scopes that a role permits; without a role, all valid ones.
+/// `offline_access` and the scopes of `OpenID` Connect need no role.
 #[must_use]
 pub fn permitted_scopes(scopes: &[String], role: Option<Role>) -> Vec<String> {
     let is_permitted = |text: &String| {
@@ -141,7 +141,7 @@ pub struct NewAuthorizationCode<'a> {
     pub account: AccountId,
     /// The grant.
     pub grant: GrantId,
-    /// The session in which the account granted.
+    /// The session in which access was granted.
     pub session: SessionId,
     /// The redirect URI of the request; `None` for a device's, which has none.
     pub redirect_uri: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! OAuth 2.1: clients, what people grant to them, and which of it an organization permits.
+//! OAuth 2.1: clients, what accounts grant to them, and what organizations permit.
 
 pub mod app;
 pub mod app_grant;
@@ -57,14 +57,14 @@ stored_words! {
     ClientKind {
         /// An organization registered it.
         Registered = "registered",
-        /// Its metadata document (OAUTH §1.3, *CIMD*).
+        /// Its metadata document, whose URL is its id.
         Document = "document",
         /// Dynamic registration (RFC 7591).
         Dynamic = "dynamic",
     }
     /// How a client authenticates at the token endpoint (RFC 7591 §2).
     ClientAuthMethod {
-        /// It has no secret: a public client.
+        /// Not at all: it is a public client.
         None = "none",
         /// HTTP Basic.
         SecretBasic = "client_secret_basic",
@@ -99,12 +99,12 @@ stored_words! {
     }
     /// Who may grant access to a client.
     ClientVisibility {
-        /// The people of its own organization.
+        /// The members of its own organization.
         Private = "private",
-        /// Everybody.
+        /// All accounts.
         Public = "public",
     }
-    /// Which clients an organization's people may grant access to.
+    /// Which clients an organization's members may grant access to.
     AppPolicyMode {
         /// All that are not blocked.
         Open = "open",
@@ -128,7 +128,7 @@ impl ClientAuthMethod {
 pub const OFFLINE_ACCESS: &str = "offline_access";
 
 /// The built-in scopes that a client may request unless `OAUTH_SCOPES` says otherwise: none that
-/// manages keys, members, the organization itself or what it pays (OAUTH §1.3).
+/// manages keys, members, the organization itself or what it pays.
 const DEFAULT_REQUESTABLE: [BuiltInScope; 7] = [
     BuiltInScope::UserRead,
     BuiltInScope::UserWrite,
@@ -145,7 +145,7 @@ const DEFAULT_REQUESTABLE: [BuiltInScope; 7] = [
 pub struct RequestableScopes(Vec<Scope>);
 
 impl RequestableScopes {
-    /// Returns the default list: built-in scopes and all of the operator's own.
+    /// Returns the default list: built-in scopes, and the operator's own without wildcards.
     #[must_use]
     pub fn with_operators(operators: &[Scope]) -> Self {
         let built_in = DEFAULT_REQUESTABLE.iter().filter_map(|it| Scope::parse(it.as_str()).ok());

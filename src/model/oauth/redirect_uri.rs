@@ -1,4 +1,4 @@
-//! Redirect URIs of clients (RFC 6749 §3.1.2, RFC 8252 §7, OAUTH §1.3).
+//! Redirect URIs of clients (RFC 6749 §3.1.2, RFC 8252 §7).
 
 use url::Url;
 
@@ -90,7 +90,7 @@ impl RedirectUri {
     /// Returns what a person recognizes of it: the host, or the scheme of a native application.
     #[must_use]
     pub fn display_host(&self) -> String {
-        // What stands in the place of a host after another scheme was chosen freely.
+        // After another scheme, anything can be in the place of a host.
         let url = Url::parse(&self.0).ok().filter(|url| matches!(url.scheme(), "https" | "http"));
         let host = url.as_ref().and_then(|url| url.host_str().map(str::to_owned));
         host.unwrap_or_else(|| self.0.split(':').next().unwrap_or_default().to_owned())

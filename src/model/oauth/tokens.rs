@@ -9,19 +9,19 @@ use crate::model::ids::{AccountId, GrantId, OrganizationId};
 use crate::model::role::Role;
 use crate::model::secret::Digest;
 
-/// The lifetime of an access token beside a refresh token.
+/// The lifetime of an access token that is issued with a refresh token.
 pub const REFRESHED_LIFETIME: Duration = Duration::from_mins(15);
-/// The lifetime of an access token without one.
+/// The lifetime of an access token without a refresh token.
 pub const SINGLE_LIFETIME: Duration = Duration::from_hours(1);
-/// The lifetime of an access token that is a JWT: a service accepts it until then, whatever has
-/// been revoked.
+/// The lifetime of an access token that is a JWT: a service accepts it until then, even if it is
+/// revoked.
 pub const JWT_LIFETIME: Duration = Duration::from_mins(10);
 /// How long a refresh token is valid without being used.
 pub const REFRESH_IDLE: Duration = Duration::from_hours(30 * 24);
-/// How long the refresh tokens that came of one code are valid.
+/// How long the refresh tokens that began with one code are valid.
 pub const REFRESH_ABSOLUTE: Duration = Duration::from_hours(180 * 24);
 
-/// The sign-in that tokens came of, for ID tokens.
+/// The sign-in that tokens are based on, for ID tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignIn {
     /// The session, which may have ended since.
@@ -101,7 +101,7 @@ pub struct NewRefreshToken<'a> {
     pub code: Digest,
     /// The number of tokens before it in the chain.
     pub generation: i32,
-    /// With its own text and the pepper, gives the text of its successor.
+    /// Its successor's text is derived from its own, the pepper and this.
     pub salt: [u8; 32],
     /// The pepper of the digest and of its successor.
     pub pepper_id: &'a str,
@@ -109,7 +109,7 @@ pub struct NewRefreshToken<'a> {
     pub scopes: &'a [String],
     /// Its resources.
     pub resources: &'a [String],
-    /// The sign-in that its chain came of.
+    /// The sign-in that its chain is based on.
     pub sign_in: Option<SignIn>,
     /// How long it is valid without being used.
     pub idle: Duration,
@@ -129,7 +129,7 @@ pub struct StoredRefreshToken {
     pub code: Digest,
     /// The number of tokens before it in the chain.
     pub generation: i32,
-    /// With its own text and the pepper, gives the text of its successor.
+    /// Its successor's text is derived from its own, the pepper and this.
     pub salt: Vec<u8>,
     /// The pepper of its successor.
     pub pepper_id: String,
@@ -137,11 +137,11 @@ pub struct StoredRefreshToken {
     pub scopes: Vec<String>,
     /// Its resources.
     pub resources: Vec<String>,
-    /// The sign-in that its chain came of; `None` if an earlier version issued it.
+    /// The sign-in that its chain is based on; `None` if an earlier version issued it.
     pub sign_in: Option<SignIn>,
     /// When its chain ends.
     pub absolute_at: DateTime<Utc>,
-    /// How long ago its successor was issued; `None` if it was not.
+    /// How long ago its successor was issued; `None` if there is none.
     pub used_for: Option<TimeDelta>,
     /// Whether the successor was used as well.
     pub is_successor_used: bool,
