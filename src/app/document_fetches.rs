@@ -11,14 +11,14 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
-use crate::model::oauth::document::DocumentRefusal;
+use crate::model::oauth::document::DocumentRejection;
 
 /// The maximum number of fetches that run at once.
 const MAX_RUNNING: usize = 32;
 /// For how long a rejection is remembered.
-const REFUSAL_LIFETIME: TimeDelta = TimeDelta::seconds(60);
+const REJECTION_LIFETIME: TimeDelta = TimeDelta::seconds(60);
 /// The maximum number of rejections that are remembered. Further ones are not.
-const MAX_REFUSALS: usize = 4_096;
+const MAX_REJECTIONS: usize = 4_096;
 
 /// The result of a fetch, for each request that waits for it.
 pub type FetchOutcome = Result<(), FetchFailure>;
@@ -27,7 +27,7 @@ pub type FetchOutcome = Result<(), FetchFailure>;
 #[derive(Clone, Debug)]
 pub enum FetchFailure {
     /// There is no document that can be used.
-    Refused(DocumentRefusal),
+    Rejected(DocumentRejection),
     /// This server failed, for this reason.
     Failed(String),
 }
@@ -38,27 +38,27 @@ pub struct DocumentFetches(Arc<State>);
 
 struct State {
     running: Mutex<HashMap<String, Shared<BoxFuture<'static, FetchOutcome>>>>,
-    refused: Mutex<HashMap<String, (DateTime<Utc>, DocumentRefusal)>>,
+    rejected: Mutex<HashMap<String, (DateTime<Utc>, DocumentRejection)>>,
     permits: Arc<Semaphore>,
 }
 
 impl Default for DocumentFetches {
     fn default() -> Self {
         let permits = Arc::new(Semaphore::new(MAX_RUNNING));
-        Self(Arc::new(State { running: Mutex::default(), refused: Mutex::default(), permits }))
+        Self(Arc::new(State { running: Mutex::default(), rejected: Mutex::default(), permits }))
     }
 }
 
 /// A running fetch. It is removed from `running` when it ends, also by a panic.
 struct RunningFetch {
     state: Arc<State>,
-    client_id: String,
+    url: String,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for RunningFetch {
     fn drop(&mut self) {
-        lock(&self.state.running).remove(&self.client_id);
+        lock(&self.state.running).remove(&self.url);
     }
 }
 
@@ -72,30 +72,30 @@ impl DocumentFetches {
     ///
     /// # Errors
     /// Unavailable if too many fetches run.
-    pub async fn share<F>(&self, client_id: &str, fetch: impl FnOnce() -> F) -> Result<FetchOutcome>
+    pub async fn share<F>(&self, url: &str, fetch: impl FnOnce() -> F) -> Result<FetchOutcome>
     where
         F: Future<Output = FetchOutcome> + Send + 'static,
     {
-        let shared = self.find_or_start(client_id, fetch)?;
+        let shared = self.find_or_start(url, fetch)?;
         Ok(shared.await)
     }
 
     fn find_or_start<F>(
         &self,
-        client_id: &str,
+        url: &str,
         fetch: impl FnOnce() -> F,
     ) -> Result<Shared<BoxFuture<'static, FetchOutcome>>>
     where
         F: Future<Output = FetchOutcome> + Send + 'static,
     {
         let mut running = lock(&self.0.running);
-        if let Some(shared) = running.get(client_id) {
+        if let Some(shared) = running.get(url) {
             return Ok(shared.clone());
         }
         let permit = Arc::clone(&self.0.permits).try_acquire_owned();
         let permit = permit.map_err(|_| Error::unavailable("too many documents are fetched"))?;
-        let (state, client_id) = (Arc::clone(&self.0), client_id.to_owned());
-        let entry = RunningFetch { state, client_id: client_id.clone(), _permit: permit };
+        let (state, url) = (Arc::clone(&self.0), url.to_owned());
+        let entry = RunningFetch { state, url: url.clone(), _permit: permit };
         let fetch = fetch();
         let task = tokio::spawn(async move {
             let _entry = entry;
@@ -105,32 +105,32 @@ impl DocumentFetches {
             task.await.unwrap_or_else(|error| Err(FetchFailure::Failed(error.to_string())))
         };
         let shared = outcome.boxed().shared();
-        running.insert(client_id, shared.clone());
+        running.insert(url, shared.clone());
         Ok(shared)
     }
 
     /// Returns whether this document is being fetched.
     #[must_use]
-    pub fn is_running(&self, client_id: &str) -> bool {
-        lock(&self.0.running).contains_key(client_id)
+    pub fn is_running(&self, url: &str) -> bool {
+        lock(&self.0.running).contains_key(url)
     }
 
     /// Returns why a document was rejected less than a minute ago.
     #[must_use]
-    pub fn find_refusal(&self, client_id: &str, now: DateTime<Utc>) -> Option<DocumentRefusal> {
-        let refused = lock(&self.0.refused);
-        let (until, refusal) = refused.get(client_id)?;
-        (*until > now).then(|| refusal.clone())
+    pub fn find_rejection(&self, url: &str, now: DateTime<Utc>) -> Option<DocumentRejection> {
+        let rejected = lock(&self.0.rejected);
+        let (until, rejection) = rejected.get(url)?;
+        (*until > now).then(|| rejection.clone())
     }
 
     /// Remembers for a minute that a document was rejected.
-    pub fn remember_refusal(&self, client_id: &str, refusal: DocumentRefusal, now: DateTime<Utc>) {
-        let mut refused = lock(&self.0.refused);
-        if refused.len() >= MAX_REFUSALS {
-            refused.retain(|_, (until, _)| *until > now);
+    pub fn remember_rejection(&self, url: &str, rejection: DocumentRejection, now: DateTime<Utc>) {
+        let mut rejected = lock(&self.0.rejected);
+        if rejected.len() >= MAX_REJECTIONS {
+            rejected.retain(|_, (until, _)| *until > now);
         }
-        if refused.len() < MAX_REFUSALS {
-            refused.insert(client_id.to_owned(), (now + REFUSAL_LIFETIME, refusal));
+        if rejected.len() < MAX_REJECTIONS {
+            rejected.insert(url.to_owned(), (now + REJECTION_LIFETIME, rejection));
         }
     }
 }
@@ -193,15 +193,15 @@ mod tests {
     fn a_rejection_is_remembered_for_a_minute_and_strangers_cannot_fill_the_memory() {
         let fetches = DocumentFetches::default();
         let now: DateTime<Utc> = "2036-05-08T09:00:00Z".parse().expect("a time");
-        fetches.remember_refusal("a", DocumentRefusal::NotFetched, now);
-        assert!(fetches.find_refusal("a", now + TimeDelta::seconds(59)).is_some());
-        assert!(fetches.find_refusal("a", now + TimeDelta::seconds(60)).is_none());
-        for number in 0..=MAX_REFUSALS {
-            fetches.remember_refusal(&number.to_string(), DocumentRefusal::NotFetched, now);
+        fetches.remember_rejection("a", DocumentRejection::NotFetched, now);
+        assert!(fetches.find_rejection("a", now + TimeDelta::seconds(59)).is_some());
+        assert!(fetches.find_rejection("a", now + TimeDelta::seconds(60)).is_none());
+        for number in 0..=MAX_REJECTIONS {
+            fetches.remember_rejection(&number.to_string(), DocumentRejection::NotFetched, now);
         }
-        assert_eq!(lock(&fetches.0.refused).len(), MAX_REFUSALS);
+        assert_eq!(lock(&fetches.0.rejected).len(), MAX_REJECTIONS);
         let later = now + TimeDelta::minutes(2);
-        fetches.remember_refusal("b", DocumentRefusal::NotFetched, later);
-        assert_eq!(lock(&fetches.0.refused).len(), 1);
+        fetches.remember_rejection("b", DocumentRejection::NotFetched, later);
+        assert_eq!(lock(&fetches.0.rejected).len(), 1);
     }
 }

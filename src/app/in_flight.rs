@@ -1,7 +1,7 @@
 //! Bounds the number of requests in flight: in total, so that an overloaded server sheds the costly
 //! requests first, and per subject, so that one caller cannot use all of the capacity.
 //!
-//! A request is not in flight while its body, or what another server sends, is still arriving: it
+//! A request is not in flight while its body, or what another server sends, is still waiting: it
 //! costs almost nothing, and others decide how long it takes. Such requests are counted separately,
 //! per subject.
 
@@ -45,7 +45,7 @@ struct Counts {
     max_per_subject: usize,
     running_total: AtomicUsize,
     running: Mutex<CountBySubject>,
-    arriving: Mutex<CountBySubject>,
+    waiting: Mutex<CountBySubject>,
 }
 
 type CountBySubject = HashMap<LimitSubject, usize>;
@@ -56,8 +56,8 @@ impl InFlight {
     #[must_use]
     pub fn new(max_total: usize, max_per_subject: usize) -> Self {
         let running_total = AtomicUsize::new(0);
-        let (running, arriving) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Counts { max_total, max_per_subject, running_total, running, arriving }))
+        let (running, waiting) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Counts { max_total, max_per_subject, running_total, running, waiting }))
     }
 
     /// Returns a permit for a request, valid until it is dropped; `None` if the capacity for this
@@ -81,14 +81,14 @@ impl InFlight {
     /// Returns a permit for a request of the subject that waits for its body or another server, as
     /// [`InFlight::acquire_for`] does.
     #[must_use]
-    pub fn acquire_body_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
-        self.count(subject, |counts| &counts.arriving)
+    pub fn acquire_waiting_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
+        self.count(subject, |counts| &counts.waiting)
     }
 
     /// Returns the number of requests that wait for a body or another server.
     #[must_use]
-    pub fn arriving(&self) -> usize {
-        self.0.arriving.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 
     fn count(&self, subject: LimitSubject, selector: CountSelector) -> Option<SubjectPermit> {
@@ -180,10 +180,10 @@ mod tests {
     fn requests_whose_bodies_are_arriving_are_counted_separately() {
         let all = InFlight::new(10, 1);
         let subject = LimitSubject::from_id(Uuid::from_u128(1));
-        let arriving = all.acquire_body_for(subject);
-        assert!(arriving.is_some() && all.acquire_body_for(subject).is_none());
+        let waiting = all.acquire_waiting_for(subject);
+        assert!(waiting.is_some() && all.acquire_waiting_for(subject).is_none());
         assert!(all.acquire_for(subject).is_some());
-        drop(arriving);
-        assert!(all.acquire_body_for(subject).is_some());
+        drop(waiting);
+        assert!(all.acquire_waiting_for(subject).is_some());
     }
 }

@@ -93,7 +93,7 @@ pub enum AcceptedCredentials {
     /// Sessions, by cookie or access token.
     Sessions,
     /// API keys, personal access tokens and OAuth access tokens.
-    KeysAndTokens,
+    AllButSessions,
     /// An organization's API key itself, and not an access token that was issued for it.
     OrganizationKeys,
     /// OAuth access tokens. Cookies are ignored, and another credential is an invalid token.
@@ -114,7 +114,7 @@ impl AcceptedCredentials {
         match self {
             Self::Any => true,
             Self::Sessions => matches!(credential, Credential::Session(..)),
-            Self::KeysAndTokens => !matches!(credential, Credential::Session(..)),
+            Self::AllButSessions => !matches!(credential, Credential::Session(..)),
             Self::OrganizationKeys => matches!(credential, Credential::Key(_, None)),
             Self::OauthTokens => matches!(credential, Credential::OauthToken(..)),
             Self::MasterKeys | Self::Verifiers | Self::None => false,

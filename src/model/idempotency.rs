@@ -13,6 +13,9 @@ pub const RESPONSE_LIFETIME: TimeDelta = TimeDelta::hours(24);
 /// The time that a response to the operator is stored.
 pub const OPERATOR_RESPONSE_LIFETIME: TimeDelta = TimeDelta::days(30);
 
+/// The header with a request's idempotency key.
+pub const HEADER: &str = "idempotency-key";
+
 /// A request's idempotency key, which the client chose: 1 to 256 printable ASCII characters.
 pub struct IdempotencyKey(String);
 

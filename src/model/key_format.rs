@@ -162,8 +162,7 @@ impl KeyFormat {
         let Some(rest) = text.strip_prefix(&self.prefix) else { return false };
         rest.len() == RANDOM_LENGTH + CHECKSUM_LENGTH
             && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && checksum(&text[..text.len() - CHECKSUM_LENGTH])
-                == text[text.len() - CHECKSUM_LENGTH..]
+            && has_checksum(text)
     }
 
     /// Returns the 8 characters after the prefix, which may be displayed; `None` for malformed
@@ -196,6 +195,12 @@ fn checksum(text: &str) -> String {
         base62::encode(crc32fast::hash(text.as_bytes())),
         width = CHECKSUM_LENGTH
     )
+}
+
+/// Returns whether letters and digits end with the checksum of what is before it.
+fn has_checksum(text: &str) -> bool {
+    let (checked, checksum) = text.split_at(text.len() - CHECKSUM_LENGTH);
+    base62::decode(checksum) == Ok(crc32fast::hash(checked.as_bytes()).into())
 }
 
 #[cfg(test)]

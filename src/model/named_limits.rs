@@ -73,7 +73,7 @@ impl NamedLimit {
 /// name is not part of it, so an owner who renames limits never has more than [`MAX_LIMITS`]
 /// buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitOwner {
+pub struct NamedLimitBucket {
     /// The key or the organization.
     pub id: Uuid,
     /// Whether it is an organization.
@@ -82,7 +82,7 @@ pub struct LimitOwner {
     pub position: usize,
 }
 
-impl LimitOwner {
+impl NamedLimitBucket {
     /// Returns the subject that counts the units.
     #[must_use]
     pub fn subject(self) -> LimitSubject {
@@ -193,13 +193,13 @@ mod tests {
 
     #[test]
     fn each_limit_of_each_owner_is_counted_separately() {
-        let owner = |id: u128, position| LimitOwner {
+        let owner = |id: u128, position| NamedLimitBucket {
             id: Uuid::from_u128(id << 64),
             is_organization: false,
             position,
         };
         let subjects =
-            [owner(1, 0), owner(1, 1), owner(2, 0), owner(2, 1)].map(LimitOwner::subject);
+            [owner(1, 0), owner(1, 1), owner(2, 0), owner(2, 1)].map(NamedLimitBucket::subject);
         for (index, subject) in subjects.iter().enumerate() {
             assert!(!subjects[..index].contains(subject), "{index}");
         }

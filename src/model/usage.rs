@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{
-    DateTime, Datelike, Days, DurationRound, Months, NaiveDate, NaiveTime, TimeDelta, Utc,
-};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
 
 use crate::model::ValidationError;
 use crate::model::ids::{KeyId, OrganizationId};
@@ -67,7 +65,8 @@ pub struct KeyUsage {
 /// Returns the start of the UTC hour of a time.
 #[must_use]
 pub fn hour_of(time: DateTime<Utc>) -> DateTime<Utc> {
-    time.duration_trunc(TimeDelta::hours(1)).unwrap_or(time)
+    let seconds = time.timestamp();
+    DateTime::from_timestamp(seconds - seconds.rem_euclid(3_600), 0).unwrap_or(time)
 }
 
 /// A range of whole UTC days that includes `start` and excludes `end`.

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, AppId, GrantId, OrganizationId};
 use crate::model::oauth::ClientKind;
 use crate::model::oauth::app_grant::{
-    EndedGrants, GrantCount, GrantEnd, GrantFilter, ListedGrant, RevokedGrant,
+    EndedGrants, GrantCount, GrantFilter, GrantRevocationReason, ListedGrant, RevokedGrant,
 };
 use crate::model::role::Role;
 
@@ -162,7 +162,7 @@ pub async fn revoke(
         organization.0,
         id.uuid(),
         at,
-        GrantEnd::Organization.as_str(),
+        GrantRevocationReason::Organization.as_str(),
     )
     .fetch_optional(db)
     .await?;
@@ -186,7 +186,7 @@ pub async fn revoke_of_client(
         organization.0,
         client_id,
         at,
-        GrantEnd::Organization.as_str(),
+        GrantRevocationReason::Organization.as_str(),
     )
     .fetch_all(db)
     .await?;
@@ -210,7 +210,7 @@ pub async fn revoke_forbidden(
          returning g.id, c.client_id, c.name as client_name, g.account_id, g.organization_id",
         organization.0,
         at,
-        GrantEnd::Policy.as_str(),
+        GrantRevocationReason::Policy.as_str(),
     )
     .fetch_all(db)
     .await?;
@@ -276,7 +276,7 @@ pub async fn revoke_of_account(
         account.uuid(),
         id.uuid(),
         at,
-        GrantEnd::Person.as_str(),
+        GrantRevocationReason::Person.as_str(),
     )
     .fetch_optional(db)
     .await?;
@@ -289,7 +289,7 @@ pub async fn revoke_of_account(
 pub async fn end_all(
     db: &mut PgConnection,
     apps: &[AppId],
-    reason: GrantEnd,
+    reason: GrantRevocationReason,
     at: DateTime<Utc>,
 ) -> Result<Vec<EndedGrants>> {
     let apps: Vec<Uuid> = apps.iter().map(|app| app.uuid()).collect();

@@ -26,7 +26,7 @@ pub struct ChainEnd {
     /// link at that position.
     pub digest_at_stored: Option<[u8; 32]>,
     /// The position of the last link without a seal; 0 if there is none or this was not requested.
-    pub last_unsealed: i64,
+    pub last_unsigned: i64,
 }
 
 /// Returns the ends of the chains of at most `limit` organizations with ids from `from` on, in the
@@ -43,7 +43,7 @@ pub async fn list_chain_ends(
                   h.unsigned_until as "unsigned_until?", h.pruned_until as "pruned_until?",
                   h.pruned_digest as "pruned_digest?", h.pepper_id as "pepper_id?",
                   h.mac as "mac?", there.digest as "digest_there?",
-                  coalesce(unsealed.position, 0) as "last_unsealed!"
+                  coalesce(unsealed.position, 0) as "last_unsigned!"
            from organizations o
            cross join lateral (
                select position, digest from audit_links where organization_id = o.id
@@ -76,7 +76,7 @@ pub async fn list_chain_ends(
             (row.pepper_id, row.mac),
         ),
         digest_at_stored: row.digest_there.map(to_digest),
-        last_unsealed: row.last_unsealed,
+        last_unsigned: row.last_unsigned,
     });
     Ok(ends.collect())
 }

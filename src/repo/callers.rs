@@ -33,7 +33,7 @@ struct Row {
     allowed_origins: Vec<String>,
     user_id: Uuid,
     user_handle: String,
-    minted_by: Option<String>,
+    creator_role: Option<String>,
     key_id: Uuid,
     prefix: String,
     display_id: String,
@@ -42,7 +42,7 @@ struct Row {
     allowed_ips: Vec<IpNet>,
     expires_at: Option<DateTime<Utc>>,
     /// The name of a [`KeyRejectionReason`]; `None` if the credential is valid.
-    refusal: Option<String>,
+    rejection: Option<String>,
     /// The digest that was looked up; otherwise `session_id` is set.
     digest: Option<Vec<u8>>,
     session_id: Option<Uuid>,
@@ -50,7 +50,7 @@ struct Row {
 
 impl Row {
     fn into_status(self) -> Option<CredentialStatus> {
-        let Some(reason) = &self.refusal else {
+        let Some(reason) = &self.rejection else {
             let caller = self.into_caller().map(Arc::new)?;
             return Some(CredentialStatus::Valid(Identity { caller: Some(caller), person: None }));
         };
@@ -74,7 +74,7 @@ impl Row {
             membership: MembershipId(self.user_id),
             membership_handle: self.user_handle,
             role: None,
-            creator_role: self.minted_by.as_deref().and_then(Role::parse),
+            creator_role: self.creator_role.as_deref().and_then(Role::parse),
             scopes: ScopeSet::from_stored(&self.scopes),
             credential: Credential::Key(
                 KeyDetails {
@@ -104,13 +104,13 @@ pub async fn find_by_digests(
                   o.name as organization_name, o.plan,
                   o.suspended_at is not null as "is_suspended!", o.allowed_origins, k.user_id,
                   u.handle as user_handle,
-                  case when u.removed_at is null then u.role end as minted_by,
+                  case when u.removed_at is null then u.role end as creator_role,
                   k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
                        when not k.enabled then 'disabled'
-                       when o.deleted_at is not null then 'organization_deleted' end as refusal,
+                       when o.deleted_at is not null then 'organization_deleted' end as rejection,
                   k.digest as "digest?", null::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id
@@ -139,14 +139,14 @@ pub async fn find_by_sessions(
                   o.name as organization_name, o.plan,
                   o.suspended_at is not null as "is_suspended!", o.allowed_origins, k.user_id,
                   u.handle as user_handle,
-                  case when u.removed_at is null then u.role end as minted_by,
+                  case when u.removed_at is null then u.role end as creator_role,
                   k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
                        when k.expires_at <= now() then 'expired'
                        when not k.enabled then 'disabled'
                        when o.deleted_at is not null then 'organization_deleted'
-                       when s.revoked_at is not null then 'session_ended' end as refusal,
+                       when s.revoked_at is not null then 'session_ended' end as rejection,
                   null::bytea as digest, s.id as "session_id?"
            from key_sessions s
            join api_keys k on k.id = s.key_id
@@ -203,7 +203,7 @@ pub async fn lock_and_confirm(
                   o.name as organization_name, o.plan,
                   o.suspended_at is not null as "is_suspended!", o.allowed_origins, k.user_id,
                   u.handle as user_handle,
-                  case when u.removed_at is null then u.role end as minted_by,
+                  case when u.removed_at is null then u.role end as creator_role,
                   k.id as key_id, k.prefix, k.display_id, k.pepper_id,
                   k.scopes, k.allowed_ips, k.expires_at,
                   case when k.revoked_at is not null then 'revoked'
@@ -213,7 +213,7 @@ pub async fn lock_and_confirm(
                        when exists (select from key_sessions s
                                     where s.id = $3 and (s.organization_id = $1) is true
                                       and s.revoked_at is not null) then 'session_ended'
-                  end as refusal,
+                  end as rejection,
                   null::bytea as digest, $3::uuid as session_id
            from api_keys k
            join organizations o on o.id = k.organization_id

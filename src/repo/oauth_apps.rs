@@ -306,7 +306,7 @@ pub async fn list_of_all(
 }
 
 /// Locks a client of any kind until the transaction ends. Returns its id and its organization.
-pub async fn lock_of_all(
+pub async fn lock_any(
     db: &mut PgConnection,
     client_id: &str,
 ) -> Result<Option<(AppId, OrganizationId)>> {

@@ -75,7 +75,7 @@ pub async fn find(db: &mut PgConnection, client_id: &str) -> Result<Option<Oauth
 
 /// Locks the client with this public id against changes until the transaction ends. Applies to all
 /// organizations.
-pub async fn lock_unchanged(db: &mut PgConnection, client_id: &str) -> Result<()> {
+pub async fn lock_for_share(db: &mut PgConnection, client_id: &str) -> Result<()> {
     sqlx::query!("select id from oauth_clients where client_id = $1 for share", client_id)
         .fetch_optional(db)
         .await?;

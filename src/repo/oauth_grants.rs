@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, GrantId, MembershipId, OrganizationId};
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::grant::{GrantCandidate, GrantedAccess, NewGrant};
 use crate::model::role::Role;
 
@@ -134,7 +134,7 @@ pub async fn revoke_of_earlier_memberships(
         organization.0,
         membership.0,
         at,
-        GrantEnd::MembershipEnded.as_str(),
+        GrantRevocationReason::MembershipEnded.as_str(),
     )
     .execute(db)
     .await?;
@@ -145,7 +145,7 @@ pub async fn revoke_of_earlier_memberships(
 pub async fn revoke_all(
     db: &mut PgConnection,
     account: AccountId,
-    reason: GrantEnd,
+    reason: GrantRevocationReason,
     at: DateTime<Utc>,
 ) -> Result<u64> {
     let result = sqlx::query!(

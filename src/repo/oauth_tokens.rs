@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::ids::{AccountId, GrantId, OrganizationId};
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::tokens::{
     NewAccessToken, NewRefreshToken, RedeemedCode, SignIn, StoredRefreshToken, TokenGrant,
 };
@@ -218,7 +218,7 @@ pub async fn lock_refresh_token(
         resources: row.resources,
         sign_in: row.sid.zip(row.auth_time).map(|(session, at)| SignIn { session, at }),
         absolute_at: row.absolute_at,
-        used_for: row.used_at.map(|used_at: DateTime<Utc>| row.now - used_at),
+        time_since_use: row.used_at.map(|used_at: DateTime<Utc>| row.now - used_at),
         is_successor_used: row.is_successor_used,
     }))
 }
@@ -252,7 +252,11 @@ pub async fn find_owner(
 }
 
 /// Revokes a grant, and with it all of its tokens; returns whether it was not revoked before.
-pub async fn revoke_grant(db: &mut PgConnection, grant: GrantId, reason: GrantEnd) -> Result<bool> {
+pub async fn revoke_grant(
+    db: &mut PgConnection,
+    grant: GrantId,
+    reason: GrantRevocationReason,
+) -> Result<bool> {
     let result = sqlx::query!(
         "update oauth_grants set revoked_at = now(), revoked_reason = $2, updated_at = now()
          where id = $1 and revoked_at is null",

@@ -1,5 +1,4 @@
-//! Which credential may call which routes (contract §1, the table): each kind of credential at a
-//! route of each column.
+//! Which credential may call which routes: each kind of credential at a route of each kind.
 
 use serde_json::json;
 

@@ -50,7 +50,7 @@ fn run_client(
     assert!(done.status.success(), "{program}:\n{stdout}\n{stderr}");
 }
 
-/// The client library of the contract of page s3.
+/// A published client library for the operator's API.
 #[test]
 fn supported_calls_of_cohesion_sdk_work_and_the_others_raise_its_own_errors() {
     let dir = WorkDir::new();

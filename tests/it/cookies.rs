@@ -1,5 +1,5 @@
 //! The session cookie as a browser sends it: which cookie counts, and how several of one name are
-//! handled (contract §1, *Cookies*).
+//! handled.
 
 use serde_json::{Value, json};
 use tenantry::model::key_format::KeyFormat;

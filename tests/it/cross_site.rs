@@ -1,5 +1,5 @@
-//! Cross-site requests: what a foreign origin can make a browser send, and what it may read
-//! (contract §1, *CORS* and *Cookies*).
+//! Cross-site requests: what a foreign origin can make a browser send, and what it may
+//! read.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The client address that trusted proxies forward (contract §1, *Proxies*).
+//! The client address that trusted proxies forward.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `Idempotency-Key` on every route that changes something (contract §1).
+//! `Idempotency-Key` on every route that changes something.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Invalid request bodies (contract §1, *Bad input*): every route that reads a body rejects an
-//! invalid one with a clear 4xx error and writes nothing.
+//! Invalid request bodies: every route that reads a body rejects an invalid one with a clear
+//! 4xx error and writes nothing.
 
 use axum::body::{Body, Bytes};
 use serde_json::{Value, json};

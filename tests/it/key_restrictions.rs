@@ -1,5 +1,4 @@
-//! Network restrictions of keys: a key allows only addresses that its creating key allows (contract
-//! §1, *Scopes*).
+//! Network restrictions of keys: a key allows only addresses that its creating key allows.
 
 use serde_json::{Value, json};
 

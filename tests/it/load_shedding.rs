@@ -95,12 +95,12 @@ async fn start_slow_upload(app: &TestApp, client: TestClient, path: &'static str
     let (rest, receiver) = unbounded_channel();
     rest.send(Ok("{")).unwrap();
     let body = Body::from_stream(UnboundedReceiverStream::new(receiver));
-    let before = app.app.in_flight.arriving();
+    let before = app.app.in_flight.waiting();
     let is_form = path.starts_with("/oauth2/");
     let media_type = if is_form { "application/x-www-form-urlencoded" } else { "application/json" };
     let client = client.with("content-type", media_type);
     let response = tokio::spawn(async move { client.send("POST", path, body).await });
-    let is_seen = async || app.app.in_flight.arriving() != before || response.is_finished();
+    let is_seen = async || app.app.in_flight.waiting() != before || response.is_finished();
     wait_until_async("the server waits for the rest of the body", is_seen).await;
     SlowUpload { rest, response }
 }
@@ -119,7 +119,7 @@ async fn requests_with_incomplete_bodies_do_not_block_other_requests() {
                 waiting.push(start_slow_upload(app, operator, "/v1/admin/org/create").await);
                 waiting.push(start_slow_upload(app, app.anonymous(), "/webhooks/stripe").await);
             }
-            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (40, 0));
+            assert_eq!((app.app.in_flight.waiting(), app.app.in_flight.running_total()), (40, 0));
             app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
             app.key(&acme.api_key).post("/me/api-keys", json!({})).await.assert_status(201);
             for slow in waiting {
@@ -127,7 +127,7 @@ async fn requests_with_incomplete_bodies_do_not_block_other_requests() {
                 let status = slow.response.await.unwrap().status.as_u16();
                 assert!([400, 401].contains(&status), "{status}");
             }
-            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (0, 0));
+            assert_eq!((app.app.in_flight.waiting(), app.app.in_flight.running_total()), (0, 0));
         })
         .await;
 }
@@ -142,7 +142,7 @@ async fn clients_that_introspect_slowly_leave_every_permit_to_verifiers() {
                 waiting.push(start_slow_upload(app, app.anonymous(), "/oauth2/introspect").await);
             }
             assert_eq!(app.app.verifications_in_flight.running_total(), 0);
-            assert_eq!((app.app.in_flight.arriving(), app.app.in_flight.running_total()), (20, 0));
+            assert_eq!((app.app.in_flight.waiting(), app.app.in_flight.running_total()), (20, 0));
             let check = app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await;
             assert_eq!(check.assert_status(200).body["valid"], true);
             let introspected = format!("token={}", acme.api_key);
@@ -189,7 +189,7 @@ async fn the_number_of_incomplete_bodies_is_limited_per_caller() {
             assert_eq!(rejected.header("retry-after"), "1");
             app.key(&acme.api_key).post("/me/api-keys", json!({})).await.assert_status(201);
             waiting.push(start_slow_upload(app, app.key(&other.api_key), "/me/api-keys").await);
-            assert_eq!(app.app.in_flight.arriving(), 3);
+            assert_eq!(app.app.in_flight.waiting(), 3);
         })
         .await;
 }

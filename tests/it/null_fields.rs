@@ -1,5 +1,5 @@
-//! `null` in requests (contract §1, *Bad input*): in a create it counts as omitted, in an update it
-//! has its own meaning. A key that does not expire has `never_expires`.
+//! `null` in requests: in a create it counts as omitted, in an update it has its own
+//! meaning. A key that does not expire has `never_expires`.
 
 use serde_json::{Value, json};
 

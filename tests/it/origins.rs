@@ -1,4 +1,4 @@
-//! Which origins' scripts may use an organization's keys (contract §1, *CORS*).
+//! Which origins' scripts may use an organization's keys.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Query parameters that a route does not accept (contract §1, *Bad input*).
+//! Query parameters that a route does not accept.
 
 use serde_json::json;
 use tenantry::http::family::Family;

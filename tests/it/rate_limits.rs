@@ -1,5 +1,5 @@
-//! Rate limits (contract §1, *Rate limits*): each limit on its routes, with its family's errors,
-//! and shared by all servers where it has to be.
+//! Rate limits: each limit on its routes, with its family's errors, and shared
+//! by all servers where it has to be.
 
 use serde_json::json;
 use tenantry::model::rate_limit::RateLimit;

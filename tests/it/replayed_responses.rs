@@ -1,5 +1,4 @@
-//! Which callers get a stored response replayed, and what it contains (contract §1,
-//! *Idempotency-Key*).
+//! Which callers get a stored response replayed, and what it contains.
 
 use serde_json::{Value, json};
 

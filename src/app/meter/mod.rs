@@ -118,7 +118,7 @@ impl Meter {
         now: DateTime<Utc>,
     ) {
         let CheckOutcome { admitted, counted, is_rejected } = outcome;
-        if let Some(organization) = organization {
+        if let Some(organization) = organization.filter(|_| admitted != counted) {
             self.0.quotas.adjust((organization, Period::month_of(now).start), admitted, counted);
         }
         let units = i64::try_from(counted).unwrap_or(i64::MAX);

@@ -17,7 +17,7 @@ use crate::app::database::Database;
 use crate::config::rate_limits::{RateLimitSetting, RateLimitSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ids::OrganizationId;
-use crate::model::named_limits::{LimitOwner, NamedLimit};
+use crate::model::named_limits::{NamedLimit, NamedLimitBucket};
 use crate::model::rate::{Rate, RateOutcome};
 use crate::model::rate_limit::{LimitSubject, RateLimit};
 use crate::repo::rate_limits;
@@ -102,7 +102,7 @@ impl RateLimits {
     pub fn count_named(
         &self,
         limit: &NamedLimit,
-        owner: LimitOwner,
+        owner: NamedLimitBucket,
         units: u32,
         is_dry_run: bool,
     ) -> (RateLimitDecision, bool) {
@@ -118,7 +118,13 @@ impl RateLimits {
     }
 
     /// Refunds units that [`Self::count_named`] counted.
-    pub fn refund_named(&self, limit: &NamedLimit, owner: LimitOwner, units: u32, is_own: bool) {
+    pub fn refund_named(
+        &self,
+        limit: &NamedLimit,
+        owner: NamedLimitBucket,
+        units: u32,
+        is_own: bool,
+    ) {
         let buckets = &self.named_buckets[usize::from(owner.is_organization)];
         buckets.refund_units(owner.subject(), &limit.rate(), units, is_own);
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::Person;
 use crate::model::ids::{AccountId, OrganizationId};
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::repo;
 use crate::repo::memberships::Membership;
 use crate::repo::{
@@ -51,7 +51,7 @@ pub async fn delete(
                 events.extend(leave_organization(tx, membership, audit).await?);
             }
             // After the loop, which locks apps: everywhere, apps are locked before grants.
-            let reason = GrantEnd::AccountDeleted;
+            let reason = GrantRevocationReason::AccountDeleted;
             oauth_grants::revoke_all(tx, person.account, reason, audit.at).await?;
             let events = events.iter().map(|event| event.to_audit_event(audit)).collect();
             audit_events::insert_all(tx, events).await?;
@@ -116,7 +116,7 @@ async fn leave_organization(
     } else {
         invites::revoke_all(tx, organization, audit.at).await?;
         organizations::delete(tx, organization, audit.at).await?;
-        let reason = GrantEnd::AppDeleted;
+        let reason = GrantRevocationReason::AppDeleted;
         let apps = oauth_apps::lock_all(tx, organization).await?;
         let ended = app_grants::end_all(tx, &apps, reason, audit.at).await?;
         events.extend(ended.iter().map(|ended| DeletionEvent {

@@ -13,7 +13,7 @@ use crate::domain::keys::invites as key_invites;
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::ids::AccountId;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::repo::memberships::Membership;
 use crate::repo::{accounts, invites, key_lifecycle, oauth_grants, personal_tokens, sessions};
 
@@ -56,8 +56,13 @@ pub async fn revoke_access(
     let mut revoked = RevokedAccess {
         sessions: sessions::remove_all(tx, account).await?,
         personal_tokens: personal_tokens::revoke_all(tx, account, audit.at).await?,
-        app_grants: oauth_grants::revoke_all(tx, account, GrantEnd::AddressUnproven, audit.at)
-            .await?,
+        app_grants: oauth_grants::revoke_all(
+            tx,
+            account,
+            GrantRevocationReason::AddressUnproven,
+            audit.at,
+        )
+        .await?,
         ..RevokedAccess::default()
     };
     let (reason, actor) =

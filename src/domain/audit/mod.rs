@@ -72,7 +72,7 @@ async fn sign_unsigned_page(
     let ends = audit_heads::list_chain_ends(db, from, true, PAGE_SIZE).await?;
     let heads = ends.iter().filter_map(|end| {
         let none = PrunedPrefix::default();
-        let head = signer.sign_head(end.organization, (0, none.digest), end.last_unsealed, none)?;
+        let head = signer.sign_head(end.organization, (0, none.digest), end.last_unsigned, none)?;
         Some((end.organization, head))
     });
     audit_heads::store_heads(db, &heads.collect::<Vec<_>>(), now).await?;
@@ -136,7 +136,7 @@ fn publish(signer: &AuditSigner, end: &ChainEnd) -> Option<SignedHead> {
     if !is_same {
         tracing::info!(target: LOG_TARGET, "{head}");
     }
-    let mut unsigned_until = end.last_unsealed;
+    let mut unsigned_until = end.last_unsigned;
     let pruned = stored.as_ref().map(|stored| stored.pruned).unwrap_or_default();
     if let Some(stored) = stored {
         match signer.check_head(*organization, stored) {

@@ -17,7 +17,7 @@ use crate::model::caller::Caller;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::app::{AppChanges, AppSpec, NewApp, OauthApp};
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys};
 use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::scope::BuiltInScope;
@@ -162,7 +162,7 @@ pub async fn delete(
     let app = lock_app(tx, organization, id).await?;
     // Grants of other organizations end, too, and row-level security would hide them.
     rls::clear_tenant(tx).await?;
-    let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDeleted, audit.at).await?;
+    let ended = app_grants::end_all(tx, &[id], GrantRevocationReason::AppDeleted, audit.at).await?;
     let (actor, target) = (caller.actor(), id.to_string());
     let event = NewAuditEvent {
         organization,
@@ -173,7 +173,7 @@ pub async fn delete(
         detail: json!({ "name": app.name }),
         audit,
     };
-    record_app_end(tx, event, GrantEnd::AppDeleted, &ended).await?;
+    record_app_end(tx, event, GrantRevocationReason::AppDeleted, &ended).await?;
     rls::set_tenant(tx, organization).await?;
     if oauth_apps::delete(tx, organization, id).await? { Ok(()) } else { Err(no_such_app()) }
 }

@@ -34,7 +34,7 @@ pub enum UnknownSender {
 ///
 /// # Errors
 /// The outer errors are those of the database.
-pub async fn find_sender(
+pub async fn find_client_and_target(
     app: &App,
     parameters: &RequestParameters,
 ) -> Result<Result<(OauthClient, ResponseTarget), UnknownSender>> {

@@ -12,7 +12,7 @@ use crate::app::http_client::{Fetched, GetRequest};
 use crate::error::{Error, Result};
 use crate::model::ids::AppId;
 use crate::model::oauth::document::{
-    DocumentRefusal, MAX_DOCUMENT_BYTES, expires_at, parse_document,
+    DocumentRejection, MAX_DOCUMENT_BYTES, expires_at, parse_document,
 };
 use crate::model::oauth::document_url::DocumentUrl;
 use crate::repo::oauth_documents::{self, NewDocument};
@@ -51,21 +51,21 @@ impl StaleDocument {
 pub async fn find_stale(
     app: &App,
     client_id: &str,
-) -> Result<Result<Option<StaleDocument>, DocumentRefusal>> {
+) -> Result<Result<Option<StaleDocument>, DocumentRejection>> {
     if !app.config.oauth.accepts_documents || !DocumentUrl::is_meant_by(client_id) {
         return Ok(Ok(None));
     }
     let url = match DocumentUrl::parse(client_id, &app.config.outbound.allowed_hosts) {
         Ok(url) => url,
-        Err(message) => return Ok(Err(DocumentRefusal::Url(message.to_string()))),
+        Err(message) => return Ok(Err(DocumentRejection::Url(message.to_string()))),
     };
     let find = async |db: &mut PgConnection| oauth_documents::find(db, client_id).await;
     let (stored, now) = (app.db.run(find).await?, app.clock.now());
     if stored.as_ref().is_some_and(|it| it.is_disabled || it.expires_at > now) {
         return Ok(Ok(None));
     }
-    if let Some(refusal) = app.document_fetches.find_refusal(client_id, now) {
-        return Ok(Err(refusal));
+    if let Some(rejection) = app.document_fetches.find_rejection(client_id, now) {
+        return Ok(Err(rejection));
     }
     let is_stored = stored.is_some();
     let etag = stored.and_then(|it| it.etag);
@@ -83,12 +83,12 @@ fn to_stored_etag(etag: &str) -> Option<String> {
 /// # Errors
 /// The outer error is unavailable: too many fetches run, or the document could not be stored. The
 /// inner one says why there is no document that can be used.
-pub async fn refresh(app: &App, document: StaleDocument) -> Result<Result<(), DocumentRefusal>> {
+pub async fn refresh(app: &App, document: StaleDocument) -> Result<Result<(), DocumentRejection>> {
     let client_id = document.url.as_str().to_owned();
     let fetch = || fetch_and_store(app.clone(), document);
     match app.document_fetches.share(&client_id, fetch).await? {
         Ok(()) => Ok(Ok(())),
-        Err(FetchFailure::Refused(refusal)) => Ok(Err(refusal)),
+        Err(FetchFailure::Rejected(rejection)) => Ok(Err(rejection)),
         Err(FetchFailure::Failed(cause)) => Err(Error::unavailable(cause)),
     }
 }
@@ -99,7 +99,7 @@ async fn fetch_and_store(app: App, document: StaleDocument) -> FetchOutcome {
     match find_stale(&app, client_id).await {
         Ok(Ok(None)) => return Ok(()),
         Ok(Ok(Some(_))) => {}
-        Ok(Err(refusal)) => return Err(FetchFailure::Refused(refusal)),
+        Ok(Err(rejection)) => return Err(FetchFailure::Rejected(rejection)),
         Err(error) => return Err(FetchFailure::Failed(error.cause().to_string())),
     }
     let request = GetRequest {
@@ -112,11 +112,11 @@ async fn fetch_and_store(app: App, document: StaleDocument) -> FetchOutcome {
         Ok(response) => store(&app, &document, &response).await,
         Err(error) => {
             tracing::info!(cause = %error, "a client's metadata document was not fetched");
-            Err(FetchFailure::Refused(DocumentRefusal::NotFetched))
+            Err(FetchFailure::Rejected(DocumentRejection::NotFetched))
         }
     };
-    if let Err(FetchFailure::Refused(refusal)) = &outcome {
-        app.document_fetches.remember_refusal(client_id, refusal.clone(), app.clock.now());
+    if let Err(FetchFailure::Rejected(rejection)) = &outcome {
+        app.document_fetches.remember_rejection(client_id, rejection.clone(), app.clock.now());
     }
     outcome
 }
@@ -136,10 +136,10 @@ async fn store(app: &App, document: &StaleDocument, response: &Fetched) -> Fetch
     if response.status != 200 || !is_json {
         let status = response.status;
         tracing::info!(status, is_json, "a client's metadata document was not fetched");
-        return Err(FetchFailure::Refused(DocumentRefusal::NotFetched));
+        return Err(FetchFailure::Rejected(DocumentRejection::NotFetched));
     }
     let metadata = parse_document(client_id, &response.body, &app.config.oauth.scopes);
-    let metadata = metadata.map_err(FetchFailure::Refused)?;
+    let metadata = metadata.map_err(FetchFailure::Rejected)?;
     let new = NewDocument {
         id: AppId::new(now, &*app.entropy),
         client_id,

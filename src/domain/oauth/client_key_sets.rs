@@ -12,7 +12,7 @@ use crate::model::oauth::ClientKind;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::UnverifiedAssertion;
 use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
-use crate::model::oauth::document::DocumentRefusal;
+use crate::model::oauth::document::DocumentRejection;
 
 /// The media types of a key set, for the `Accept` header.
 const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
@@ -68,7 +68,7 @@ impl StaleKeySet {
     fn must_be_fetched(&self, app: &App) -> bool {
         let (sets, now) = (app.client_key_sets.of(self.kind), app.clock.now());
         let is_usable = sets.find(&self.url, self.key_id.as_deref(), now).is_some();
-        !is_usable && sets.fetches.find_refusal(self.url.url().as_str(), now).is_none()
+        !is_usable && sets.fetches.find_rejection(self.url.url().as_str(), now).is_none()
     }
 }
 
@@ -82,7 +82,7 @@ pub async fn refresh(app: &App, set: StaleKeySet) -> Result<()> {
     let fetch = || fetch_and_keep(app.clone(), set);
     match sets.fetches.share(&id, fetch).await? {
         Err(FetchFailure::Failed(cause)) => Err(Error::unavailable(cause)),
-        Ok(()) | Err(FetchFailure::Refused(_)) => Ok(()),
+        Ok(()) | Err(FetchFailure::Rejected(_)) => Ok(()),
     }
 }
 
@@ -111,9 +111,9 @@ async fn fetch_and_keep(app: App, set: StaleKeySet) -> FetchOutcome {
         }
         Err(cause) => {
             tracing::info!(client_id, cause, "a client's keys were not fetched");
-            let refusal = DocumentRefusal::NotFetched;
-            sets.fetches.remember_refusal(url.url().as_str(), refusal.clone(), now);
-            Err(FetchFailure::Refused(refusal))
+            let rejection = DocumentRejection::NotFetched;
+            sets.fetches.remember_rejection(url.url().as_str(), rejection.clone(), now);
+            Err(FetchFailure::Rejected(rejection))
         }
     }
 }

@@ -91,7 +91,7 @@ async fn lock_organization(
 /// Checks that the client is still enabled, and may still request what it requested.
 async fn confirm_client(tx: &mut PgConnection, request: AccessRequest<'_>) -> Result<()> {
     let AccessRequest { client, access, redirect_uri } = request;
-    oauth_clients::lock_unchanged(tx, &client.client_id).await?;
+    oauth_clients::lock_for_share(tx, &client.client_id).await?;
     let current = oauth_clients::find(tx, &client.client_id).await?;
     let current = current.ok_or_else(|| Error::forbidden("This app is disabled"))?;
     let has_redirect_uri = redirect_uri

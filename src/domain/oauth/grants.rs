@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{GrantId, SessionId};
-use crate::model::oauth::app_grant::{EndedGrants, GrantEnd, RevokedGrant};
+use crate::model::oauth::app_grant::{EndedGrants, GrantRevocationReason, RevokedGrant};
 use crate::model::scope::BuiltInScope;
 use crate::repo::{account_callers, accounts, app_grants, audit_events};
 
@@ -31,7 +31,8 @@ pub async fn revoke(
     let caller = lock_and_confirm_caller(tx, caller, BuiltInScope::MembersWrite, audit).await?;
     let organization = caller.organization;
     if let Some(grant) = app_grants::revoke(tx, organization, id, audit.at).await? {
-        return record_revoked(tx, &caller, &[grant], GrantEnd::Organization, audit).await;
+        return record_revoked(tx, &caller, &[grant], GrantRevocationReason::Organization, audit)
+            .await;
     }
     if app_grants::exists(tx, organization, id).await? { Ok(()) } else { Err(no_such_grant()) }
 }
@@ -49,7 +50,7 @@ pub async fn revoke_of_client(
     let caller = lock_and_confirm_caller(tx, caller, BuiltInScope::MembersWrite, audit).await?;
     let revoked =
         app_grants::revoke_of_client(tx, caller.organization, client_id, audit.at).await?;
-    record_revoked(tx, &caller, &revoked, GrantEnd::Organization, audit).await?;
+    record_revoked(tx, &caller, &revoked, GrantRevocationReason::Organization, audit).await?;
     Ok(revoked.len())
 }
 
@@ -71,7 +72,7 @@ pub async fn revoke_own(
         return if exists { Ok(()) } else { Err(no_such_grant()) };
     };
     let (event_type, target) = (AuditEventType::AppGrantRevoked, id.to_string());
-    let detail = detail_of(&grant, GrantEnd::Person);
+    let detail = detail_of(&grant, GrantRevocationReason::Person);
     let Some(organization) = grant.organization else {
         return record_account_event(tx, account, event_type, &target, detail, audit).await;
     };
@@ -92,7 +93,7 @@ pub(super) async fn record_revoked(
     tx: &mut PgConnection,
     caller: &Caller,
     grants: &[RevokedGrant],
-    reason: GrantEnd,
+    reason: GrantRevocationReason,
     audit: &AuditContext,
 ) -> Result<()> {
     for (number, grant) in grants.iter().enumerate() {
@@ -105,7 +106,7 @@ pub(super) async fn record_revoked(
     Ok(())
 }
 
-fn detail_of(grant: &RevokedGrant, reason: GrantEnd) -> Value {
+fn detail_of(grant: &RevokedGrant, reason: GrantRevocationReason) -> Value {
     json!({
         "client_id": grant.client_id,
         "client": grant.client_name,
@@ -120,7 +121,7 @@ fn detail_of(grant: &RevokedGrant, reason: GrantEnd) -> Value {
 pub(in crate::domain) async fn record_app_end(
     tx: &mut PgConnection,
     event: NewAuditEvent<'_>,
-    reason: GrantEnd,
+    reason: GrantRevocationReason,
     ended: &[EndedGrants],
 ) -> Result<()> {
     let apps: Vec<String> = ended.iter().map(|ended| ended.app.to_string()).collect();

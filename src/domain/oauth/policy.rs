@@ -15,7 +15,7 @@ use crate::model::audit_detail::diff;
 use crate::model::caller::Caller;
 use crate::model::ids::OrganizationId;
 use crate::model::oauth::AppPolicyMode;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::app_policy::{AppPolicy, AppRule};
 use crate::model::scope::BuiltInScope;
 use crate::repo::{app_grants, app_policies, oauth_clients, rls};
@@ -48,7 +48,7 @@ pub async fn update(
     detail["revoked_grants"] = json!(revoked.len());
     let (event, target) = (AuditEventType::AppPolicyUpdated, caller.organization_handle.as_str());
     record_caller_event(tx, &caller, event, target, detail, audit).await?;
-    record_revoked(tx, &caller, &revoked, GrantEnd::Policy, audit).await?;
+    record_revoked(tx, &caller, &revoked, GrantRevocationReason::Policy, audit).await?;
     Ok((after, revoked.len()))
 }
 

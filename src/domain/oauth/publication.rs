@@ -12,7 +12,7 @@ use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::decider::Decider;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::app::OauthApp;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::{ClientKind, is_client_id};
 use crate::repo::{app_grants, audit_events, oauth_apps};
 
@@ -68,11 +68,12 @@ pub async fn disable(
     if !oauth_apps::set_disabled(tx, id, true, audit.at).await? {
         return Ok((find(tx, organization, id).await?, 0));
     }
-    let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDisabled, audit.at).await?;
+    let ended =
+        app_grants::end_all(tx, &[id], GrantRevocationReason::AppDisabled, audit.at).await?;
     let app = find(tx, organization, id).await?;
     let event_type = AuditEventType::AppDisabled;
     let event = event(organization, event_type, client_id, (actor, &app.name), audit);
-    record_app_end(tx, event, GrantEnd::AppDisabled, &ended).await?;
+    record_app_end(tx, event, GrantRevocationReason::AppDisabled, &ended).await?;
     Ok((app, ended.iter().map(|it| it.count).sum()))
 }
 
@@ -103,7 +104,7 @@ async fn lock(tx: &mut PgConnection, client_id: &str) -> Result<(AppId, Organiza
     if !is_client_id(client_id) {
         return Err(no_such_app());
     }
-    oauth_apps::lock_of_all(tx, client_id).await?.ok_or_else(no_such_app)
+    oauth_apps::lock_any(tx, client_id).await?.ok_or_else(no_such_app)
 }
 
 /// Returns an app with the number of its grants.

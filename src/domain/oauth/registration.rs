@@ -14,7 +14,7 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::client_metadata::ClientMetadata;
 use crate::model::oauth::registration::{MAX_REGISTRATIONS, NewRegistration, Registration};
 use crate::model::secret::Secret;
@@ -136,7 +136,8 @@ pub async fn delete(
 ) -> Result<()> {
     let delete = async |tx: &mut PgConnection| {
         let Registration { id, metadata, .. } = lock(app, tx, presented).await?;
-        let ended = app_grants::end_all(tx, &[id], GrantEnd::AppDeleted, audit.at).await?;
+        let ended =
+            app_grants::end_all(tx, &[id], GrantRevocationReason::AppDeleted, audit.at).await?;
         let client_id = id.to_string();
         let event = NewAuditEvent {
             organization: OrganizationId::SYSTEM,
@@ -147,7 +148,7 @@ pub async fn delete(
             detail: json!({ "name": metadata.name }),
             audit,
         };
-        record_app_end(tx, event, GrantEnd::AppDeleted, &ended).await?;
+        record_app_end(tx, event, GrantRevocationReason::AppDeleted, &ended).await?;
         oauth_registrations::delete(tx, id).await
     };
     app.db.transaction(delete).await

@@ -24,9 +24,9 @@ pub async fn find_remembered(
     let PendingRequest { client, request, .. } = pending;
     let redirect_uri = RedirectUri::from_stored(request.target.redirect_uri.clone());
     // Any program on the device can be this client.
-    let is_anybody = client.is_public() && redirect_uri.is_local();
+    let can_be_impersonated = client.is_public() && redirect_uri.is_local();
     let asks = request.has_prompt(Prompt::Consent) || request.has_prompt(Prompt::SelectAccount);
-    if is_anybody || asks {
+    if can_be_impersonated || asks {
         return Ok(None);
     }
     let scopes = request.access.scope_texts();

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::GrantId;
 use crate::model::key_format::KeyFormat;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::client::OauthClient;
 use crate::model::secret::{Digest, Secret};
 use crate::repo::{accounts, audit_events, oauth_tokens};
@@ -41,7 +41,7 @@ pub async fn revoke(
             }
             let token = oauth_tokens::lock_refresh_token(tx, &candidates, client.id).await?;
             if let Some(token) = token {
-                revoke_grant(tx, token.grant, client, GrantEnd::Client, audit).await?;
+                revoke_grant(tx, token.grant, client, GrantRevocationReason::Client, audit).await?;
             }
             Ok(())
         })
@@ -60,7 +60,7 @@ pub(super) async fn revoke_reused_code(
     let Some(grant) = oauth_tokens::find_used_code(tx, candidates, client.id).await? else {
         return Ok(());
     };
-    if oauth_tokens::revoke_grant(tx, grant, GrantEnd::CodeReused).await? {
+    if oauth_tokens::revoke_grant(tx, grant, GrantRevocationReason::CodeReused).await? {
         record(tx, grant, client, (AuditEventType::AppCodeReused, json!({})), audit).await?;
     }
     Ok(())
@@ -71,7 +71,7 @@ pub(super) async fn revoke_grant(
     tx: &mut PgConnection,
     grant: GrantId,
     client: &OauthClient,
-    reason: GrantEnd,
+    reason: GrantRevocationReason,
     audit: &AuditContext,
 ) -> Result<()> {
     if oauth_tokens::revoke_grant(tx, grant, reason).await? {

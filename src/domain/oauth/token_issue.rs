@@ -16,8 +16,8 @@ use crate::model::oauth::OpenidScope;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::grant::permitted_scopes;
 use crate::model::oauth::tokens::{
-    JWT_LIFETIME, NewAccessToken, NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE,
-    REFRESHED_LIFETIME, SINGLE_LIFETIME, SignIn, TokenGrant,
+    ACCESS_LIFETIME_WITH_REFRESH, ACCESS_LIFETIME_WITHOUT_REFRESH, JWT_LIFETIME, NewAccessToken,
+    NewRefreshToken, REFRESH_ABSOLUTE, REFRESH_IDLE, SignIn, TokenGrant,
 };
 use crate::model::secret::{Digest, Secret};
 use crate::repo::oauth_tokens;
@@ -85,7 +85,7 @@ pub(super) struct TokenIssue<'a> {
 }
 
 /// The place of a refresh token in its chain, when the chain ends, its scopes and its resources.
-pub(super) type ChainLink<'a> = (i32, Option<DateTime<Utc>>, &'a [String], &'a [String]);
+pub(super) type RefreshTokenPosition<'a> = (i32, Option<DateTime<Utc>>, &'a [String], &'a [String]);
 
 impl TokenIssue<'_> {
     /// Issues an access token with these scopes; returns it and its lifetime in seconds.
@@ -99,8 +99,12 @@ impl TokenIssue<'_> {
         let id = new_uuid(audit.at, &*app.entropy);
         let (text, lifetime) = match self.format {
             AccessTokenFormat::Opaque => {
-                let is_refreshed = self.session.is_none();
-                let lifetime = if is_refreshed { REFRESHED_LIFETIME } else { SINGLE_LIFETIME };
+                let has_refresh_token = self.session.is_none();
+                let lifetime = if has_refresh_token {
+                    ACCESS_LIFETIME_WITH_REFRESH
+                } else {
+                    ACCESS_LIFETIME_WITHOUT_REFRESH
+                };
                 (KeyFormat::oauth_token().generate(&*app.entropy), lifetime)
             }
             AccessTokenFormat::Jwt => (self.jwt(app, id, scopes, audit)?, JWT_LIFETIME),
@@ -164,7 +168,7 @@ impl TokenIssue<'_> {
         app: &App,
         tx: &mut PgConnection,
         text: &Secret,
-        (generation, absolute_at, scopes, resources): ChainLink<'_>,
+        (generation, absolute_at, scopes, resources): RefreshTokenPosition<'_>,
         audit: &AuditContext,
     ) -> Result<()> {
         let (digest, pepper_id) = app.peppers.digest(text.expose());

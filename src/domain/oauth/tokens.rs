@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::OFFLINE_ACCESS;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::tokens::{RedeemedCode, SignIn, StoredRefreshToken};
@@ -188,7 +188,14 @@ pub async fn refresh(
                 return Ok(Err(invalid_grant("The refresh token is unknown or expired")));
             };
             if is_reused(app, &token) {
-                revoke_grant(tx, token.grant, client, GrantEnd::RefreshTokenReused, audit).await?;
+                revoke_grant(
+                    tx,
+                    token.grant,
+                    client,
+                    GrantRevocationReason::RefreshTokenReused,
+                    audit,
+                )
+                .await?;
                 return Ok(Err(invalid_grant("The refresh token was used before")));
             }
             refresh_once(app, tx, (client, &token), request, audit).await
@@ -199,7 +206,9 @@ pub async fn refresh(
 /// Returns whether the use of a refresh token shows that two parties have it.
 fn is_reused(app: &App, token: &StoredRefreshToken) -> bool {
     let grace = TimeDelta::from_std(app.config.oauth.refresh_grace).unwrap_or_default();
-    token.used_for.is_some_and(|used_for| used_for > grace || token.is_successor_used)
+    token
+        .time_since_use
+        .is_some_and(|time_since_use| time_since_use > grace || token.is_successor_used)
 }
 
 async fn refresh_once(
@@ -235,7 +244,7 @@ async fn refresh_once(
     let (grant, resources, sign_in) = (&grant, &resources, token.sign_in);
     let code = token.code;
     let issue = TokenIssue { client, grant, code, session: None, sign_in, resources, format };
-    if token.used_for.is_none() {
+    if token.time_since_use.is_none() {
         let next = (
             token.generation + 1,
             Some(token.absolute_at),

@@ -22,7 +22,7 @@ use crate::model::caller::{Caller, Person};
 use crate::model::ids::{MembershipId, OrganizationId, SessionId, new_membership_handle, new_uuid};
 use crate::model::member::NewMembership;
 use crate::model::names::OrganizationName;
-use crate::model::oauth::app_grant::GrantEnd;
+use crate::model::oauth::app_grant::GrantRevocationReason;
 use crate::model::organization::{NewOrganization, Organization, OrganizationChanges};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::role::{Permission, Role};
@@ -140,7 +140,7 @@ pub async fn delete(tx: &mut PgConnection, caller: &Caller, audit: &AuditContext
     organizations::delete(tx, organization, audit.at).await?;
     // Grants of other organizations end, too, and row-level security would hide them.
     rls::clear_tenant(tx).await?;
-    let reason = GrantEnd::AppDeleted;
+    let reason = GrantRevocationReason::AppDeleted;
     let apps = oauth_apps::lock_all(tx, organization).await?;
     let ended = app_grants::end_all(tx, &apps, reason, audit.at).await?;
     let event = NewAuditEvent {

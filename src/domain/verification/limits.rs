@@ -13,7 +13,7 @@ use crate::app::credit_leases::Reservation;
 use crate::app::rate_limits::RateLimitDecision;
 use crate::error::{Error, Result};
 use crate::model::credits::CreditBalance;
-use crate::model::named_limits::{LimitOwner, NamedLimit, NamedLimits};
+use crate::model::named_limits::{NamedLimit, NamedLimitBucket, NamedLimits};
 use crate::model::usage::Period;
 use crate::model::verification::{CredentialOrganization, KnownCredential, VerificationCode};
 
@@ -33,8 +33,11 @@ pub(super) async fn count(
         return Err(Error::unavailable("the stored limits are of a newer version"));
     }
     let mut verdict = Verdict::new(VerificationCode::Valid, None);
-    let reserving = reserve_credits(app, credential, request, now, &mut verdict);
-    let reservations = timeout_at(deadline, reserving).await.map_err(Error::unavailable)??;
+    let mut reservations = Vec::new();
+    if credential.has_credits() {
+        let reserving = reserve_credits(app, credential, request, now, &mut verdict);
+        reservations = timeout_at(deadline, reserving).await.map_err(Error::unavailable)??;
+    }
     // Nothing is awaited from here on: a verifier that closes its connection cannot leave a check
     // half counted.
     if verdict.code == VerificationCode::Valid {
@@ -122,7 +125,7 @@ fn count_quota(
 /// A named limit that a check counts against.
 struct CountedLimit<'a> {
     limit: &'a NamedLimit,
-    owner: LimitOwner,
+    owner: NamedLimitBucket,
     units: u32,
 }
 
@@ -204,7 +207,7 @@ fn owned_limits(
     limits: &NamedLimits,
     id: Uuid,
     is_organization: bool,
-) -> impl Iterator<Item = (&NamedLimit, LimitOwner)> {
-    let owner = move |position| LimitOwner { id, is_organization, position };
+) -> impl Iterator<Item = (&NamedLimit, NamedLimitBucket)> {
+    let owner = move |position| NamedLimitBucket { id, is_organization, position };
     limits.as_slice().iter().enumerate().map(move |(position, limit)| (limit, owner(position)))
 }

@@ -146,7 +146,7 @@ async fn find_caller(
         }
         Identity { person: Some(person), .. } => match OrganizationHandle::parse(handle) {
             Ok(handle) => {
-                rate_limits::check_limit_of(app, context, person.account.uuid())?;
+                rate_limits::peek_account_limit(app, context, person.account.uuid())?;
                 app.db
                     .run(async |db| {
                         account_callers::find_caller_by_handle(db, person, &handle).await
@@ -247,7 +247,7 @@ fn session_required() -> Error {
 impl InSession {
     /// Returns the account and the session.
     #[must_use]
-    pub fn caller_ids(&self) -> (&Person, SessionId) {
+    pub fn person_and_session(&self) -> (&Person, SessionId) {
         (&self.person, self.session)
     }
 

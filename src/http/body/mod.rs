@@ -34,6 +34,7 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::shedding;
+use crate::model::idempotency;
 
 /// The size limit of a body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -55,6 +56,7 @@ pub struct JsonBody<T> {
 /// Identifies the content of a request, so that a repetition can be recognized.
 pub struct RequestFingerprint {
     /// The digest of the body in canonical form: without white space, members sorted by name.
+    /// Zeros without an `Idempotency-Key`, which is what compares it.
     pub digest: [u8; 32],
     /// Issues that depend on the time of the request. They do not apply to a replay.
     deferred: Vec<Issue>,
@@ -78,17 +80,19 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         let context = FieldContext { config: &app.config, now: app.clock.now() };
+        let may_be_replayed = request.headers().contains_key(idempotency::HEADER);
+        let parse = |body| parse_fields(body, may_be_replayed, context);
         if request.body().is_end_stream() {
-            return parse_fields(JsonNode::Object(Vec::new()), context);
+            return parse(JsonNode::Object(Vec::new()));
         }
         require_media_type(request.headers(), &mime::APPLICATION_JSON)?;
         let bytes = read_body(app, request, T::MAX_BODY_BYTES).await?;
         let json = without_byte_order_mark(&bytes);
         if json.is_empty() {
-            return parse_fields(JsonNode::Object(Vec::new()), context);
+            return parse(JsonNode::Object(Vec::new()));
         }
         let body = serde_json::from_slice(json);
-        parse_fields(body.map_err(|error| invalid_json(json, &error))?, context)
+        parse(body.map_err(|error| invalid_json(json, &error))?)
     }
 }
 
@@ -96,7 +100,7 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
 ///
 /// # Errors
 /// Too large; malformed if it is nested too deep, ends early or arrives too slowly; the errors of
-/// [`shedding::await_outside`].
+/// [`shedding::await_without_permits`].
 pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Bytes> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -108,7 +112,7 @@ pub async fn read_body(app: &App, request: Request, limit: usize) -> Result<Byte
     let mut body = pin!(collect(request.into_body(), limit, timeout));
     match (poll_available(body.as_mut()).await, context) {
         (Some(body), _) => body,
-        (None, Some(context)) => shedding::await_outside(app, &context, body).await,
+        (None, Some(context)) => shedding::await_without_permits(app, &context, body).await,
         (None, None) => body.await,
     }
 }
@@ -130,8 +134,12 @@ async fn poll_available<T>(mut body: Pin<&mut impl Future<Output = T>>) -> Optio
     .await
 }
 
-fn parse_fields<T: FromFields>(body: JsonNode, context: FieldContext<'_>) -> Result<JsonBody<T>> {
-    let digest = Sha256::digest(body.canonical().to_string()).into();
+fn parse_fields<T: FromFields>(
+    body: JsonNode,
+    may_be_replayed: bool,
+    context: FieldContext<'_>,
+) -> Result<JsonBody<T>> {
+    let digest = may_be_replayed.then(|| Sha256::digest(body.canonical().to_string()).into());
     let JsonNode::Object(members) = body else {
         return Err(Error::invalid(vec![Issue::body("Request body must be a JSON object")]));
     };
@@ -139,7 +147,10 @@ fn parse_fields<T: FromFields>(body: JsonNode, context: FieldContext<'_>) -> Res
     let value = T::from_fields(&mut fields);
     let deferred = fields.finish()?;
     let value = value.ok_or_else(|| Error::internal("a field was rejected without an issue"))?;
-    Ok(JsonBody { value, fingerprint: RequestFingerprint { digest, deferred } })
+    Ok(JsonBody {
+        value,
+        fingerprint: RequestFingerprint { digest: digest.unwrap_or_default(), deferred },
+    })
 }
 
 /// Requires an uncompressed body of this media type with no charset or utf-8.

@@ -38,7 +38,7 @@ struct CrossOriginRequest {
     requested_headers: Option<HeaderValue>,
     is_preflight: bool,
     /// Whether its path belongs to a family, so that it may accept API keys.
-    accepts_keys: bool,
+    is_in_family: bool,
 }
 
 impl CrossOriginRequest {
@@ -48,7 +48,7 @@ impl CrossOriginRequest {
             origin: header(header::ORIGIN),
             requested_headers: header(header::ACCESS_CONTROL_REQUEST_HEADERS),
             is_preflight: request.method() == Method::OPTIONS,
-            accepts_keys: Family::from_path(request.uri().path()) != Family::Other,
+            is_in_family: Family::from_path(request.uri().path()) != Family::Other,
         }
     }
 }
@@ -82,7 +82,7 @@ pub async fn handle<F: Future<Output = Response>>(
     // The query for organizations that list the origin comes last, because it is expensive. It is
     // skipped if the key's organization lists origins, or if the client must retry later.
     let is_allowed = is_trusted
-        || cross_origin.accepts_keys
+        || cross_origin.is_in_family
             && (is_on_organization_allowlist(context)
                 || !must_retry && is_allowed_by_any_organization(app, origin).await);
     let headers = response.headers_mut();

@@ -25,14 +25,13 @@ use crate::http::shown_once::{JsonWithSecrets, to_stored_value};
 use crate::model::ValidationError;
 use crate::model::caller::{Caller, Person};
 use crate::model::idempotency::{
-    IdempotencyKey, IdempotentRequest, OPERATOR_RESPONSE_LIFETIME, RESPONSE_LIFETIME,
+    HEADER, IdempotencyKey, IdempotentRequest, OPERATOR_RESPONSE_LIFETIME, RESPONSE_LIFETIME,
     StoredResponse,
 };
 use crate::model::ids::OrganizationId;
 use crate::model::master_scope::MasterScope;
 use crate::model::timestamp;
 
-const HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The header, for the API description.

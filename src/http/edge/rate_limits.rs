@@ -130,7 +130,7 @@ fn count_subject(app: &App, context: &RequestContext, subject: LimitSubject) -> 
 ///
 /// # Errors
 /// Rate limited.
-pub fn check_limit_of(app: &App, context: &RequestContext, id: Uuid) -> Result<()> {
+pub fn peek_account_limit(app: &App, context: &RequestContext, id: Uuid) -> Result<()> {
     let subject = LimitSubject::from_id(id);
     match app.rate_limits.peek_rejection(&app.config.rate_limits, RateLimit::Account, subject) {
         Some(decision) => record_decision(context, Some(decision)),

@@ -67,14 +67,14 @@ pub fn acquire_caller_permit(
 /// # Errors
 /// Rate limited if too many requests of the same caller wait like this, or if too many of them are
 /// in progress when the wait ends; unavailable if no permit is left then; the errors of `outside`.
-pub async fn await_outside<T>(
+pub async fn await_without_permits<T>(
     app: &App,
     context: &RequestContext,
     outside: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(permits) = context.permits.get() else { return outside.await };
     let body_permit =
-        app.in_flight.acquire_body_for(permits.subject).ok_or_else(too_many_concurrent)?;
+        app.in_flight.acquire_waiting_for(permits.subject).ok_or_else(too_many_concurrent)?;
     permits.set(None);
     let received = outside.await?;
     drop(body_permit);

@@ -119,7 +119,7 @@ pub(super) async fn authorize(
         Ok(pending) => pending,
         Err(response) => return Ok(response),
     };
-    let caller = session.as_ref().map(InSession::caller_ids);
+    let caller = session.as_ref().map(InSession::person_and_session);
     let audit = context.audit_context();
     match authorization::next_step(&app, &pending, caller, &audit).await? {
         NextStep::Respond(response) => Ok(respond(&response)),
@@ -168,10 +168,10 @@ async fn find_pending(
 ) -> Result<Result<PendingRequest, Response>> {
     let parameters = RequestParameters::new(pairs);
     let client_id = parameters.single("client_id").unwrap_or_default();
-    if let Err(refusal) = client_documents::refresh(app, context, client_id).await? {
-        return Ok(Err(client_documents::refusal_page(refusal)));
+    if let Err(rejection) = client_documents::refresh(app, context, client_id).await? {
+        return Ok(Err(client_documents::rejection_page(rejection)));
     }
-    let (client, target) = match authorization::find_sender(app, &parameters).await? {
+    let (client, target) = match authorization::find_client_and_target(app, &parameters).await? {
         Ok(sender) => sender,
         Err(reason) => return Ok(Err(unknown_sender(reason))),
     };
@@ -195,5 +195,5 @@ async fn store_and_show(
         let handle = pending_request::store(app, pending, digest).await?;
         Ok(see_other(page_path(page, &handle)))
     };
-    browser.remember(app, store).await
+    browser.respond_with_cookie(app, store).await
 }

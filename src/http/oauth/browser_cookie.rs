@@ -49,7 +49,7 @@ impl BrowserCookies {
     ///
     /// # Errors
     /// The errors of `respond`.
-    pub async fn remember(
+    pub async fn respond_with_cookie(
         &self,
         app: &App,
         respond: impl AsyncFnOnce(Digest) -> Result<Response>,

@@ -12,13 +12,13 @@ use crate::http::auth::basic_credentials;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{
-    check_limit_of, count_address, count_anonymous, count_client,
+    count_address, count_anonymous, count_client, peek_account_limit,
 };
 use crate::http::edge::shedding;
 use crate::http::oauth::client_documents;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::client_assertion::{ASSERTION_TYPE, UnverifiedAssertion};
-use crate::model::oauth::document::DocumentRefusal;
+use crate::model::oauth::document::DocumentRejection;
 use crate::model::rate_limit::RateLimit;
 use crate::model::secret::Secret;
 
@@ -78,20 +78,21 @@ async fn identify(
     form: &Form,
 ) -> Result<OauthClient> {
     let presented = present(headers, form)?;
-    let refusal = client_documents::refresh_stored(app, context, &presented.client_id).await?.err();
+    let rejection =
+        client_documents::refresh_stored(app, context, &presented.client_id).await?.err();
     let client = client_authentication::find(app, &presented).await?;
-    let client = match (client, refusal) {
+    let client = match (client, rejection) {
         (Some(client), None) => client,
         // The stored document of a public client suffices: it has no keys that may be replaced.
-        (Some(client), Some(DocumentRefusal::NotFetched)) if client.is_public() => client,
-        (Some(_), Some(DocumentRefusal::NotFetched)) => {
+        (Some(client), Some(DocumentRejection::NotFetched)) if client.is_public() => client,
+        (Some(_), Some(DocumentRejection::NotFetched)) => {
             return Err(Error::unavailable("a client's metadata document was not fetched"));
         }
         _ => return Err(not_authentic()),
     };
     if !client.is_public() {
         // Checked before the assertion is used up, so that the client can send it again.
-        check_limit_of(app, context, client.id)?;
+        peek_account_limit(app, context, client.id)?;
     }
     if let ClientProof::Assertion(assertion) = &presented.proof {
         refresh_keys(app, context, &client, assertion).await?;
@@ -112,7 +113,7 @@ async fn refresh_keys(
     if !keys.is_being_fetched(app) {
         count_address(app, context, RateLimit::ClientDocuments)?;
     }
-    shedding::await_outside(app, context, client_key_sets::refresh(app, keys)).await
+    shedding::await_without_permits(app, context, client_key_sets::refresh(app, keys)).await
 }
 
 fn not_authentic() -> Error {

@@ -10,7 +10,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::edge::shedding;
 use crate::http::oauth::responses::bad_client;
-use crate::model::oauth::document::{DocumentRefusal, MAX_DOCUMENT_BYTES};
+use crate::model::oauth::document::{DocumentRejection, MAX_DOCUMENT_BYTES};
 use crate::model::rate_limit::RateLimit;
 
 /// Fetches the metadata document of a client if its id is the URL of one, and the stored version is
@@ -23,11 +23,11 @@ pub async fn refresh(
     app: &App,
     context: &RequestContext,
     client_id: &str,
-) -> Result<Result<(), DocumentRefusal>> {
+) -> Result<Result<(), DocumentRejection>> {
     match client_documents::find_stale(app, client_id).await? {
         Ok(Some(document)) => fetch(app, context, document).await,
         Ok(None) => Ok(Ok(())),
-        Err(refusal) => Ok(Err(refusal)),
+        Err(rejection) => Ok(Err(rejection)),
     }
 }
 
@@ -40,11 +40,11 @@ pub async fn refresh_stored(
     app: &App,
     context: &RequestContext,
     client_id: &str,
-) -> Result<Result<(), DocumentRefusal>> {
+) -> Result<Result<(), DocumentRejection>> {
     match client_documents::find_stale(app, client_id).await? {
         Ok(Some(document)) if document.is_stored => fetch(app, context, document).await,
         Ok(_) => Ok(Ok(())),
-        Err(refusal) => Ok(Err(refusal)),
+        Err(rejection) => Ok(Err(rejection)),
     }
 }
 
@@ -54,31 +54,31 @@ async fn fetch(
     app: &App,
     context: &RequestContext,
     document: StaleDocument,
-) -> Result<Result<(), DocumentRefusal>> {
+) -> Result<Result<(), DocumentRejection>> {
     if !document.is_being_fetched(app) {
         count_address(app, context, RateLimit::ClientDocuments)?;
     }
-    shedding::await_outside(app, context, client_documents::refresh(app, document)).await
+    shedding::await_without_permits(app, context, client_documents::refresh(app, document)).await
 }
 
 /// Returns the page for a client whose document cannot be used.
-pub fn refusal_page(refusal: DocumentRefusal) -> Response {
-    bad_client(describe(refusal))
+pub fn rejection_page(rejection: DocumentRejection) -> Response {
+    bad_client(describe(rejection))
 }
 
 /// Returns what is required, for the developer of the app.
-fn describe(refusal: DocumentRefusal) -> String {
-    match refusal {
-        DocumentRefusal::Url(message) => {
+fn describe(rejection: DocumentRejection) -> String {
+    match rejection {
+        DocumentRejection::Url(message) => {
             format!("The app that sent you here is not known. `client_id` {message}.")
         }
-        DocumentRefusal::NotFetched => format!(
+        DocumentRejection::NotFetched => format!(
             "The metadata document of the app that sent you here could not be fetched. Its server \
              must respond to a GET of `client_id` within 5 seconds, with status 200, without a \
              redirect, and with a JSON object of at most {MAX_DOCUMENT_BYTES} bytes as \
              application/json."
         ),
-        DocumentRefusal::Invalid(problems) => format!(
+        DocumentRejection::Invalid(problems) => format!(
             "The metadata document of the app that sent you here is not valid: {}.",
             problems.join("; "),
         ),

@@ -21,7 +21,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::responses::{form_action, handle_error, respond, see_other};
+use crate::http::oauth::responses::{form_action, request_handle_error_page, respond, see_other};
 use crate::http::oauth::{SIGN_IN_PATH, SWITCH_PARAMETER, parse_text};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::query::Query;
@@ -72,13 +72,13 @@ pub(super) async fn show_page(
     let handle = Secret::new(request.unwrap_or_default());
     let pending = match pending_request::find(&app, &handle, &browser.digests(&app)).await {
         Ok(pending) => pending,
-        Err(error) => return Ok(handle_error(error)),
+        Err(error) => return Ok(request_handle_error_page(error)),
     };
-    let caller = session.as_ref().map(InSession::caller_ids);
+    let caller = session.as_ref().map(InSession::person_and_session);
     let audit = context.audit_context();
     let step = match authorization::next_step(&app, &pending, caller, &audit).await {
         Ok(step) => step,
-        Err(error) => return Ok(handle_error(error)),
+        Err(error) => return Ok(request_handle_error_page(error)),
     };
     let session = match (step, &session) {
         (NextStep::Respond(response), _) => return Ok(respond(&response)),

@@ -19,7 +19,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_user_code;
 use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::html_page::HtmlPage;
-use crate::http::oauth::responses::{handle_error, see_other};
+use crate::http::oauth::responses::{request_handle_error_page, see_other};
 use crate::http::oauth::sign_in_page::path_for_device;
 use crate::http::oauth::{USER_CODE_PARAMETER, parse_text};
 use crate::http::oauth_switch::OauthIsOn;
@@ -96,10 +96,10 @@ async fn show_code(
 }
 
 async fn show_approval(app: &App, session: &InSession, handle: Secret) -> Result<Response> {
-    let caller = session.caller_ids();
+    let caller = session.person_and_session();
     let device = match device_answers::find(app, caller, &handle).await {
         Ok(device) => device,
-        Err(error) => return Ok(handle_error(error)),
+        Err(error) => return Ok(request_handle_error_page(error)),
     };
     let view =
         consent_page::view(app, device.access_request(), None, session.person.account).await?;
@@ -149,7 +149,8 @@ pub(super) async fn claim(
     JsonBody { value: request, .. }: JsonBody<DeviceClaimRequest>,
 ) -> Result<JsonWithSecrets<DeviceClaimResponse>, Error> {
     count_user_code(&app, &context, session.person.account).await?;
-    let handle = device_answers::claim(&app, session.caller_ids(), &request.userCode).await?;
+    let handle =
+        device_answers::claim(&app, session.person_and_session(), &request.userCode).await?;
     Ok(JsonWithSecrets(DeviceClaimResponse { request: handle.into() }))
 }
 
@@ -203,7 +204,7 @@ pub(super) async fn approve(
     JsonBody { value: request, .. }: JsonBody<DeviceApprovalRequest>,
 ) -> Result<axum::Json<DeviceAnswer>, Error> {
     let DeviceApprovalRequest { request, organizationId: organization } = request;
-    let (caller, audit) = (session.caller_ids(), context.audit_context());
+    let (caller, audit) = (session.person_and_session(), context.audit_context());
     let device = device_answers::find(&app, caller, &request).await?;
     let organization = organization.as_ref();
     let is_approved = device_answers::approve(&app, &device, caller, organization, &audit).await?;
@@ -240,7 +241,7 @@ pub(super) async fn deny(
     _: FromTrustedOrigin,
     JsonBody { value: request, .. }: JsonBody<DeviceDenialRequest>,
 ) -> Result<axum::Json<DeviceAnswer>, Error> {
-    let caller = session.caller_ids();
+    let caller = session.person_and_session();
     let device = device_answers::find(&app, caller, &request.request).await?;
     device_answers::deny(&app, &device, caller).await?;
     Ok(axum::Json(DeviceAnswer { status: "denied" }))

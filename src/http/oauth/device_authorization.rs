@@ -16,7 +16,7 @@ use crate::http::oauth::client_authentication::{ClientAuthentication, authentica
 use crate::http::oauth::{DEVICE_PATH, USER_CODE_PARAMETER};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
-    ClientUnauthorized, NoSuchRoute, RefusedDevice, TooManyRequests, Unavailable,
+    BadDeviceRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::device::{DEVICE_LIFETIME, POLL_INTERVAL_SECONDS};
@@ -74,7 +74,7 @@ pub struct DeviceAuthorization {
                  content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),
     responses((status = 200, description = "The codes.", body = DeviceAuthorization),
-              RefusedDevice, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
+              BadDeviceRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn authorize_device(
     State(app): State<App>,
     _: OauthIsOn,

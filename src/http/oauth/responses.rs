@@ -57,7 +57,7 @@ pub fn bad_client(message: String) -> Response {
 
 /// Returns the page for an error that concerns the handle of a request; other errors are rendered
 /// as in the whole family.
-pub fn handle_error(error: Error) -> Response {
+pub fn request_handle_error_page(error: Error) -> Response {
     let status = match error.kind() {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,

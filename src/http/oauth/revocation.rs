@@ -12,7 +12,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
-    ClientUnauthorized, NoSuchRoute, Refused, TooManyRequests, Unavailable,
+    BadClientRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
 use crate::model::secret::Secret;
 
@@ -36,8 +36,8 @@ pub struct RevocationRequest {
 #[utoipa::path(post, path = "/oauth2/revoke", operation_id = "revokeToken", tag = "oauth",
     request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),
-    responses((status = 200, description = "The token is not valid, or no longer."), Refused,
-              ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
+    responses((status = 200, description = "The token is not valid, or no longer."),
+              BadClientRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
     _: OauthIsOn,

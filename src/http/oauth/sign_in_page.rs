@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::http::auth::{CookieSession, InSession};
 use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::responses::{handle_error, see_other};
+use crate::http::oauth::responses::{request_handle_error_page, see_other};
 use crate::http::oauth::{
     CONSENT_PATH, SIGN_IN_PATH, SWITCH_PARAMETER, USER_CODE_PARAMETER, parse_text,
 };
@@ -86,9 +86,10 @@ pub(super) async fn show_page(
     let is_switch = query.optional(SWITCH_PARAMETER, parse_text).is_some();
     let pending = match pending_request::find(&app, &handle, &browser.digests(&app)).await {
         Ok(pending) => pending,
-        Err(error) => return Ok(handle_error(error)),
+        Err(error) => return Ok(request_handle_error_page(error)),
     };
-    if let Some(caller) = session.as_ref().map(InSession::caller_ids).filter(|_| !is_switch) {
+    if let Some(caller) = session.as_ref().map(InSession::person_and_session).filter(|_| !is_switch)
+    {
         let must_sign_in = async |db: &mut _| pending.requires_sign_in(db, caller).await;
         if !app.db.run(must_sign_in).await? {
             return Ok(see_other(page_path(CONSENT_PATH, &handle)));

@@ -16,7 +16,7 @@ use crate::http::oauth::DEVICE_CODE_GRANT;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth_switch::OauthIsOn;
 use crate::http::render::oauth::{
-    ClientUnauthorized, NoSuchRoute, RefusedToken, TooManyRequests, Unavailable,
+    BadTokenRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::model::oauth::client::OauthClient;
@@ -106,7 +106,7 @@ impl From<IssuedTokens> for TokenResponse {
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "issueToken", tag = "oauth",
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     security((), ("client_basic" = [])),
-    responses((status = 200, description = "The tokens.", body = TokenResponse), RefusedToken,
+    responses((status = 200, description = "The tokens.", body = TokenResponse), BadTokenRequest,
               ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable))]
 pub(super) async fn issue(
     State(app): State<App>,

@@ -16,7 +16,7 @@ use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
 /// Returns the family's routes.
 #[must_use]
 pub fn routes() -> FamilyRoutes {
-    FamilyRoutes::new(Family::Organization, AcceptedCredentials::KeysAndTokens)
+    FamilyRoutes::new(Family::Organization, AcceptedCredentials::AllButSessions)
         .route(RouteKind::READ, routes!(keys::list))
         .route(RouteKind::WRITE, routes!(keys::create))
         .route(RouteKind::READ, routes!(keys::show))

@@ -80,15 +80,15 @@ error_responses! { ErrorBody,
     /// For routes that read a body.
     UnsupportedMediaType = 415, "Content-Type is not application/x-www-form-urlencoded.";
     /// For routes for clients.
-    Refused = 400, "`invalid_request`, `invalid_grant`, `invalid_scope`, `invalid_target`, \
-                    `unauthorized_client` or `unsupported_grant_type`.";
+    BadClientRequest = 400, "`invalid_request`, `invalid_grant`, `invalid_scope`, \
+                             `invalid_target`, `unauthorized_client` or `unsupported_grant_type`.";
     /// For the token endpoint.
-    RefusedToken = 400, "`invalid_request`, `invalid_grant`, `invalid_scope`, `invalid_target`, \
+    BadTokenRequest = 400, "`invalid_request`, `invalid_grant`, `invalid_scope`, `invalid_target`, \
                          `unauthorized_client` or `unsupported_grant_type`; of a device that polls \
                          also `authorization_pending`, `slow_down`, `expired_token` or \
                          `access_denied`.";
     /// For devices.
-    RefusedDevice = 400, "`invalid_request`, `invalid_scope`, `invalid_target` or \
+    BadDeviceRequest = 400, "`invalid_request`, `invalid_scope`, `invalid_target` or \
                           `unauthorized_client`.";
     /// For routes about a device's request.
     UnknownDevice = 404, "`not_found`: unknown, answered already, expired, or claimed by another \

@@ -15,7 +15,7 @@ use crate::model::secret::Secret;
 #[derive(Serialize, ToSchema)]
 #[schema(as = user::User)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_excessive_bools, reason = "two clients' names for one fact (contract §6)")]
+#[expect(clippy::struct_excessive_bools, reason = "two clients' names for one fact")]
 pub struct User {
     #[schema(examples("acc_01JZ3VQ0Xb1cT4yW8mK2pa"))]
     id: String,

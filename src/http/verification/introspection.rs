@@ -17,7 +17,7 @@ use crate::http::render::oauth::{
     BadRequest, NotFound, TooLarge, Unauthorized, Unavailable, UnsupportedMediaType,
 };
 use crate::http::verification::check_audit_context;
-use crate::http::verification::verifier::{Introspector, missing_secret};
+use crate::http::verification::verifier::{Introspector, reject_missing_secret};
 use crate::model::role::Role;
 use crate::model::secret::Secret;
 use crate::model::verification::{KnownCredential, OauthFacts};
@@ -167,7 +167,7 @@ pub(super) async fn introspect(
             introspect_token(&app, &verifier, &token()?, &audit).await?
         }
         Introspector::Client(_) if !names_client(&headers, &form) => {
-            return Err(missing_secret(&app, &context));
+            return Err(reject_missing_secret(&app, &context));
         }
         Introspector::Client(_permits) => {
             let client = authenticate_client(&app, &context, &headers, &form).await?;

@@ -17,7 +17,7 @@ use crate::model::verification::{
 };
 
 /// The space for one verdict in a response, in bytes: most are a little smaller.
-const VERDICT_BYTES: usize = 1024;
+const VERDICT_BYTES: usize = 768;
 
 /// The verdict on a credential.
 #[derive(Serialize, ToSchema)]

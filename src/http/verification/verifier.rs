@@ -130,11 +130,11 @@ async fn identify(
         return Ok(Verifier::new(name));
     }
     let context = RequestContext::from_request_parts(parts, app).await?;
-    Err(missing_secret(app, &context))
+    Err(reject_missing_secret(app, &context))
 }
 
 /// Counts and records a request without a valid secret of a verifier, and returns its error.
-pub fn missing_secret(app: &App, context: &RequestContext) -> Error {
+pub fn reject_missing_secret(app: &App, context: &RequestContext) -> Error {
     let client = LimitSubject::from_address(context.client_address);
     app.rejections.record_credential(RejectedCredential::Verifier(Some(client)), || AuditContext {
         path: context.route.clone(),

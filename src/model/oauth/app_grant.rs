@@ -65,7 +65,7 @@ pub struct GrantFilter {
 
 /// Why a grant was revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantEnd {
+pub enum GrantRevocationReason {
     /// The person revoked it.
     Person,
     /// The organization that it is for revoked it.
@@ -90,7 +90,7 @@ pub enum GrantEnd {
     AccountDeleted,
 }
 
-impl GrantEnd {
+impl GrantRevocationReason {
     /// Returns the reason's name in the audit log and the database.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -142,7 +142,7 @@ pub struct EndedGrants {
 impl EndedGrants {
     /// Returns the detail of the audit event.
     #[must_use]
-    pub fn detail(&self, reason: GrantEnd) -> Value {
+    pub fn detail(&self, reason: GrantRevocationReason) -> Value {
         json!({ "client": self.name, "grants": self.count, "reason": reason.as_str() })
     }
 }

@@ -8,7 +8,6 @@ use crate::model::oauth::redirect_uri::RedirectUri;
 use crate::model::oauth::{
     ApplicationType, ClientAuthMethod, ClientKind, ClientVisibility, IdTokenAlgorithm,
 };
-use crate::model::scope::Scope;
 
 /// A client as the authorization server knows it.
 #[derive(Clone, Debug)]
@@ -63,11 +62,5 @@ impl OauthClient {
     #[must_use]
     pub fn may_request(&self, scope: &str) -> bool {
         self.kind != ClientKind::Registered || self.scopes.iter().any(|it| it == scope)
-    }
-
-    /// Returns its scopes without `offline_access` and those of `OpenID` Connect.
-    #[must_use]
-    pub fn credential_scopes(&self) -> Vec<Scope> {
-        self.scopes.iter().filter_map(|text| Scope::parse(text).ok()).collect()
     }
 }

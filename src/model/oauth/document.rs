@@ -15,7 +15,7 @@ const MAX_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// Why a metadata document cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DocumentRefusal {
+pub enum DocumentRejection {
     /// The client id cannot be the URL of a document; what is required of it.
     Url(String),
     /// There is no document: the URL may not be fetched, its server did not respond in time, or not
@@ -34,9 +34,9 @@ pub fn parse_document(
     client_id: &str,
     body: &[u8],
     requestable: &RequestableScopes,
-) -> Result<ClientMetadata, DocumentRefusal> {
+) -> Result<ClientMetadata, DocumentRejection> {
     let Ok(Value::Object(members)) = serde_json::from_slice(body) else {
-        return Err(DocumentRefusal::NotFetched);
+        return Err(DocumentRejection::NotFetched);
     };
     let has_own_id = members.get("client_id").and_then(Value::as_str) == Some(client_id);
     let wrong_id = "`client_id` must be the URL that was requested".to_owned();
@@ -44,11 +44,11 @@ pub fn parse_document(
     let metadata = ClientMetadata::parse(&members, MetadataSource::Document, requestable);
     match (metadata, has_own_id) {
         (Ok(metadata), true) => Ok(metadata),
-        (Ok(_), false) => Err(DocumentRefusal::Invalid(vec![wrong_id])),
+        (Ok(_), false) => Err(DocumentRejection::Invalid(vec![wrong_id])),
         (Err(problems), has_own_id) => {
             let wrong_id = (!has_own_id).then_some(wrong_id).into_iter();
             let problems = wrong_id.chain(problems.into_iter().map(describe));
-            Err(DocumentRefusal::Invalid(problems.collect()))
+            Err(DocumentRejection::Invalid(problems.collect()))
         }
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         };
         assert!(parse(id).is_ok());
         for other in ["", "https://a.example/client/", "https://A.example/client", "a"] {
-            assert!(matches!(parse(other), Err(DocumentRefusal::Invalid(_))), "{other}");
+            assert!(matches!(parse(other), Err(DocumentRejection::Invalid(_))), "{other}");
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::model::role::Role;
 use crate::model::secret::Digest;
 
 /// The lifetime of an access token that is issued with a refresh token.
-pub const REFRESHED_LIFETIME: Duration = Duration::from_mins(15);
+pub const ACCESS_LIFETIME_WITH_REFRESH: Duration = Duration::from_mins(15);
 /// The lifetime of an access token without a refresh token.
-pub const SINGLE_LIFETIME: Duration = Duration::from_hours(1);
+pub const ACCESS_LIFETIME_WITHOUT_REFRESH: Duration = Duration::from_hours(1);
 /// The lifetime of an access token that is a JWT: a service accepts it until then, even if it is
 /// revoked.
 pub const JWT_LIFETIME: Duration = Duration::from_mins(10);
@@ -142,7 +142,7 @@ pub struct StoredRefreshToken {
     /// When its chain ends.
     pub absolute_at: DateTime<Utc>,
     /// How long ago its successor was issued; `None` if there is none.
-    pub used_for: Option<TimeDelta>,
+    pub time_since_use: Option<TimeDelta>,
     /// Whether the successor was used as well.
     pub is_successor_used: bool,
 }

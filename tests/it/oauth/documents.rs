@@ -1,5 +1,5 @@
-//! Metadata documents as client ids (OAUTH §1.3, *CIMD*): which of them are used, for how long, and
-//! what a fetch cannot change.
+//! Metadata documents as client ids: which of them are used, for how long, and what a
+//! fetch cannot change.
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;

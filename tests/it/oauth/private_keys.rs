@@ -423,7 +423,7 @@ async fn a_slow_key_server_holds_no_permit_and_those_who_wait_share_one_fetch() 
                 async move { send(app, path, &assertion, &[NO_TOKEN]).await.status }
             });
             let watching = async {
-                let are_waiting = async || app.app.in_flight.arriving() == 12;
+                let are_waiting = async || app.app.in_flight.waiting() == 12;
                 wait_until_async("12 requests wait for the keys", are_waiting).await;
                 assert_eq!(app.app.in_flight.running_total(), 0);
                 assert_eq!(app.app.verifications_in_flight.running_total(), 0);

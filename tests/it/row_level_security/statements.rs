@@ -272,7 +272,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_apps::lock_all",
         "app_policies::filter_permitting",
         "oauth_apps::list_of_all",
-        "oauth_apps::lock_of_all",
+        "oauth_apps::lock_any",
         "oauth_apps::publish",
         "oauth_apps::set_disabled",
         "oauth_clients::find",
@@ -373,7 +373,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Authorization requests, which come before an organization is chosen, and what an account
     // grants in any of its organizations, to clients of any.
     &[
-        "oauth_clients::lock_unchanged",
+        "oauth_clients::lock_for_share",
         "oauth_codes::insert",
         "oauth_devices::answer",
         "oauth_devices::claim",

@@ -97,7 +97,7 @@ impl TestClient {
     }
 }
 
-/// A family's codes for the kind of error that onboarding calls `code` (contract §1, the table).
+/// A family's codes for the kind of error that onboarding calls `code`.
 fn family_codes(family: Family, code: &str) -> &'static [&'static str] {
     match (family, code) {
         (

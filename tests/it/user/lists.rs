@@ -1,4 +1,4 @@
-//! Offset paging (contract §6): the metadata of every list's pages, and invalid parameters.
+//! Offset paging: the metadata of every list's pages, and invalid parameters.
 
 use serde_json::json;
 use tenantry::http::family::Family;
