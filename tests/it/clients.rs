@@ -1,6 +1,5 @@
 //! Published client libraries against the real server, which `tests/clients/install` installs.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -11,6 +10,7 @@ use serde_json::json;
 use crate::outbound::TlsServer;
 use crate::support::accounts::PASSWORD;
 use crate::support::documents::document;
+use crate::support::ports::free_address;
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::{Server, WorkDir, curl};
 use crate::support::tools;
@@ -118,15 +118,10 @@ async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_them
 
 /// A server with OAuth and these settings, whose address is its issuer.
 fn openid_provider(dir: &WorkDir, settings: &[(&str, &str)]) -> Server {
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = free_address().to_string();
     let issuer = format!("http://{address}");
     let own = [("OAUTH", "on"), ("LISTEN_ADDR", &*address), ("PUBLIC_URL", &*issuer)];
     dir.start(&[&own[..], settings].concat())
-}
-
-/// A port on which nothing listens.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a client that signs a person in.
@@ -177,7 +172,8 @@ fn authlib_signs_a_person_in_with_each_way_to_authenticate_and_verifies_a_jwt_ac
 #[test]
 fn apache_with_mod_auth_openidc_lets_a_person_in_who_signed_in_here() {
     let Some(apache) = tools::find_program("apache2") else { return };
-    let settings = [("APACHE", apache.to_str().unwrap()), ("PORT", &free_port().to_string())];
+    let settings =
+        [("APACHE", apache.to_str().unwrap()), ("PORT", &free_address().port().to_string())];
     run_openid_client(("node", "mod_auth_openidc.mjs", "person.mjs"), &settings);
 }
 
@@ -199,7 +195,7 @@ fn a_person_grants_access_in_a_real_browser() {
 #[test]
 fn a_person_signs_in_on_the_operator_s_own_page_and_grants_access_here() {
     let Some(chromium) = tools::find_program("chromium") else { return };
-    let origin = format!("http://127.0.0.1:{}", free_port());
+    let origin = format!("http://{}", free_address());
     let page = format!("{origin}/login");
     let server = [("DASHBOARD_ORIGINS", &*origin), ("SIGN_IN_PAGE", &*page)];
     let program = ("node", "own_sign_in_page.mjs", "node_modules/playwright-core");
@@ -210,7 +206,7 @@ fn a_person_signs_in_on_the_operator_s_own_page_and_grants_access_here() {
 /// The scanner signs in by way of the MCP server of `deploy/examples`.
 #[test]
 fn every_check_of_mcp_authlab_passes_that_plain_http_can_pass() {
-    let url = format!("http://127.0.0.1:{}/mcp", free_port());
+    let url = format!("http://{}/mcp", free_address());
     let resource = format!("mcp={url}");
     let verifier = "mcp:0123456789abcdef0123456789abcdef";
     let server_settings =

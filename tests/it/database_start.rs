@@ -1,7 +1,6 @@
 //! A server and its database at start: the server waits for a database that does not exist yet,
 //! rejects an unsuitable one, and reports whether the connection is encrypted.
 
-use std::net::TcpListener as StdListener;
 use std::process::Output;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use crate::support::database::TestDatabase;
 use crate::support::dedicated_postgres::{DedicatedPostgres, PASSWORD};
+use crate::support::ports::free_address;
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::WorkDir;
 use crate::support::tools::find_program;
@@ -27,11 +27,6 @@ fn settings(url: &str) -> [(&str, &str); 3] {
 
 fn output_text(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr)
-}
-
-/// An address of this machine on which no process listens.
-fn free_address() -> std::net::SocketAddr {
-    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 async fn execute_as_admin(sql: &str) {

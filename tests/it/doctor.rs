@@ -1,10 +1,10 @@
 //! `tenantry doctor`: one line per check, with the result and what to do; it changes nothing.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 
 use sqlx::AssertSqlSafe;
 
+use crate::support::ports::free_address;
 use crate::support::server::WorkDir;
 use crate::support::smtp_sink::MailSink;
 use crate::support::waiting::wait_until;
@@ -139,9 +139,7 @@ async fn missing_mail_or_proxy_settings_dead_jobs_and_unfulfilled_checkouts_are_
 
 #[test]
 fn an_unreachable_database_is_reported_and_the_other_checks_run() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = free_address();
     let settings = [
         ("DATABASE_URL", format!("postgres://somebody:hunter2@{address}/tenantry")),
         ("KEY_PEPPERS", PEPPER.to_owned()),
@@ -325,9 +323,7 @@ async fn a_role_that_cannot_become_the_tenant_role_and_does_not_own_the_tables_i
 #[tokio::test]
 async fn an_unreachable_mail_server_is_reported() {
     run(async |app| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let address = free_address();
         let mut settings = settings(app);
         settings.insert("SMTP_URL".to_owned(), format!("smtp://{address}"));
         assert_problems(&settings, &[("mail", "does not accept mail")]);

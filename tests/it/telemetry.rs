@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::ports::free_address;
 use crate::support::server::{WorkDir, curl};
 use crate::support::tls::create_certificates;
 use crate::support::tools::find_program;
@@ -193,9 +194,7 @@ fn traces_reach_a_collector_with_a_trusted_tls_certificate() {
 fn an_export_that_fails_is_counted_each_time_and_logged_once_a_minute_with_its_cause() {
     let work_dir = WorkDir::new();
     let Some(collector) = Collector::start(work_dir.path()) else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed_port = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let closed_port = format!("http://{}", free_address());
     for (endpoint, cause) in [(collector.1.as_str(), "certificate"), (&closed_port, "refused")] {
         let work_dir = WorkDir::new();
         let server = work_dir.start(&[

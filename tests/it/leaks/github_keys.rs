@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::support::client::TestResponse;
 use crate::support::github::{KeyServer, SigningKey};
+use crate::support::ports::free_address;
 use crate::support::waiting::wait_until_async;
 use crate::support::{TestApp, with_settings};
 
@@ -96,9 +97,7 @@ async fn while_github_fails_known_keys_work_and_others_are_a_503_that_says_when_
 
 #[tokio::test]
 async fn an_unreachable_server_and_a_list_that_cannot_be_read_are_a_503() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/keys", listener.local_addr().unwrap());
-    drop(listener);
+    let url = format!("http://{}/keys", free_address());
     let key = SigningKey::generate("one");
     run_with(&url, async |app| {
         send(app, &key).await.assert_error(503, "service_unavailable");

@@ -1,7 +1,6 @@
 //! Refreshes at a server that is killed: a lost response costs nothing, and a token that was used
 //! before is refused afterwards, too.
 
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::accounts::PASSWORD;
 use crate::support::locks::TableLock;
 use crate::support::oauth::{CHALLENGE, VERIFIER, form, parameters_of};
+use crate::support::ports::free_address;
 use crate::support::server::{CurlResponse, Server, WorkDir, curl, signal};
 
 const EMAIL: &str = "ann@example.com";
@@ -24,9 +24,7 @@ struct CrashTest {
 impl CrashTest {
     fn start() -> Self {
         let dir = WorkDir::new();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let address = free_address().to_string();
         let server = start(&dir, &address);
         Self { dir, address, server }
     }

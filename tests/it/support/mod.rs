@@ -27,6 +27,7 @@ pub mod locks;
 pub mod nginx;
 pub mod oauth;
 pub mod pgbouncer;
+pub mod ports;
 pub mod rate_limits;
 pub mod relay;
 pub mod requests;

@@ -7,6 +7,7 @@ use tenantry::jobs::{next_due, run_due};
 use tenantry::model::job::JobQueue;
 
 use crate::support::accounts::PASSWORD;
+use crate::support::ports::free_address;
 use crate::support::smtp_sink::MailSink;
 use crate::support::{TestApp, run, with_settings};
 
@@ -57,10 +58,7 @@ async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
 
 #[tokio::test]
 async fn a_dead_mail_server_delays_no_request_and_the_mail_is_retried() {
-    // A closed port.
-    let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("smtp://{}", port.local_addr().unwrap());
-    drop(port);
+    let url = format!("smtp://{}", free_address());
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
             app.sign_up_for_mail("ann@example.com").await;

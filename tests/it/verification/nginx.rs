@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::support::nginx::Nginx;
+use crate::support::ports::free_address;
 use crate::support::server::{CurlResponse, Server, WorkDir, curl};
 
 /// The content of the `http` block around the README's block.
@@ -82,11 +83,6 @@ fn answer(mut stream: TcpStream) {
     );
 }
 
-/// A free TCP address.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 fn start_server(dir: &WorkDir, verify: &str) -> Server {
     let plans = r#"{"trial":{"requests_per_month":4}}"#;
     dir.start(&[("VERIFY_ADDR", verify), ("PLANS", plans)])
@@ -95,7 +91,7 @@ fn start_server(dir: &WorkDir, verify: &str) -> Server {
 #[test]
 fn the_readme_s_nginx_passes_on_what_tenantry_decides_and_keeps_the_key_from_the_backend() {
     let dir = WorkDir::new();
-    let verify = free_address();
+    let verify = free_address().to_string();
     let server = start_server(&dir, &verify);
     let Some(nginx) = start_nginx(&verify, &start_backend()) else { return };
     let key = format!("X-Api-Key: {}", server.sign_up());
