@@ -15,7 +15,7 @@ use crate::support::server::WorkDir;
 use crate::support::waiting::wait_until;
 use crate::support::{TestApp, run};
 
-/// Runs `tenantry audit verify`; whether it found nothing wrong, and its output.
+/// Runs `tenantry audit verify`; returns whether it succeeded, and its output.
 pub fn verify(app: &TestApp, arguments: &[&str]) -> (bool, String) {
     let dir = WorkDir::new();
     let mut command = dir.command(&app.database_settings());
@@ -33,7 +33,7 @@ pub async fn organization_with_events(app: &TestApp) -> CreatedKey {
     acme
 }
 
-/// Changes the audit log past its triggers, as a role with full access to the database could.
+/// Changes the audit log without its triggers, as a role with full access to the database could.
 pub async fn tamper(app: &TestApp, sql: &str) {
     let sql = format!(
         "alter table audit_events disable trigger all; alter table audit_links disable trigger all;

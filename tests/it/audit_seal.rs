@@ -1,5 +1,5 @@
-//! Tampering that digests alone cannot show: events added, copied, backdated, removed or moved by
-//! someone who recomputes every digest, and replaced functions of the database. MACs show it.
+//! Tampering that only MACs show: events added, copied, backdated, removed or moved by someone who
+//! recomputes every digest, and replaced functions of the database.
 
 use chrono::TimeDelta;
 use serde_json::json;
@@ -51,13 +51,13 @@ const INSERT_BY_PREVIOUS_VERSION: &str =
             created_at
      from audit_events where event_type = 'organization.signed_up' and actor <> 'older'";
 
-/// Tampers and recomputes digests; the position constraint would prevent renumbering.
+/// Tampers and recomputes digests, without the constraint that prevents renumbering.
 pub async fn tamper_and_recompute(app: &TestApp, sql: &str) {
     let lift = "alter table audit_links drop constraint if exists audit_links_position_check";
     tamper(app, &format!("{lift}; {sql}; {RECOMPUTE_DIGESTS}")).await;
 }
 
-/// Stores since when events are signed, as a server does when it starts.
+/// Stores when the signing of events began, as a server does when it starts.
 pub async fn begin_signing(app: &TestApp) {
     let mut db = app.sql().await;
     audit::begin_signing(&mut db, &app.app.audit_signer, app.app.clock.now()).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_leaked_link_key_cannot_seal_another_event() {
                       set seal = sha256(decode(split_part(keys, ':', 2), 'hex') || digest)
                       from leaked where position > 2";
         tamper(app, sealed).await;
-        // The key belongs to the last event, so that one still verifies.
+        // The key belongs to the last event, which still verifies.
         assert_findings(app, &[], &[": positions 3 to 4: their events were not written at"]);
     })
     .await;

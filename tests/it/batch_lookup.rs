@@ -89,7 +89,7 @@ async fn queries_beyond_the_queue_are_rejected_and_the_others_are_answered() {
     .await;
 }
 
-/// What happens to a batch, as its first query says.
+/// What happens to a batch: its first query decides.
 enum Scripted {
     /// It succeeds.
     Answer,

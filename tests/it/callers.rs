@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::client::TestClient;
 use crate::support::run;
 
-/// A route of each column of the table.
+/// One route of each kind.
 const ROUTES: [&str; 5] =
     ["/me", "/auth/me", "/v1/organization/api-keys", "/api/user/me", "/api/auth/list-sessions"];
 
@@ -24,7 +24,7 @@ async fn statuses(actor: &TestClient) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn each_kind_of_credential_is_accepted_exactly_where_the_table_says() {
+async fn each_kind_of_credential_is_accepted_only_by_the_routes_for_it() {
     run(async |app| {
         let acme = app.sign_up().await;
         let (access, _) = app.exchange(&acme.api_key).await;

@@ -1,4 +1,4 @@
-//! Published client libraries against the real server, which `tests/clients/install` installs.
+//! Published client libraries, which `tests/clients/install` installs, against the real server.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +19,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
-/// Installs the clients once, where they are missing. Needs npm and pip; whether it worked is for
-/// the tests to find out.
+/// Installs the clients that are missing, once. Needs npm and pip; each test checks whether its
+/// client is installed.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -60,7 +60,7 @@ fn supported_calls_of_cohesion_sdk_work_and_the_others_raise_its_own_errors() {
     run_client(&dir, &server.url(""), program, &[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
 }
 
-/// The client of the library whose routes have the names of those of page s4.
+/// The client of the library after which the routes below `/api/auth` are named.
 #[test]
 fn the_unmodified_better_auth_client_works_as_the_readme_configures_it() {
     let dir = WorkDir::new();
@@ -73,8 +73,7 @@ fn the_unmodified_better_auth_client_works_as_the_readme_configures_it() {
     run_client(&dir, &server.url(""), program, &settings);
 }
 
-/// Both SDKs of MCP, whose clients no organization registered: one names its metadata document, one
-/// registers itself.
+/// With both MCP SDKs, one client names its metadata document, and another registers itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_themselves() {
     let dir = WorkDir::new();
@@ -147,21 +146,21 @@ fn openid_client_signs_a_person_in_and_accepts_every_claim_and_signature() {
     run_openid_client(("node", "openid_client.mjs", "node_modules/openid-client"), &[]);
 }
 
-/// With each algorithm that an app may sign with.
+/// The app signs with each algorithm in turn.
 #[test]
 fn openid_client_signs_a_person_in_with_a_private_key_and_accepts_es256() {
     run_openid_client(("node", "private_key.mjs", "node_modules/openid-client"), &[]);
 }
 
-/// A provider that the `OpenID` Foundation certified passes them, so that none demands too much.
+/// The provider is certified by the `OpenID` Foundation: no check asks for more than the standard.
 #[test]
-fn the_checks_of_openid_client_hold_at_a_certified_provider_too() {
+fn a_certified_provider_passes_the_checks_of_openid_client_too() {
     let program = ("node", "reference.mjs", "node_modules/oidc-provider");
     run_client(&WorkDir::new(), "", program, &[]);
 }
 
 #[test]
-fn authlib_signs_a_person_in_with_each_way_to_authenticate_and_verifies_a_jwt_access_token() {
+fn authlib_signs_a_person_in_with_each_auth_method_and_verifies_a_jwt_access_token() {
     let service = "https://search.example.com";
     let server = [("OAUTH_RESOURCES", service), ("OAUTH_JWT_RESOURCES", service)];
     let program = ("python3", "authlib_client.py", "python/authlib");
@@ -191,7 +190,7 @@ fn a_person_grants_access_in_a_real_browser() {
     run_openid_client(("node", "browser.mjs", "node_modules/playwright-core"), &settings);
 }
 
-/// With the script of the README on the operator's page, which is on another port of the host.
+/// The operator's page uses the script of the README and is on another port of the host.
 #[test]
 fn a_person_signs_in_on_the_operator_s_own_page_and_grants_access_here() {
     let Some(chromium) = tools::find_program("chromium") else { return };
@@ -205,7 +204,7 @@ fn a_person_signs_in_on_the_operator_s_own_page_and_grants_access_here() {
 
 /// The scanner signs in by way of the MCP server of `deploy/examples`.
 #[test]
-fn every_check_of_mcp_authlab_passes_that_plain_http_can_pass() {
+fn every_check_of_mcp_authlab_that_can_pass_over_plain_http_passes() {
     let url = format!("http://{}/mcp", free_address());
     let resource = format!("mcp={url}");
     let verifier = "mcp:0123456789abcdef0123456789abcdef";

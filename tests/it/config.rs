@@ -127,7 +127,7 @@ fn private_keys_can_replace_jwt_secrets_and_must_not_share_an_id_with_them() {
 }
 
 #[test]
-fn oauth_needs_rsa_keys_for_id_tokens_with_ids_of_their_own() {
+fn oauth_requires_rsa_keys_with_ids_that_no_jwt_private_key_has() {
     let secrets = [("KEY_PEPPERS", PEPPER), ("JWT_PRIVATE_KEYS", ED25519)];
     let with = |settings: &[(&str, &str)]| problems(&[&secrets[..], settings].concat());
     let (on, variable) = (("OAUTH", "on"), "OIDC_PRIVATE_KEYS");
@@ -136,7 +136,7 @@ fn oauth_needs_rsa_keys_for_id_tokens_with_ids_of_their_own() {
     assert_eq!(with(&[("OAUTH", "off")]), [""; 0]);
     // Not RSA, also while OAuth is off.
     assert_eq!(with(&[(variable, ED25519)]), [variable]);
-    // Both would be in one document.
+    // Both would be in one JWKS.
     let same = OPENID_KEYS.replace("o2:", "p1:");
     assert_eq!(with(&[on, (variable, &same)]), [variable]);
 }
@@ -172,7 +172,7 @@ fn access_token_minutes_must_be_between_15_and_1440() {
 }
 
 #[test]
-fn a_scope_with_which_an_app_could_give_itself_more_cannot_be_requestable() {
+fn a_scope_that_lets_an_app_extend_its_own_access_cannot_be_requestable() {
     for scope in ["apps:read", "apps:write", "api-keys:write", "apps:*", "*"] {
         let settings = [("OAUTH_SCOPES", &*format!("projects:read,{scope}"))];
         assert!(problems(&settings).contains(&"OAUTH_SCOPES"), "{scope}");
@@ -181,7 +181,7 @@ fn a_scope_with_which_an_app_could_give_itself_more_cannot_be_requestable() {
 }
 
 #[test]
-fn the_operator_s_page_for_signing_in_must_be_one_of_a_dashboard() {
+fn the_operator_s_sign_in_page_must_be_on_a_dashboard_origin() {
     let dashboards = (
         "DASHBOARD_ORIGINS",
         "https://app.example.com,http://localhost:5173,http://127.0.0.1:8080",
@@ -210,7 +210,7 @@ fn the_operator_s_page_for_signing_in_must_be_one_of_a_dashboard() {
 }
 
 #[test]
-fn only_listed_services_take_jwts() {
+fn oauth_jwt_resources_must_be_among_oauth_resources() {
     let services = (
         "OAUTH_RESOURCES",
         "https://mcp.example.com,https://files.example.com,http://127.0.0.1:8080",
@@ -221,7 +221,7 @@ fn only_listed_services_take_jwts() {
         ("https://other.example.com", false),
         ("mcp", false),
         ("https://mcp.example.com,,", false),
-        // This API takes none.
+        // This API takes no JWTs.
         ("http://127.0.0.1:8080/", false),
     ] {
         let found = problems(&[services, ("OAUTH_JWT_RESOURCES", jwt_services)]);

@@ -11,7 +11,7 @@ use crate::support::{TestApp, run};
 const SHARE: i64 = 3;
 
 /// Sends `requests` of one caller, which need a lock that `lock` takes on a connection of the test.
-/// Asserts that as many as a share wait for it in the database, that the others wait for the share,
+/// Asserts that `SHARE` of them wait for it in the database, that the others wait for the share,
 /// and that requests of other callers succeed meanwhile.
 async fn assert_other_callers_succeed(
     app: &TestApp,

@@ -45,7 +45,7 @@ fn assert_nowhere(places: &[String], what: &str) {
     assert!(places.is_empty(), "{what}:\n  {}", places.join("\n  "));
 }
 
-/// Each layer, and the layers that it may import. A module that is not a layer may be used by all.
+/// Each layer, and all that it may import besides itself and [`SHARED_MODULES`].
 const LAYERS: [(&str, &[&str]); 11] = [
     ("error", &[]),
     ("clock", &[]),
@@ -243,7 +243,7 @@ fn files_functions_and_lines_are_within_their_size_limits() {
     assert_nowhere(&places, "too long");
 }
 
-/// The most lines of a middleware, which is read before it is copied into another program.
+/// The line limit of a middleware, which is read before it is copied into another program.
 const MIDDLEWARE_LINES: usize = 150;
 
 /// Middlewares that are longer, with their own limits: rustfmt and gofmt put on several lines what

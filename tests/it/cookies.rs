@@ -203,7 +203,7 @@ async fn at_most_16_cookies_are_looked_up_and_the_client_can_still_sign_in_and_o
             })
         };
         assert_eq!(looked_up(&values, 401).await, [16, 0]);
-        // Of up to 16 the live one is found at any position. A repeated cookie is looked up once,
+        // Of up to 16, the live one is found at any position. A repeated cookie is looked up once,
         // and one that is not well-formed is not looked up.
         for position in [0, 7, 15] {
             let mut few = [&values[..15], &["garbage"], &values[..15]].concat();

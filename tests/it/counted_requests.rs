@@ -40,7 +40,7 @@ async fn every_route_but_health_checks_is_rate_limited_for_every_kind_of_caller(
             ];
             let mut unlimited = Vec::new();
             for operation in operations() {
-                // A 503 for a proxy without its verifier's secret reveals nothing, no limit either.
+                // A 503 for a proxy without its verifier's secret reveals not even a limit.
                 let is_proxy = operation.requires_verifier() && !operation.has_request_body();
                 if operation.path.starts_with("/health/") || is_proxy {
                     continue;
@@ -95,7 +95,7 @@ async fn invalid_credentials_in_bodies_share_the_limit_of_those_in_headers() {
 }
 
 #[tokio::test]
-async fn requests_rejected_before_their_limit_is_known_are_counted() {
+async fn requests_count_towards_the_limit_of_their_caller_even_if_they_are_rejected() {
     with_limits(r#"{"account":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let [ann, ben, cleo] = [

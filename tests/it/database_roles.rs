@@ -19,7 +19,7 @@ fn options(cluster: &Cluster, role: &str) -> PgConnectOptions {
     PgConnectOptions::from_str(&url).unwrap()
 }
 
-/// Runs the migrations; the message of the database if it rejects one.
+/// Runs the migrations; returns the database's message if it rejects one.
 async fn migrate(cluster: &Cluster, role: &str) -> Result<(), String> {
     let mut db = options(cluster, role).connect().await.unwrap();
     online_migrations::run(&mut db).await.map_err(|error| {

@@ -163,7 +163,7 @@ async fn the_log_and_the_doctor_report_whether_the_connection_is_encrypted() {
             let output = output_text(&dir.command(&settings(&url)).arg("doctor").output().unwrap());
             assert!(output.contains(doctor), "{parameters}: {output}");
         }
-        // A misspelled parameter is rejected, or TLS would not be required without any notice.
+        // A misspelled parameter is rejected: if it were ignored, TLS would not be required.
         let wrong =
             format!("postgres://admin:{PASSWORD}@127.0.0.1:{port}/encrypted?ssl_mode=require");
         let done = dir.command(&settings(&wrong)).output().unwrap();

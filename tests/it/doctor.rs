@@ -28,7 +28,7 @@ fn settings(app: &TestApp) -> HashMap<String, String> {
     settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Runs the doctor in a directory; its exit code and its output.
+/// Runs the doctor in a directory; returns its exit code and output.
 fn run_doctor_in(dir: &WorkDir, settings: &HashMap<String, String>) -> (Option<i32>, String) {
     let settings: Vec<_> = settings.iter().map(|(name, it)| (name.as_str(), it.as_str())).collect();
     let done = dir.command(&settings).arg("doctor").output().unwrap();
@@ -58,7 +58,7 @@ fn assert_problems(settings: &HashMap<String, String>, expected: &[(&str, &str)]
     }
 }
 
-/// Runs a statement as a superuser, whose effect the doctor is to report.
+/// Runs a statement, whose effect the doctor must report, as a superuser.
 async fn tamper(app: &TestApp, sql: &str) {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut app.superuser().await).await.unwrap();
 }

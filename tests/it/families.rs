@@ -1,4 +1,4 @@
-//! Every kind of error in every family: one snapshot, to compare with the table of the contract.
+//! Every kind of error in every family, in one snapshot.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use tenantry::http::family::{Family, RouteTable};
 
 use crate::support::{TestApp, run};
 
-/// One error of every kind. `position` fails to compile without a new kind.
+/// One error of every kind. `position` compiles only if it has every kind.
 fn all_errors() -> Vec<Error> {
     let issues = vec![Issue::field("org_id", "is reserved"), Issue::field("name", "is too long")];
     let spent = (100_000, 100_000);
@@ -67,7 +67,7 @@ fn all_errors() -> Vec<Error> {
     errors.collect()
 }
 
-/// The index of a kind in [`all_errors`]. Without a wildcard, so that no kind is forgotten.
+/// The index of a kind in [`all_errors`]. Has no wildcard, so that no kind is forgotten.
 fn position(kind: &ErrorKind) -> usize {
     match kind {
         ErrorKind::Malformed => 0,
@@ -161,7 +161,7 @@ async fn every_kind_of_error_is_rendered_in_every_family() {
 }
 
 #[test]
-fn every_path_belongs_to_the_family_of_the_contract() {
+fn every_path_belongs_to_the_documented_family() {
     let table = [
         ("/signup", Family::Onboarding),
         ("/me", Family::Onboarding),

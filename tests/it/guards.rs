@@ -1,5 +1,5 @@
 //! Authentication of every route in the API's description: routes that require a credential reject
-//! a missing or invalid one, and the other routes are on a list that may only shrink.
+//! a missing or invalid one, and the other routes are on a list.
 
 use tenantry::model::key_format::KeyFormat;
 
@@ -43,7 +43,7 @@ const PUBLIC: [&str; 32] = [
     "POST /oauth2/revoke",
     "POST /oauth2/token",
     "POST /signup",
-    // Whoever has the text of a key may report it.
+    // Anyone with the text of a key may report it.
     "POST /v1/leaks",
 ];
 

@@ -53,7 +53,7 @@ async fn every_changing_route_replays_its_first_response_without_secrets() {
                 && it.requires_credential()
                 && !it.requires_verifier()
                 && it.id() != "receiveGithubSecrets"
-                // Idempotency-Key is ignored there: an answer is given once, whatever is sent.
+                // OAuth routes ignore Idempotency-Key.
                 && Family::from_path(&it.path) != Family::OAuth
                 && !REVOKES_ITS_CREDENTIAL.contains(&it.id())
         });
@@ -79,7 +79,7 @@ async fn every_changing_route_replays_its_first_response_without_secrets() {
             }
             let actor = with_key(fixtures.client_for(app, operation));
             let mut second = actor.send(&operation.method, &path, body).await;
-            // The contract adds this field to a replayed response.
+            // This operation adds a field to a replayed response.
             if operation.id() == "provisionOrganization" {
                 let added = second.body.as_object_mut().unwrap().remove("already_provisioned");
                 assert_eq!(added, Some(Value::Bool(true)));

@@ -1,6 +1,6 @@
 //! No source files import each other in a cycle, except a module and its own children: a file in a
-//! cycle cannot be read, moved or tested without the others. Families of routes import no other
-//! family, and authentication imports none.
+//! cycle cannot be read, moved or tested without the others. The listed families import none of
+//! each other, and authentication imports none of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +20,12 @@ fn no_files_import_each_other_in_a_cycle() {
     assert!(cycles.is_empty(), "cycles of imports:\n  {}", cycles.join("\n  "));
 }
 
-/// The folders of `src/http` that hold one family of routes each.
+/// Folders of `src/http` with families that must not import each other.
 const FAMILIES: [&str; 7] =
     ["onboarding", "account", "organization", "operator", "user", "oauth", "stripe"];
 
 #[test]
-fn no_family_imports_another_and_authentication_imports_none() {
+fn no_listed_family_imports_another_and_authentication_imports_none() {
     let imports = imports();
     for importer in FAMILIES.iter().chain(&["auth"]) {
         let folder = format!("src/http/{importer}/");

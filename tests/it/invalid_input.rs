@@ -32,15 +32,15 @@ async fn body_routes(app: &TestApp) -> Vec<(TestClient, String, String)> {
     routes
 }
 
-/// Whether a route ignores fields that it does not know (RFC 7591 §2). What is wrong with a body of
-/// others is then that required ones are missing.
+/// Whether a route ignores fields that it does not know (RFC 7591 §2). It rejects a body that has
+/// only such fields because required ones are missing.
 fn ignores_unknown_fields(path: &str) -> bool {
     path.starts_with("/oauth2/register")
 }
 
 /// The status and the code of a kind of error in the family of a path.
 fn expected_error(path: &str, kind: &ErrorKind) -> (u16, &'static str) {
-    // An error of registrations is an invalid body elsewhere.
+    // On routes other than registration, the body is invalid.
     let kind = match kind {
         ErrorKind::Oauth(_) if !ignores_unknown_fields(path) => &ErrorKind::Invalid,
         kind => kind,
@@ -163,7 +163,7 @@ async fn at_most_50_invalid_fields_are_reported_with_the_number_of_the_others() 
                 continue;
             }
             assert!(response.text.contains("more issues"), "{path}");
-            // The RFC's errors name the fields in their text.
+            // OAuth errors name the fields in their text.
             if path.starts_with("/oauth2/") {
                 continue;
             }

@@ -90,11 +90,10 @@ const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
 /// Operations about an organization that a person chooses for an app: `oauth::consent` and
 /// `oauth::device` test them.
 const CONSENT_OPERATIONS: [&str; 3] = ["answerConsent", "approveDevice", "authorize"];
-/// Operations on a client's own registration, with the token of that: `oauth::registration` tests
-/// them.
+/// Operations with a registration access token (RFC 7592): `oauth::registration` tests them.
 const REGISTRATION_OPERATIONS: [&str; 3] =
     ["deleteClientRegistration", "getClientRegistration", "updateClientRegistration"];
-/// Operations whose body names the client that the request is about, or ignores that:
+/// Operations with a client id in the body, which must be the client's own or is ignored:
 /// `oauth::registration` tests them.
 const CLIENT_OPERATIONS: [&str; 2] = ["registerClient", "updateClientRegistration"];
 /// Operations that name an object of the caller's account in the path: `user::app_grants` tests
@@ -132,7 +131,7 @@ struct PathIds<'a> {
 }
 
 #[test]
-fn every_operation_that_takes_an_id_is_in_the_matrix() {
+fn every_operation_that_takes_an_id_is_in_a_list() {
     let rows = [
         &MEMBER_OPERATIONS[..],
         &ADMIN_OPERATIONS,

@@ -1,4 +1,4 @@
-//! Answers about credentials that are kept in memory: they save reading, and no request that starts
+//! Answers about credentials that are kept in memory: they save queries, and no request that starts
 //! after a change is judged by the state before it.
 
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use tenantry::repo::credential_changes::{self, Changes};
 
 use crate::support::{TestApp, run, with_settings};
 
-/// Whether the server accepts the key, as a request to itself and as a check by a verifier.
+/// Whether the server accepts the key in a request to itself, and in a check by a verifier.
 async fn admits(app: &TestApp, key: &str) -> (bool, bool) {
     let verified = async {
         app.verifier().post("/v1/verify", json!({ "key": key })).await.assert_status(200).body
@@ -45,7 +45,7 @@ async fn a_kept_answer_is_given_without_reading_the_credential() {
         check(app).await.assert_status(200);
         let lock = lock_credentials(app).await;
         assert_eq!(check(app).await.assert_status(200).body["valid"], true);
-        // A server that has not read it before cannot.
+        // A server without a kept answer fails.
         check(&app.replica()).await.assert_status(503);
         lock.close().await.unwrap();
     })
@@ -53,7 +53,7 @@ async fn a_kept_answer_is_given_without_reading_the_credential() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_keep_nothing_reads_each_time() {
+async fn with_a_credential_memory_of_0_no_answer_is_kept() {
     with_settings(&[("CREDENTIAL_MEMORY", "0")])
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -67,7 +67,7 @@ async fn a_server_that_may_keep_nothing_reads_each_time() {
 }
 
 #[tokio::test]
-async fn more_credentials_than_may_be_kept_are_all_answered() {
+async fn credentials_beyond_the_credential_memory_are_accepted() {
     with_settings(&[("CREDENTIAL_MEMORY", "2")])
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -85,8 +85,8 @@ async fn more_credentials_than_may_be_kept_are_all_answered() {
         .await;
 }
 
-/// Statements that end a key or a pinned token, and those that undo them. Each half of a digest is
-/// moved to the place of the other.
+/// Statements that end a key or a pinned token, and those that undo them. A digest is changed by
+/// swapping its halves.
 const CHANGES: [(&str, &str); 11] = [
     ("update api_keys set enabled = false", "update api_keys set enabled = true"),
     (
@@ -183,7 +183,7 @@ async fn a_change_that_commits_after_later_ones_is_not_missed() {
 }
 
 #[tokio::test]
-async fn a_change_of_an_answer_s_contents_is_in_the_next_answer() {
+async fn changed_names_plans_metadata_and_credits_are_in_the_next_verdict() {
     run(async |app| {
         let acme = app.sign_up().await;
         let check = async || {
@@ -301,7 +301,7 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
         for (table, column) in columns {
             let id = format!("select id from {table} limit 1");
             let id = sqlx::query_scalar(AssertSqlSafe(id)).fetch_one(&mut db).await.unwrap();
-            // A session that ends later is no change.
+            // Extending a session is no change.
             let value = match (&*table, &*column) {
                 ("sessions", "expires_at") => "expires_at - interval '1 second'",
                 _ => &*column,
@@ -315,7 +315,7 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
         let deleted = changes_by(&mut db, "delete from personal_tokens").await;
         assert!(matches!(&deleted, Changes::Of(ids) if ids.len() == 1), "{deleted:?}");
         assert_eq!(changes_by(&mut db, "truncate personal_tokens").await, Changes::All);
-        // The other tables are referred to by the audit log, which refuses to be truncated.
+        // Each of the other tables has the trigger for `truncate`, too.
         let watched = "select count(distinct event_object_table) from information_schema.triggers
                        where trigger_name = 'credential_changed'
                          and event_object_table <> 'credit_balances'";
@@ -326,7 +326,7 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
 }
 
 #[tokio::test]
-async fn a_change_is_deleted_only_when_every_snapshot_of_ten_minutes_has_seen_it() {
+async fn a_change_is_deleted_only_when_every_snapshot_of_the_last_ten_minutes_has_seen_it() {
     run(async |app| {
         app.sign_up().await;
         app.execute("delete from credential_changes").await;
@@ -348,7 +348,7 @@ async fn a_change_is_deleted_only_when_every_snapshot_of_ten_minutes_has_seen_it
         late.execute("commit").await.unwrap();
         sweep().await;
         assert_eq!(app.count(changes).await, 2);
-        // From then on, an entry remembers that it had ended.
+        // A later entry records that the transaction had ended.
         app.execute(
             "insert into credential_changes (created_at) values (now() - interval '10.5 minutes')",
         )
@@ -404,7 +404,7 @@ async fn recovery_from_a_crash_forgets_everything_that_was_kept_before() {
 }
 
 #[tokio::test]
-async fn a_key_with_much_metadata_is_read_each_time() {
+async fn an_answer_with_much_metadata_is_not_kept() {
     run(async |app| {
         let acme = app.sign_up().await;
         let check = async || {

@@ -267,7 +267,7 @@ async fn an_invitation_is_revoked_with_the_key_that_created_it_or_last_resent_it
                 let key = if revoked == "first" { &first } else { &second };
                 let path = organization_path(&ann.org_id, &format!("/api-keys/{}", key.key_id));
                 session.delete(&path).await.assert_status(200);
-                // Control case: a session created it, so the first key has nothing to do with it.
+                // Control case: a session, not the first key, created the invitation.
                 let is_open = revoked == "first" && creator == "session";
                 let response = accept(app, &ben, &link).await;
                 assert_eq!(response.status, if is_open { 200 } else { 404 }, "{case}");

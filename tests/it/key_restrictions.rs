@@ -10,7 +10,7 @@ const KEYS: &str = "/v1/organization/api-keys";
 /// The requests of these tests come from 192.0.2.7.
 const TEST_NETWORK: &str = "192.0.2.0/24";
 
-/// Creates a key with all scopes and these allowed networks; its text and its id.
+/// Creates a key with all scopes and these networks; returns its text and its id.
 async fn create_key(app: &TestApp, by: &str, name: &str, allowed_ips: Value) -> (String, String) {
     let request = json!({ "name": name, "scopes": ["*"], "allowed_ips": allowed_ips });
     let response = app.key(by).post(KEYS, request).await.assert_status(201);

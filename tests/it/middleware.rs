@@ -239,7 +239,7 @@ async fn cancelled_work_returns_its_connection_to_the_pool() {
                 sqlx::query("delete from projects").execute(db).await?;
                 Ok(())
             });
-            // The caller stops waiting, and the statement waits on.
+            // The caller stops waiting; the statement still waits.
             let mut lock = TableLock::before_write(app.superuser().await, "projects").await;
             lock.cancel(query).await;
             app.sign_up().await;

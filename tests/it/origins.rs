@@ -31,7 +31,7 @@ async fn set_allowed_origins(client: &TestClient, org_id: &str, origins: &[&str]
 }
 
 #[tokio::test]
-async fn a_key_is_accepted_from_the_allowed_origins_and_our_own_and_from_no_other() {
+async fn a_key_is_accepted_from_allowed_and_trusted_origins_and_from_no_other() {
     with_settings(&SETTINGS)
         .run(async |app| {
             let key = provision(app, "acme", "https://acme.example.com").await;
@@ -159,7 +159,7 @@ async fn a_429_is_readable_from_an_allowed_origin_with_a_key_and_not_without_a_c
 }
 
 #[tokio::test]
-async fn a_preflight_passes_for_our_origins_and_for_an_organization_s_allowed_origins() {
+async fn a_preflight_passes_for_trusted_origins_and_for_an_organization_s_allowed_origins() {
     with_settings(&SETTINGS)
         .run(async |app| {
             provision(app, "acme", "https://acme.example.com,http://localhost:5173").await;

@@ -1,5 +1,5 @@
 //! What the server fetches: no URL leads to a host inside the network, and no response is larger or
-//! slower than allowed (incidents of peers, row 29).
+//! slower than allowed.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -148,7 +148,7 @@ const INNER_NAMES: [&str; 5] =
 #[tokio::test]
 async fn no_spelling_of_an_inner_host_leads_to_a_connection() {
     let (listener, port) = listen_everywhere();
-    // One other host and port are allowed, which must not allow more.
+    // Port 1 of two hosts is allowed, which must not allow more.
     let client = client("127.0.0.1:1,localhost:1", LONG);
     for scheme in ["http", "https"] {
         for host in INNER_ADDRESSES {
@@ -169,7 +169,7 @@ async fn no_spelling_of_an_inner_host_leads_to_a_connection() {
 }
 
 #[tokio::test]
-async fn a_setting_allows_exactly_one_host_and_port() {
+async fn each_entry_of_outbound_allow_allows_exactly_one_host_and_port() {
     let (server, other) = (start_with(OK).await, StdListener::bind("127.0.0.1:0").unwrap());
     other.set_nonblocking(true).unwrap();
     let (port, other_port) = (server.port(), other.local_addr().unwrap().port());
@@ -200,7 +200,7 @@ async fn a_redirect_is_returned_and_not_followed() {
         let location = format!("http://127.0.0.1:{port}/");
         let head = format!("HTTP/1.1 {status} Moved\r\nlocation: {location}\r\n");
         let server = start_with(format!("{head}content-length: 0\r\n\r\n")).await;
-        // Even to a host that is allowed.
+        // The target is allowed, too.
         let client = client(&format!("{server},127.0.0.1:{port}"), LONG);
         let response = get(&client, &format!("http://{server}/")).await.unwrap();
         assert_eq!((response.status, response.header("location")), (status, Some(location)));
@@ -209,7 +209,7 @@ async fn a_redirect_is_returned_and_not_followed() {
 }
 
 #[tokio::test]
-async fn a_request_says_only_what_is_needed_and_a_response_has_its_status_headers_and_body() {
+async fn a_request_sends_only_what_is_needed_and_a_response_has_its_status_headers_and_body() {
     let server = start(|mut stream, head| async move {
         let body = head.to_lowercase();
         let head = "HTTP/1.1 404 Not Found\r\netag: \"v2\"\r\ncache-control: no-cache\r\n\
@@ -242,7 +242,7 @@ async fn a_request_says_only_what_is_needed_and_a_response_has_its_status_header
 }
 
 #[tokio::test]
-async fn a_body_may_have_the_size_limit_and_not_one_byte_more() {
+async fn a_body_of_the_size_limit_is_read_and_one_of_a_byte_more_is_rejected() {
     for (length, is_read) in [(DOCUMENT_MAX_BYTES, true), (DOCUMENT_MAX_BYTES + 1, false)] {
         let body = "x".repeat(length);
         for head in [format!("content-length: {length}\r\n"), "connection: close\r\n".to_owned()] {
@@ -303,7 +303,7 @@ async fn the_deadline_is_for_the_whole_response_however_steadily_it_arrives() {
             assert_eq!(error, passed, "{beginning:?} {is_silent}");
         }
     }
-    // A server that accepts no connection, as far as a client can tell.
+    // The kernel accepts the connection, and no program ever responds.
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let error = get_from(listener.local_addr().unwrap(), SHORT).await.unwrap_err();
     assert!(matches!(error, FetchError::NoResponse(_)), "{error}");

@@ -232,7 +232,7 @@ async fn only_one_of_20_concurrent_acceptances_for_the_last_membership_succeeds(
 }
 
 #[tokio::test]
-async fn claiming_an_unclaimed_membership_needs_no_additional_one() {
+async fn claiming_an_unclaimed_membership_adds_none_to_the_plan_s_count() {
     with_small_plan(&json!({ "seats": 1 }))
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;

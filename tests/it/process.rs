@@ -199,7 +199,7 @@ fn mail_is_written_to_a_file_soon_after_a_signup() {
 
 /// Runs the README's script with another address.
 #[test]
-fn the_readme_s_script_for_two_people_works_and_can_be_repeated() {
+fn the_readme_s_script_for_inviting_a_member_works_and_can_be_repeated() {
     if tools::find_program("jq").is_none() {
         return;
     }
@@ -237,7 +237,7 @@ fn the_readme_s_operator_script_shows_a_repeated_request_after_kill_9() {
     let address = format!("127.0.0.1:{port}");
     let script = script.replace("127.0.0.1:8080", &address);
     let script = script.replace("target/release/tenantry", env!("CARGO_BIN_EXE_tenantry"));
-    // The script waits for its server, even if that has failed.
+    // The script waits even for a server that has failed.
     let mut shell = work_dir.command_for("timeout", &[("LISTEN_ADDR", &address)]);
     let done = shell.args(["120", "sh", "-c", &script]).output().unwrap();
     let output = output_text(&done);

@@ -1,11 +1,11 @@
-//! The requests of the published pages, as a person pastes them, answered with their shapes.
+//! Example requests of published API documentation get responses with the documented fields.
 
 use serde_json::{Value, json};
 
 use crate::support::server::{WorkDir, run_shell};
 use crate::support::tools;
 
-/// The names of an object's members, and of what kind each is.
+/// The names of an object's fields and the JSON type of each.
 fn shape(value: &Value) -> Vec<(String, &'static str)> {
     let members = value.as_object().unwrap().iter();
     let kinds = members.map(|(name, value)| {
@@ -22,9 +22,8 @@ fn shape(value: &Value) -> Vec<(String, &'static str)> {
     kinds.collect()
 }
 
-/// Page s0, *Example*.
 #[test]
-fn open_signup_answers_the_page_s_curl_with_the_page_s_shape() {
+fn the_documented_curl_of_signup_gets_the_documented_fields() {
     let place = WorkDir::new();
     let server = place.start(&[]);
     let request = r#"curl -X POST https://api.getmetacognition.com/signup \
@@ -50,7 +49,7 @@ fn open_signup_answers_the_page_s_curl_with_the_page_s_shape() {
     )
     .unwrap();
     let here = request.replace("https://api.getmetacognition.com", &server.url(""));
-    // The contract's additions to the page.
+    // Fields that the example lacks.
     let mut answer = without(&run_shell(&here), &["never_expires"]);
     let added = answer["key"].as_object_mut().unwrap().remove("expires_at");
     assert_eq!(added, Some(Value::Null));
@@ -66,9 +65,8 @@ fn open_signup_answers_the_page_s_curl_with_the_page_s_shape() {
     assert_eq!(&key[9..17], answer["key"]["display_id"].as_str().unwrap());
 }
 
-/// Page s0's reference request, with every field.
 #[test]
-fn the_page_s_reference_request_is_answered_too() {
+fn the_documented_signup_request_with_every_field_is_accepted_with_a_valid_id() {
     let place = WorkDir::new();
     let server = place.start(&[]);
     let request = r#"curl --request POST \
@@ -81,15 +79,15 @@ fn the_page_s_reference_request_is_answered_too() {
 }
 '"#;
     let here = request.replace("https://api.getmetacognition.com", &server.url(""));
-    let refused = run_shell(&here);
-    assert_eq!(refused["details"]["issues"][0]["path"][0], "org_id");
+    let rejected = run_shell(&here);
+    assert_eq!(rejected["details"]["issues"][0]["path"][0], "org_id");
     let answer = run_shell(&here.replacen("<string>", "acme", 1));
     assert_eq!(answer["org_id"], "acme");
 }
 
-/// Page s2, *Code Examples*, with a key of the deployment and its scopes configured.
+/// The example's key prefix and scopes are configured.
 #[test]
-fn creating_a_key_answers_the_page_s_curl_with_the_page_s_shape() {
+fn the_documented_curl_of_key_creation_gets_the_documented_fields() {
     let place = WorkDir::new();
     let settings = [("KEY_PREFIX", "sig_"), ("SCOPES", "trademarks:read")];
     let server = place.start(&settings);
@@ -124,16 +122,15 @@ fn creating_a_key_answers_the_page_s_curl_with_the_page_s_shape() {
     let key = answer["key"].as_str().unwrap();
     assert_eq!(answer["prefix"].as_str().unwrap(), &key[..8]);
     assert_eq!(server.status_with(key), 200);
-    // As the page says of a second time, and of what is missing.
+    // The documented errors for a taken name and an unknown key.
     let again = run_shell(&here.replace("sig_xxxxxxxxxxxx", &own));
     assert_eq!(again["error"]["type"], "conflict");
     let stranger = run_shell(&here);
     assert_eq!(stranger["error"]["type"], "unauthorized");
 }
 
-/// Page s1: its fields as a dashboard sends them, and a second time.
 #[test]
-fn account_signup_answers_with_the_page_s_shapes() {
+fn account_signup_gets_the_documented_fields_and_errors() {
     let place = WorkDir::new();
     let server = place.start(&[]);
     let request = format!(
@@ -162,7 +159,7 @@ fn account_signup_answers_with_the_page_s_shapes() {
     assert!(account["id"].as_str().unwrap().starts_with("acc_"));
     let token = answer["data"]["token"].as_str().unwrap();
     assert!(token.starts_with("eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiI"), "{token}");
-    // As the page says of a second time, and of what is missing.
+    // The documented errors for a repeated and a wrong request.
     let conflict: Value = serde_json::from_str(
         r#"{"error": {"code": "CONFLICT",
                       "message": "An account with this email already exists"}}"#,
@@ -174,8 +171,8 @@ fn account_signup_answers_with_the_page_s_shapes() {
     assert_eq!(missing["error"]["details"]["issues"][0]["path"][0], "nom");
 }
 
-/// What page s1's program got, in any language: signed up, signed up again, one field missing, and
-/// who the token is of.
+/// Asserts that the responses to a sign-up, a repeated one, one without a password and `/auth/me`
+/// are as documented.
 #[track_caller]
 fn assert_is_page_s1(answers: &[Value]) {
     let [signed_up, again, missing, me] = answers else { panic!("{answers:?}") };
@@ -204,7 +201,7 @@ fn assert_is_page_s1(answers: &[Value]) {
     assert_eq!(me["body"]["data"]["id"], data["account"]["id"]);
 }
 
-/// Page s1 with `fetch` from Node.
+/// Uses Node's `fetch`.
 #[test]
 fn account_signup_works_with_node() {
     let place = WorkDir::new();
@@ -234,7 +231,7 @@ console.log(JSON.stringify(answers));
     assert_is_page_s1(&answers);
 }
 
-/// Page s1 with Python's `requests`.
+/// Uses Python's `requests`.
 #[test]
 fn account_signup_works_with_python() {
     let place = WorkDir::new();
@@ -262,7 +259,7 @@ print(json.dumps(answers))
     assert_is_page_s1(&answers);
 }
 
-/// An answer's object without what is there in addition to the page's, all of which is there.
+/// The object without these fields, each of which must be there.
 #[track_caller]
 fn without(object: &Value, added: &[&str]) -> Value {
     let mut object = object.clone();
@@ -273,7 +270,7 @@ fn without(object: &Value, added: &[&str]) -> Value {
     object
 }
 
-/// What page s4's program got, in any of its languages.
+/// Asserts the documented responses of the quick start.
 #[track_caller]
 fn assert_is_page_s4(answers: &[Value]) {
     let created: Value = serde_json::from_str(
@@ -320,7 +317,7 @@ fn assert_is_page_s4(answers: &[Value]) {
     assert_eq!(token["message"], created["message"]);
     assert_eq!(shape(me), shape(&profile));
     let mut verified = without(&me["data"], &["emailVerified", "image", "name", "securityMails"]);
-    // Nobody has pressed the button yet.
+    // The address is not verified yet.
     assert_eq!(verified["isVerified"], false);
     verified["verifiedAt"] = profile["data"]["verifiedAt"].clone();
     assert_eq!(shape(&verified), shape(&profile["data"]));
@@ -333,7 +330,7 @@ fn assert_is_page_s4(answers: &[Value]) {
     assert_eq!(projects["meta"]["total"], 0);
 }
 
-/// Page s4, steps 1 to 4, with curl and its cookie jar.
+/// Uses curl with its cookie jar.
 #[test]
 fn the_quick_start_works_with_curl() {
     let place = WorkDir::new();
@@ -384,7 +381,7 @@ curl "https://api.example.com/api/user/organizations/${ORG_ID}/projects" \
     assert_is_page_s4(&answers);
 }
 
-/// The same with `fetch` from Node, which keeps no cookies by itself.
+/// Uses Node's `fetch`, which keeps no cookies by itself.
 #[test]
 fn the_quick_start_works_with_node() {
     let place = WorkDir::new();
@@ -442,7 +439,7 @@ console.log(JSON.stringify(answers));
     assert_is_page_s4(&answers);
 }
 
-/// The same with Python's `requests`, and its cookie jar.
+/// Uses Python's `requests` with its cookie jar.
 #[test]
 fn the_quick_start_works_with_python() {
     let place = WorkDir::new();
@@ -504,7 +501,7 @@ pub fn run_program(name: &str, arguments: &[&str]) -> Option<Vec<Value>> {
     Some(serde_json::from_slice(&done.stdout).unwrap())
 }
 
-/// The same with Python's `requests`.
+/// The same for a Python program.
 fn run_python(program: &str) -> Option<Vec<Value>> {
     let python = tools::find_program("python3")?;
     let import = std::process::Command::new(python).args(["-c", "import requests"]).output();
@@ -515,9 +512,8 @@ fn run_python(program: &str) -> Option<Vec<Value>> {
     run_program("python3", &["-c", program])
 }
 
-/// Page s3, *Request*, with the variable set as the page has it.
 #[test]
-fn provisioning_answers_the_page_s_curl_with_the_page_s_shape_and_a_repetition_without_the_key() {
+fn the_documented_curl_of_provisioning_gets_the_documented_fields_and_the_key_only_once() {
     let place = WorkDir::new();
     let secret = "0123456789abcdef0123456789abcdef";
     let server = place.start(&[("MASTER_ADMIN_KEY_ORG_CREATE", secret)]);
@@ -560,7 +556,7 @@ fn provisioning_answers_the_page_s_curl_with_the_page_s_shape_and_a_repetition_w
     let mut expected = shape(&page);
     expected.retain(|(name, _)| name != "api_key");
     assert_eq!(shape(&again), expected);
-    // As the page says of an unset variable, and of an id that is there.
+    // The documented errors for an unset variable and an existing id.
     let unset = run_shell(&here);
     assert_eq!(unset["error"], "UNAUTHORIZED");
     let taken = run_shell(&with_variable.replace("example-org-create-key", "another"));

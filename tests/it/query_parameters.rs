@@ -13,7 +13,7 @@ const ROWS: &str = "select (select count(*) from api_keys) + (select count(*) fr
                          + (select count(*) from organizations) + (select count(*) from invites)
                          + (select count(*) from audit_events)";
 
-/// Whether the response is an HTML page that a mailed link leads to.
+/// Whether the response is an HTML page.
 fn is_html_page(operation: &Operation) -> bool {
     operation.description["responses"]["200"]["content"]["text/html; charset=utf-8"].is_object()
 }
@@ -30,7 +30,7 @@ async fn every_route_of_every_family_rejects_an_unknown_parameter_by_name() {
         let before = app.count(ROWS).await;
         let mut tested = 0;
         for operation in operations() {
-            // To the client of a proxy, a misconfigured check is unavailable.
+            // A proxy's misconfigured check gets a 503.
             let is_exempt = is_html_page(&operation) || operation.is_for_proxies();
             let family = Family::from_path(&operation.path);
             if matches!(family, Family::Other | Family::OAuth) || is_exempt {
@@ -62,7 +62,7 @@ async fn a_scope_parameter_of_a_key_check_is_rejected_and_not_ignored() {
             "{}",
             response.text
         );
-        // An unauthenticated caller gets no other information.
+        // A caller without a valid credential gets a 401.
         app.anonymous().get("/auth/verify?scope=a").await.assert_error(401, "unauthorized");
         app.key("garbage").get("/auth/verify?scope=a").await.assert_error(401, "unauthorized");
         app.key(&acme.api_key).get("/auth/verify?").await.assert_status(200);
@@ -93,7 +93,7 @@ async fn html_pages_public_documents_and_oauth_routes_ignore_unknown_parameters(
         let fixtures = Fixtures::new(app).await;
         let mut tested = 0;
         let mut operations = operations();
-        // The pages about an authorization request come before its answer.
+        // GETs come first, since an answer ends the authorization request.
         operations.sort_by_key(|it| it.method != "GET");
         for operation in operations {
             let family = Family::from_path(&operation.path);
@@ -103,7 +103,7 @@ async fn html_pages_public_documents_and_oauth_routes_ignore_unknown_parameters(
             let path = with_parameter(&fixtures.path(&operation), "utm_source=newsletter&v=2");
             let client = fixtures.client_for(app, &operation);
             let response = client.send(&operation.method, &path, fixtures.body(&operation)).await;
-            // The sign-in page leads on, and a request to a page about it.
+            // The sign-in page and authorization requests redirect.
             let is_success = response.status.is_success() || response.status.is_redirection();
             assert!(is_success, "{path}: {}", response.text);
             tested += 1;

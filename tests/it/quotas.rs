@@ -273,7 +273,7 @@ async fn a_plan_change_applies_the_new_quota_at_once() {
             };
             spend(&client, 2).await;
             assert_quota_exceeded(client.get("/me").await, "quota_exceeded", (2, 2));
-            // Requests are counted without a limit, too.
+            // Requests without a limit count, too.
             change("enterprise").await;
             spend(&client, 3).await;
             change("trial").await;
@@ -363,7 +363,6 @@ async fn a_new_server_learns_the_usage_with_its_first_flush() {
         .await;
 }
 
-/// Only the key is looked up.
 #[tokio::test]
 async fn the_quota_is_enforced_while_usage_cannot_be_read_or_written() {
     with_quota(3)

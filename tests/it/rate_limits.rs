@@ -1,5 +1,4 @@
-//! Rate limits: each limit on its routes, with its family's errors, and shared
-//! by all servers where it has to be.
+//! Rate limits: each limit on its routes, with its family's errors.
 
 use serde_json::json;
 use tenantry::model::rate_limit::RateLimit;
@@ -233,7 +232,7 @@ async fn key_creation_is_limited_per_organization_on_all_routes_together() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_only_observed_counts_and_rejects_nothing() {
+async fn a_limit_that_is_only_observed_counts_requests_and_rejects_none() {
     with_limits(r#"{"unknown_keys":{"quota":1,"window_s":600,"only_observed":true}}"#)
         .run(async |app| {
             for left in [0, 0, 0] {
@@ -344,7 +343,7 @@ async fn changes_by_accounts_are_limited_per_organization_and_revocations_are_no
 }
 
 #[tokio::test]
-async fn changes_of_an_account_are_limited() {
+async fn changes_to_an_account_are_limited() {
     with_limits(r#"{"changes":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;

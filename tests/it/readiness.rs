@@ -143,7 +143,7 @@ async fn readiness_requires_complete_row_level_security_and_migrate_restores_it(
     .await;
 }
 
-/// The file that `.ci/prepare` wrote equals what the migrations create, in any order.
+/// The file that `.ci/prepare` wrote equals what the migrations create, both sorted.
 #[tokio::test]
 async fn the_required_row_level_security_is_that_of_a_new_schema() {
     run(async |app| {

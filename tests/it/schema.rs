@@ -2,8 +2,8 @@
 
 use crate::support::run;
 
-/// Tables that belong neither to an organization nor to an account: these two themselves, and mail,
-/// which belongs to an email address.
+/// Tables of no organization or account: the migrator's, `accounts` and `organizations`, and
+/// mail, which belongs to an email address.
 const NO_OWNER: [&str; 4] = ["_sqlx_migrations", "accounts", "organizations", "outbox"];
 
 async fn assert_no_rows(query: &'static str, what: &str) {

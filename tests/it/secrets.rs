@@ -1,5 +1,5 @@
 //! Secrets: after every test the database and the log are searched for each secret that it received
-//! (`support::leaks`). These tests show that the search finds one.
+//! (`support::leaks`). The first test checks the search.
 
 use crate::support::leaks::{self, LogStart};
 use crate::support::{TestApp, run};

@@ -106,9 +106,10 @@ async fn a_shared_limit_that_is_only_observed_counts_each_rejection_once_without
             for _ in 0..3 {
                 sign_up(app).await.assert_status(201);
             }
-            let refusals = |mode| format!(r#"rate_limited_total{{limit="sign_in",mode="{mode}"}}"#);
-            assert_eq!(metric_value(&recorder, &refusals("observed")), 3);
-            assert_eq!(metric_value(&recorder, &refusals("enforced")), 0);
+            let rejections =
+                |mode| format!(r#"rate_limited_total{{limit="sign_in",mode="{mode}"}}"#);
+            assert_eq!(metric_value(&recorder, &rejections("observed")), 3);
+            assert_eq!(metric_value(&recorder, &rejections("enforced")), 0);
             let fallbacks = r#"rate_limit_fallbacks_total{limit="sign_in"}"#;
             assert_eq!(metric_value(&recorder, fallbacks), 0);
         })

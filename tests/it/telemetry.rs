@@ -42,7 +42,7 @@ fn each_request_is_one_structured_log_line_without_its_query_or_credential() {
 }
 
 #[test]
-fn the_access_log_contains_no_client_address_if_that_is_off() {
+fn the_access_log_contains_no_client_address_if_the_setting_is_off() {
     let work_dir = WorkDir::new();
     let server = work_dir.start(&[("LOG_FORMAT", "json"), ("LOG_CLIENT_ADDRESS", "off")]);
     server.sign_up();
@@ -56,7 +56,7 @@ fn the_access_log_contains_no_client_address_if_that_is_off() {
 }
 
 #[test]
-fn the_metrics_listener_counts_requests_lookups_flushes_and_connections() {
+fn the_metrics_listener_reports_requests_lookups_flushes_and_connections() {
     let work_dir = WorkDir::new();
     let server = work_dir.start(&[]);
     let key = server.sign_up();
@@ -97,7 +97,7 @@ fn traces_are_sent_to_the_configured_collector() {
 }
 
 #[test]
-fn traces_continue_the_caller_s_and_follow_the_standard_variables() {
+fn traces_continue_the_caller_s_trace_and_obey_the_standard_variables() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}/all", collector.local_addr().unwrap());
     let received = std::thread::spawn(move || receive(&collector));

@@ -130,10 +130,10 @@ async fn unstorable_text_in_a_form_is_no_server_error() {
 }
 
 #[tokio::test]
-async fn unstorable_text_in_a_header_is_no_server_error() {
+async fn text_beyond_ascii_in_a_header_is_no_server_error() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
-        // Bytes that HTTP accepts in a header's value, and Postgres in no text.
+        // Text beyond ASCII, which HTTP accepts in a header's value.
         let invalid = "caf\u{e9}\u{ff}";
         for name in ["user-agent", "origin", "x-request-id", "x-forwarded-for", "accept-language"] {
             let request =
@@ -184,7 +184,7 @@ fn collect(value: &Value, at: String, pointers: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn unstorable_text_in_a_signed_event_is_a_422_in_a_required_field_and_no_server_error() {
+async fn unstorable_text_in_a_signed_event_is_a_422_in_a_used_field_and_never_a_server_error() {
     run(async |app| {
         let event = checkout("evt_1", "acme", "starter");
         for field in ["id", "customer", "subscription", "invoice", "currency"] {

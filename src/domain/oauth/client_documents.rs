@@ -17,7 +17,7 @@ use crate::model::oauth::document::{
 use crate::model::oauth::document_url::DocumentUrl;
 use crate::repo::oauth_documents::{self, NewDocument};
 
-/// The beginning of stored ETags. It changes when the server begins to read another member of
+/// The beginning of each stored `ETag`. It changes when the server begins to read another member of
 /// documents, so that the next fetch returns the whole document.
 const ETAG_PREFIX: &str = "2:";
 /// The media type of a document.
@@ -29,7 +29,7 @@ pub struct StaleDocument {
     url: DocumentUrl,
     /// Whether a version is stored.
     pub is_stored: bool,
-    /// The ETag of the stored version.
+    /// The `ETag` of the stored version.
     etag: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub async fn find_stale(
     Ok(Ok(Some(StaleDocument { url, is_stored, etag })))
 }
 
-/// Returns the ETag to store with a document; `None` if it is too long.
+/// Returns the `ETag` to store with a document; `None` if it is too long.
 fn to_stored_etag(etag: &str) -> Option<String> {
     (etag.len() <= MAX_DOCUMENT_BYTES).then(|| format!("{ETAG_PREFIX}{etag}"))
 }

@@ -153,7 +153,7 @@ async fn the_excess_of_200_concurrent_sign_ins_is_shed_and_other_routes_respond(
                 (is_known, is_served)
             });
         }
-        // A route that only checks the credential: key checks have their own connections.
+        // A route that only checks the credential: such checks have their own connections.
         app.session(&ann.cookie).get("/auth/verify").await.assert_status(200);
         let outcomes = attempts.join_all().await;
         for is_known in [true, false] {

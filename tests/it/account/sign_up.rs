@@ -49,7 +49,7 @@ async fn a_signup_leaves_a_session_an_audit_row_and_a_mail() {
 }
 
 #[tokio::test]
-async fn a_name_may_be_omitted_empty_or_null() {
+async fn an_omitted_or_empty_name_is_returned_as_null() {
     run(async |app| {
         for (email, name) in [("a@example.com", None), ("b@example.com", Some(json!("")))] {
             let mut request = json!({ "email": email, "password": PASSWORD });
@@ -105,7 +105,7 @@ async fn only_one_of_20_concurrent_signups_with_one_address_on_both_routes_succe
 }
 
 #[tokio::test]
-async fn an_invalid_address_is_rejected_by_name() {
+async fn an_invalid_email_is_rejected_and_no_mail_is_queued() {
     run(async |app| {
         let long = format!("{}@example.com", "a".repeat(245));
         assert_eq!(long.len(), 257);
@@ -140,7 +140,7 @@ async fn an_invalid_address_is_rejected_by_name() {
     .await;
 }
 
-async fn password(app: &TestApp, password: &str) -> u16 {
+async fn sign_up_with_password(app: &TestApp, password: &str) -> u16 {
     let email = "dev.example@example.com";
     let request = json!({ "email": email, "password": password });
     let response = app.anonymous().post("/auth/signup", request).await;
@@ -157,7 +157,7 @@ async fn password(app: &TestApp, password: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_guessable_password_is_rejected_and_any_other_is_used_unchanged() {
+async fn an_invalid_or_guessable_password_is_rejected_and_any_other_is_used_unchanged() {
     run(async |app| {
         let five_kib = "x".repeat(5 * 1024);
         let bad = [
@@ -173,11 +173,11 @@ async fn a_guessable_password_is_rejected_and_any_other_is_used_unchanged() {
             "DEV.Example@example.com",
         ];
         for text in bad {
-            assert_eq!(password(app, text).await, 400, "{text:?}");
+            assert_eq!(sign_up_with_password(app, text).await, 400, "{text:?}");
         }
         for text in ["        ", "👩‍🚀👩‍🚀👩‍🚀", "' or 1=1 --", &"é".repeat(128)]
         {
-            assert_eq!(password(app, text).await, 201, "{text:?}");
+            assert_eq!(sign_up_with_password(app, text).await, 201, "{text:?}");
         }
     })
     .await;

@@ -1,4 +1,4 @@
-//! Access tokens of accounts: their claims, their end, and what is not accepted as one.
+//! Access tokens of accounts: claims, expiry, forged tokens and key rotation.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -40,7 +40,7 @@ async fn a_token_contains_its_account_and_session_and_expires_after_a_day() {
 }
 
 #[tokio::test]
-async fn a_foreign_token_is_rejected_whatever_its_header_contains() {
+async fn a_forged_token_is_rejected_whatever_its_header_contains() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let claims = part(&ann.token, 1);

@@ -67,7 +67,7 @@ async fn keys_are_acted_on_and_each_match_is_labelled_in_order() {
             assert!(target == id || target == token_id);
             assert_eq!(url, if target == id { SEEN_AT } else { "https://github.com/" });
         }
-        // Once for each key, whoever reports it, and true also when it is disabled.
+        // A key is acted on once. Its label is true also when it is disabled.
         let again = json!([found(&key, SEEN_AT)]);
         let response = SigningKey::pinned().send(app, &again).await.assert_status(200);
         assert_eq!(response.body[0]["label"], "true_positive");
@@ -137,7 +137,7 @@ async fn a_signed_body_that_is_no_list_of_matches_is_rejected_with_the_reason() 
         }
         let empty = key.send(app, &json!([])).await.assert_status(200);
         assert_eq!(empty.body, json!([]));
-        // What is not needed is not checked.
+        // Unused fields are not checked.
         let odd = json!([{ "token": "a", "type": "t", "url": 7, "source": ["x"], "more": null }]);
         key.send(app, &odd).await.assert_status(200);
     })
@@ -191,7 +191,7 @@ async fn thousands_of_matches_are_answered_in_one_response() {
 }
 
 #[tokio::test]
-async fn without_keys_no_route_matches_the_path_and_with_them_only_post_does() {
+async fn the_route_exists_only_with_configured_keys_and_accepts_only_post() {
     run(async |app| {
         let response = app.anonymous().get(PATH).await.assert_error(405, "method_not_allowed");
         assert_eq!(response.header("allow"), "POST");

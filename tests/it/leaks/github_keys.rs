@@ -22,7 +22,7 @@ async fn run_with(url: &str, test: impl AsyncFnOnce(&TestApp)) {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_once_and_an_unknown_one_at_most_once_a_minute_with_the_etag() {
+async fn the_list_is_fetched_once_and_for_unknown_keys_at_most_once_a_minute_with_the_etag() {
     let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
     let server = KeyServer::start(&[&one], "\"v1\"").await;
     run_with(&server.url(), async |app| {
@@ -70,7 +70,7 @@ async fn known_keys_are_fetched_again_after_an_hour() {
 }
 
 #[tokio::test]
-async fn while_github_fails_known_keys_work_and_others_are_a_503_that_says_when_to_retry() {
+async fn while_github_fails_known_keys_work_and_others_get_a_503_with_retry_after() {
     let (one, two) = (SigningKey::generate("one"), SigningKey::generate("two"));
     let server = KeyServer::start(&[&one, &two], "\"v1\"").await;
     run_with(&server.url(), async |app| {
@@ -96,7 +96,7 @@ async fn while_github_fails_known_keys_work_and_others_are_a_503_that_says_when_
 }
 
 #[tokio::test]
-async fn an_unreachable_server_and_a_list_that_cannot_be_read_are_a_503() {
+async fn an_unreachable_server_or_a_list_without_keys_causes_a_503() {
     let url = format!("http://{}/keys", free_address());
     let key = SigningKey::generate("one");
     run_with(&url, async |app| {
@@ -130,7 +130,7 @@ async fn a_fetch_for_an_unknown_key_delays_no_request_with_a_known_one() {
     let server = KeyServer::start(&[&one], "\"v1\"").await;
     run_with(&server.url(), async |app| {
         send(app, &one).await.assert_status(200);
-        // A minute later for an unknown key, and an hour later because the list is old.
+        // A fetch for an unknown key, and an hour later one because the list is old.
         for (minutes, stranger) in [(1, &two), (60, &one)] {
             app.clock.advance(TimeDelta::minutes(minutes));
             let (held, before) = (server.hold(), server.requests().len());
@@ -169,7 +169,7 @@ async fn keys_of_another_kind_in_the_list_are_ignored_and_the_others_are_used() 
     server.publish_list(all, "\"v1\"");
     run_with(&server.url(), async |app| {
         send(app, &one).await.assert_status(200);
-        // A list without any key that can be used replaces none.
+        // A list without a usable key does not replace the last.
         server.publish_list(others, "\"v2\"");
         app.clock.advance(TimeDelta::hours(1));
         send(app, &one).await.assert_status(200);

@@ -47,7 +47,7 @@ async fn leak_events(app: &TestApp, account: &TestAccount) -> Vec<Value> {
     response.body["data"].as_array().unwrap().clone()
 }
 
-/// The mails about leaks so far, with white space collapsed. No mail is left unread.
+/// The mails about leaks so far, with white space collapsed. Deletes all mails.
 async fn leak_mails(app: &TestApp) -> Vec<(String, String)> {
     let mails = app.mails().await;
     let mails = mails.iter().filter(|mail| mail.header("Subject").ends_with("has leaked"));

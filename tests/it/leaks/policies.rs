@@ -9,7 +9,7 @@ use crate::support::{TestApp, run};
 
 const KEYS: &str = "/v1/organization/api-keys";
 
-/// Counts the keys that are enabled and not revoked, with this display id.
+/// Whether a key is enabled, whether it is revoked, and the reason of that.
 async fn state_of(app: &TestApp, key: &str) -> (bool, bool, Option<String>) {
     let state = "select enabled, revoked_at is not null, revoked_reason from api_keys
                  where display_id = $1";
@@ -43,7 +43,7 @@ async fn a_leaked_key_is_disabled_by_default_and_its_owner_can_enable_it_again()
         let enabled = app.session(&ann.cookie).put(&path, json!({ "enabled": true })).await;
         enabled.assert_status(200);
         app.key(&key).get("/me").await.assert_status(200);
-        // Whoever has the text could report it again and again.
+        // Anyone with the text could report it again and again.
         report(app, &key).await;
         app.key(&key).get("/me").await.assert_status(200);
         assert!(leak_mails(app).await.is_empty());
@@ -104,7 +104,7 @@ async fn every_owner_with_a_verified_address_is_mailed_once_and_nobody_else() {
         let cleo = app.verified_account("cleo@example.com").await;
         app.invite_and_accept(&ann, &ben, "owner").await;
         app.invite_and_accept(&ann, &cleo, "admin").await;
-        // An opt-out of notices about one's account is none of mails about an organization.
+        // This opts out of notices about the account, not of mails about an organization.
         app.execute("update accounts set security_mails = false where email = 'ben@example.com'")
             .await;
         let (key, _) = new_key(app, &ann, "k").await;
@@ -253,7 +253,7 @@ async fn the_policy_is_one_of_three_and_is_set_by_admins_and_by_the_operator() {
         let request = json!({ "leakPolicy": "notify" });
         app.session(&ben.cookie).put(&path, request).await.assert_status(403);
         set_policy(app, &ann, "notify").await;
-        // Another setting leaves it as it is.
+        // Other changes keep the policy.
         let renamed = session.put(&path, json!({ "name": "Renamed" })).await.assert_status(200);
         assert_eq!(renamed.body["data"]["leakPolicy"], "notify");
         let log = session.get(&format!("{path}/audit-logs?eventType=organization.updated")).await;

@@ -31,7 +31,7 @@ async fn set_enabled(client: &TestClient, id: &str, enabled: bool) {
 }
 
 #[tokio::test]
-async fn keys_of_an_organization_with_allowed_origins_work_on_whoever_reports_them() {
+async fn reports_do_not_disable_keys_of_an_organization_with_allowed_origins() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         for (number, policy) in ["disable", "revoke"].into_iter().enumerate() {
@@ -94,7 +94,7 @@ async fn a_key_that_was_enabled_again_and_its_successors_stay_enabled() {
 }
 
 #[tokio::test]
-async fn the_successor_of_a_key_that_is_disabled_or_only_notified_of_is_acted_on_again() {
+async fn the_successor_of_a_reported_key_that_was_not_enabled_again_is_acted_on() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let (admin, _) = new_key(app, &ann, "admin").await;

@@ -1,4 +1,4 @@
-//! `POST /v1/leaks`: the response tells nothing, and a report is not lost.
+//! `POST /v1/leaks`: the response reveals nothing, and no report is lost.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -33,7 +33,7 @@ async fn known_unknown_malformed_and_reported_keys_get_the_same_response() {
 }
 
 #[tokio::test]
-async fn a_known_and_an_unknown_key_cost_the_request_the_same_and_are_queued_before_the_response() {
+async fn reports_of_known_and_of_unknown_keys_are_queued_before_the_response() {
     run(async |app| {
         let acme = app.sign_up().await;
         let unknown = app.app.config.keys.format.generate(&*app.app.entropy).expose().to_owned();
@@ -93,7 +93,7 @@ async fn the_route_needs_no_credential_reads_none_and_exists_without_verificatio
                 client.post(PATH, json!({ "key": acme.api_key })).await.assert_status(202);
             }
             tenantry::jobs::run_due(&app.app).await.unwrap();
-            // A disabled key does not stop a report of itself or of another.
+            // A disabled key in the header does not stop a report.
             let again = app.key(&acme.api_key).post(PATH, json!({ "key": acme.api_key })).await;
             again.assert_status(202);
             assert_eq!(app.count(EVENTS).await, 1);

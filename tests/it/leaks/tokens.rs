@@ -37,7 +37,7 @@ async fn a_leaked_token_is_revoked_by_the_policy_to_disable_and_its_account_is_m
 }
 
 #[tokio::test]
-async fn a_token_works_on_only_if_every_organization_that_it_acts_in_says_so() {
+async fn a_leaked_token_stays_valid_only_if_every_organization_it_acts_in_has_the_policy_notify() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -63,7 +63,7 @@ async fn a_token_works_on_only_if_every_organization_that_it_acts_in_says_so() {
 }
 
 #[tokio::test]
-async fn a_pinned_token_is_told_to_its_account_and_to_the_owners_of_the_organization() {
+async fn a_leaked_pinned_token_is_mailed_to_its_account_and_to_the_owners_of_the_organization() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;

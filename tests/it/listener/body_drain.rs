@@ -1,4 +1,4 @@
-//! A response before the request's body was read: it arrives, even while the client is still
+//! A response that is sent before the body was read arrives, even while the client is still
 //! sending.
 
 use tokio::io::AsyncReadExt;

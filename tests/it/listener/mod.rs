@@ -1,7 +1,7 @@
 //! The listener's guarantees to clients and its limits, over real sockets.
 //!
-//! Each test shortens the one limit that it checks. The others are so long that they cannot have
-//! ended the connection. A pause in a test is always a read that is expected to get nothing.
+//! Each test shortens only the limits that it checks. The others are so long that they cannot have
+//! ended the connection. In a pause, a client expects to read nothing, or does not read.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

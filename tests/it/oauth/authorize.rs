@@ -11,7 +11,7 @@ use crate::support::oauth::{
 };
 use crate::support::{run, with_settings};
 
-/// Asserts a page of this server that leads nowhere.
+/// Asserts a page without links and redirects.
 #[track_caller]
 fn assert_page(response: &TestResponse, status: u16) {
     assert_eq!(response.status.as_u16(), status, "{}", response.text);
@@ -278,7 +278,7 @@ async fn the_client_can_require_a_new_sign_in() {
             assert!(location.starts_with(&format!("{page}?")), "{name} {value}: {location}");
             let handle = handle_in(app, &response);
             if page == "/oauth2/sign-in" {
-                // The consent page cannot be used without it.
+                // The consent page requires the sign-in first.
                 let consent = format!("/oauth2/consent?request={handle}");
                 assert_eq!(browser.get(&consent).await.header("location"), location);
                 browser.get(&location).await.assert_status(200);
@@ -335,7 +335,7 @@ async fn the_state_is_returned_unchanged_and_escaped_in_a_form() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_the_own_device_may_use_any_port() {
+async fn a_loopback_redirect_uri_may_use_any_port() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let spec = OauthClientSpec {

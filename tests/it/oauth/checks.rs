@@ -71,7 +71,7 @@ async fn introspect_as(app: &TestApp, client: &App, token: &str) -> TestResponse
 }
 
 #[tokio::test]
-async fn a_verifier_learns_whose_token_it_is_in_which_organization_and_by_which_app() {
+async fn a_verdict_names_the_account_the_organization_and_the_app_of_a_token() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = flow::register(app, &ann).await;
@@ -169,7 +169,7 @@ const ENDS: [(&str, &str, &str); 11] = [
 ];
 
 #[tokio::test]
-async fn no_check_and_no_introspection_on_any_server_is_older_than_the_end_of_a_token() {
+async fn checks_and_introspection_on_every_server_reject_a_token_as_soon_as_it_ends() {
     run(async |app| {
         let vendor = app.verified_account("vendor@example.com").await;
         let ann = app.verified_account("ann@example.com").await;
@@ -221,7 +221,7 @@ async fn a_lower_role_narrows_what_a_token_may_do_at_once() {
 }
 
 #[tokio::test]
-async fn a_verifier_that_stands_for_a_service_accepts_tokens_for_it_alone() {
+async fn a_verifier_that_stands_for_a_service_accepts_only_tokens_for_that_service() {
     with_services()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -273,7 +273,7 @@ async fn a_token_about_an_account_alone_passes_no_check_and_is_active_at_introsp
         let active = introspect(app, &token).await.body;
         assert_eq!((&active["active"], &active["sub"]), (&json!(true), &json!(ann.id)));
         assert!(active.get("organization_id").is_none() && active.get("role").is_none());
-        // A private app is for the people of its organization.
+        // A private app is for members of its organization.
         app.execute("update users set removed_at = now()").await;
         assert_eq!(introspect(app, &token).await.text, INACTIVE);
     })
@@ -310,7 +310,7 @@ async fn a_client_introspects_its_own_access_tokens_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_proves_itself_is_limited_and_leaves_the_connections_for_checks() {
+async fn introspection_by_a_client_is_rate_limited_and_checks_by_verifiers_continue() {
     with_limits(r#"{"account":{"quota":3,"window_s":60}}"#)
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -327,7 +327,7 @@ async fn a_client_that_proves_itself_is_limited_and_leaves_the_connections_for_c
         .await;
 }
 
-/// A verifier must not make a token for its service one for another service (RFC 8707).
+/// A verifier must not turn a token for its service into one for another (RFC 8707).
 #[tokio::test]
 async fn a_short_lived_token_is_only_for_services_that_the_oauth_token_is_for() {
     let services = "gateway=https://mcp.example.com,https://shared.example.com";
@@ -363,15 +363,15 @@ async fn a_short_lived_token_is_only_for_services_that_the_oauth_token_is_for() 
 }
 
 #[tokio::test]
-async fn only_a_client_or_a_verifier_that_proves_itself_may_introspect() {
+async fn only_an_authenticated_client_or_verifier_may_introspect() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = flow::register(app, &ann).await;
         let granted = ("projects:read", &[][..]);
         let token = access_token(app, &client, (&ann, &ann.org_id), granted).await;
         let wrong = (client.0.clone(), "wrong".to_owned());
-        let refused = introspect_as(app, &wrong, &token).await.assert_status(401);
-        assert_eq!(refused.body["error"], "invalid_client");
+        let rejected = introspect_as(app, &wrong, &token).await.assert_status(401);
+        assert_eq!(rejected.body["error"], "invalid_client");
         let form = form(&[("token", &token)]);
         app.anonymous().post_form("/oauth2/introspect", &form).await.assert_status(401);
         let basic = basic(app, &format!("{}:{}", client.0.client_id, client.1));

@@ -180,7 +180,7 @@ async fn a_form_response_has_its_fields_beside_the_redirect() {
         assert_eq!(response.body["fields"]["state"], "abc");
         assert_eq!(response.body["fields"]["iss"], ISSUER);
         assert!(response.body["fields"]["code"].as_str().unwrap().starts_with("tnt_oauth_code_"));
-        // Without a page, the form posts itself.
+        // Without a consent page, a form posts itself.
         let page = browser.get(&form_post).await.assert_status(200);
         assert!(page.text.contains("name=\"code\" value=\"tnt_oauth_code_"), "{}", page.text);
     })
@@ -224,7 +224,7 @@ async fn scopes_about_the_own_account_need_no_organization_and_get_none() {
                      on a.home_organization_id = e.organization_id and a.email = 'ann@example.com'
                      where event_type = 'app_grant.created'";
         assert_eq!(app.count(event).await, 1);
-        // Only an app that the operator has verified is not asked about again.
+        // Such consent is remembered only for an app that the operator verified.
         browser.begin(&personal).await;
         app.execute("update oauth_clients set published_at = now()").await;
         let again = browser.get(&personal).await.assert_status(303);
@@ -259,7 +259,7 @@ async fn scopes_that_the_role_does_not_permit_are_left_out() {
             for sql in ["select scopes from oauth_grants", "select scopes from oauth_codes"] {
                 assert_eq!(texts(app, sql).await, ["projects:read"]);
             }
-            // What the role lacks is not asked for again.
+            // Scopes beyond the role are not asked for again.
             let again = browser.get(&both).await.assert_status(303);
             assert!(again.header("location").contains("?code="));
             let lacking = client.path(&[("scope", "billing:read offline_access"), organization]);

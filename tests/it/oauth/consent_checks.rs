@@ -97,7 +97,7 @@ async fn a_request_is_answered_once_and_within_ten_minutes() {
 }
 
 #[tokio::test]
-async fn of_twenty_concurrent_answers_to_one_request_one_gives_a_code() {
+async fn only_one_of_twenty_concurrent_answers_to_one_request_gives_a_code() {
     run(async |app| {
         let (ann, client) = account_and_client(app).await;
         let mut browser = Browser::signed_in(app, &ann.cookie);
@@ -148,12 +148,12 @@ async fn an_account_with_an_unverified_address_gets_no_code() {
         assert!(page.text.contains("Verify your e-mail address first"), "{}", page.text);
         assert!(!page.text.contains("value=\"allow\""));
         browser.allow(&handle, &ann.org_id).await.assert_error(403, "access_denied");
-        // Nor if it has granted the access before.
+        // The password may still be a stranger's.
         app.execute("update accounts set verified_at = now()").await;
-        // It may be a stranger's password.
         browser.allow(&handle, &ann.org_id).await.assert_error(403, "access_denied");
         app.execute("update accounts set proven_at = now()").await;
         browser.allow(&handle, &ann.org_id).await.assert_status(200);
+        // An earlier consent makes no difference.
         app.execute("update accounts set verified_at = null, proven_at = null").await;
         browser.begin(&client.path(&[])).await;
         let silent = browser.get(&client.path(&[("prompt", "none")])).await;
@@ -190,7 +190,7 @@ async fn a_disabled_account_or_an_ended_session_authorizes_nothing() {
 }
 
 #[tokio::test]
-async fn what_changes_between_the_page_and_the_answer_counts() {
+async fn a_change_between_the_page_and_the_answer_applies_to_the_answer() {
     run(async |app| {
         let (ann, client) = account_and_client(app).await;
         let ben = app.verified_account("ben@example.com").await;
@@ -249,7 +249,7 @@ async fn what_changes_between_the_page_and_the_answer_counts() {
             app.execute(undo).await;
         }
         assert_eq!((app.count(CODES).await, app.count(LIVE_GRANTS).await), (0, 0));
-        // An organization that does not exist looks like one of other people.
+        // An unknown organization looks like one without a membership.
         let stranger = app.sign_up().await;
         let of_others = browser.allow(&handle, &stranger.org_id).await;
         let unknown = browser.allow(&handle, "org_unknown").await;
@@ -260,7 +260,7 @@ async fn what_changes_between_the_page_and_the_answer_counts() {
 }
 
 #[tokio::test]
-async fn only_members_of_its_organization_grant_a_private_client_access() {
+async fn only_members_of_the_organization_of_a_private_client_can_grant_it_access() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;

@@ -1,5 +1,5 @@
-//! Refreshes at a server that is killed: a lost response costs nothing, and a token that was used
-//! before is refused afterwards, too.
+//! Refreshes at a server that is killed: a refresh can be repeated if its response was lost, and a
+//! token that was used before stays rejected.
 
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ const REDIRECT_URI: &str = "http://127.0.0.1/callback";
 /// A person's browser and an app at a server that is killed and started again.
 struct CrashTest {
     dir: WorkDir,
-    /// Where the server listens, which is its issuer and known before it starts.
+    /// Where the server listens: known before it starts, as its issuer needs it.
     address: String,
     server: Server,
 }
@@ -43,14 +43,14 @@ impl CrashTest {
         response
     }
 
-    /// `GET path`; the head of the response.
+    /// `GET path`; the text includes the head.
     fn get(&self, path: &str) -> CurlResponse {
         let jar = self.dir.path().join("jar");
         let jar = jar.to_str().unwrap();
         curl(&["-b", jar, "-c", jar, "-i", &self.server.url(path)])
     }
 
-    /// The first refresh token of an app that the person grants access to; also the app's id.
+    /// The id of an app that the person grants access to, and its first refresh token.
     async fn grant(&self) -> (String, String) {
         let account = json!({ "email": EMAIL, "password": PASSWORD, "name": "Ann" });
         self.post("/api/auth/sign-up/email", &account);
@@ -109,7 +109,7 @@ fn refresh_token_of(body: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_refresh_whose_response_a_kill_loses_is_repeated_and_an_old_token_stays_used() {
+async fn a_refresh_whose_response_is_lost_can_be_repeated_and_a_used_token_stays_used() {
     let mut test = CrashTest::start();
     let (client_id, first) = test.grant().await;
     let mut lock = TableLock::before_commit(test.dir.sql().await, "oauth_refresh_tokens").await;
@@ -132,7 +132,7 @@ async fn a_refresh_whose_response_a_kill_loses_is_repeated_and_an_old_token_stay
     let third = refresh_token_of(&test.refresh(&client_id, &second).body);
     test.restart();
     for token in [&first, &third] {
-        let refused = test.refresh(&client_id, token);
-        assert_eq!((refused.status, &refused.body["error"]), (400, &json!("invalid_grant")));
+        let rejected = test.refresh(&client_id, token);
+        assert_eq!((rejected.status, &rejected.body["error"]), (400, &json!("invalid_grant")));
     }
 }

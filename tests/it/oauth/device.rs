@@ -134,7 +134,7 @@ async fn a_device_gets_tokens_once_a_person_has_typed_its_code_and_approved() {
         assert!(page.contains("Continue only if you have just started it yourself"), "{page}");
         let answer = approve(app, &ann.cookie, &handle, &ann.org_id).await.assert_status(200);
         assert_eq!(answer.body, json!({ "status": "approved" }));
-        // A device that is told at once need not wait.
+        // After approval, the interval does not apply.
         let tokens = device.poll().await.assert_status(200).body;
         assert_eq!(tokens["scope"], "projects:read offline_access");
         assert_eq!(tokens["organization_id"], ann.org_id);
@@ -207,7 +207,7 @@ async fn a_request_of_a_device_is_checked_like_an_authorization_request() {
 }
 
 #[tokio::test]
-async fn only_the_client_that_asked_can_poll_and_only_native_apps() {
+async fn only_the_native_app_that_requested_the_device_code_can_redeem_it() {
     run(async |app| {
         let (ann, device) = account_and_device(app).await;
         let other = OauthClientSpec {
@@ -232,7 +232,7 @@ async fn only_the_client_that_asked_can_poll_and_only_native_apps() {
             let response = app.anonymous().post_form("/oauth2/token", &parameters).await;
             response.assert_error(400, error);
         }
-        // The code that waits for the device is no authorization code.
+        // The device code is no authorization code.
         let code = device.codes["device_code"].as_str().unwrap();
         let parameters = form(&[
             ("grant_type", "authorization_code"),
@@ -269,7 +269,7 @@ async fn a_device_that_polls_too_often_has_to_wait_five_seconds_longer_each_time
 }
 
 #[tokio::test]
-async fn of_twenty_redemptions_at_once_at_most_one_succeeds_and_its_tokens_end() {
+async fn only_one_of_twenty_concurrent_redemptions_succeeds_and_its_tokens_are_revoked() {
     run(async |app| {
         let (ann, device) = account_and_device(app).await;
         device.claim_and_approve(&ann).await.assert_status(200);
@@ -288,7 +288,7 @@ async fn of_twenty_redemptions_at_once_at_most_one_succeeds_and_its_tokens_end()
 }
 
 #[tokio::test]
-async fn of_two_people_who_type_a_code_at_once_one_can_answer() {
+async fn only_one_of_two_accounts_that_type_a_code_concurrently_can_answer() {
     run(async |app| {
         let (ann, device) = account_and_device(app).await;
         let ben = app.verified_account("ben@example.com").await;
@@ -308,7 +308,7 @@ async fn of_two_people_who_type_a_code_at_once_one_can_answer() {
         approve(app, &loser.cookie, handle, &loser.org_id).await.assert_error(404, "not_found");
         deny(app, &loser.cookie, handle).await.assert_error(404, "not_found");
         device.type_code(&loser.cookie).await.assert_error(404, "not_found");
-        // The same person may type the code again, and has another handle then.
+        // The same account may type the code again, and gets another handle.
         let again = device.claim(&winner.cookie).await;
         approve(app, &winner.cookie, handle, &winner.org_id).await.assert_error(404, "not_found");
         approve(app, &winner.cookie, &again, &winner.org_id).await.assert_status(200);
@@ -368,7 +368,7 @@ async fn an_approval_that_the_device_does_not_fetch_in_time_expires() {
 }
 
 #[tokio::test]
-async fn what_ends_between_approval_and_redemption_gives_no_tokens() {
+async fn an_account_membership_session_or_app_that_ends_after_the_approval_gets_no_tokens() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = native_client(app).await;
@@ -416,7 +416,7 @@ async fn a_policy_counts_before_the_approval_and_between_approval_and_redemption
         let page = session.get(&format!("/device?request={handle}")).await.assert_status(200);
         assert!(page.text.contains("None of your organizations can grant this"), "{}", page.text);
         approve(app, &ann.cookie, &handle, &ann.org_id).await.assert_error(403, "access_denied");
-        // The refusal was no answer.
+        // The request is still open.
         set("open").await;
         approve(app, &ann.cookie, &handle, &ann.org_id).await.assert_status(200);
         late.poll().await.assert_status(200);
@@ -459,7 +459,7 @@ async fn an_approval_is_checked_like_consent() {
             let answer = approve(app, &ben.cookie, &handle, &ann.org_id).await.assert_status(200);
             assert_eq!(answer.body, json!({ "status": "denied" }));
             nothing.poll().await.assert_error(400, "access_denied");
-            // Nobody is a member of the app's organization any more, or their address is unproven.
+            // The address is unproven, the app lacks the scope, or the app is not native.
             let changed = Device::start(app, &client, "projects:read").await;
             let handle = changed.claim(&ann.cookie).await;
             app.execute("update accounts set proven_at = null").await;
@@ -579,7 +579,7 @@ async fn the_page_leads_through_sign_in_and_fills_in_the_code_without_sending_it
         assert!(policy.contains("form-action 'none'"), "{policy}");
         let pending = "select count(*) from oauth_devices where status = 'pending'";
         assert_eq!(app.count(pending).await, 1);
-        // What is sent in a query is text.
+        // The query parameter is escaped.
         let page = app.session(&ann.cookie).get("/device?user_code=%22%3E%3Cscript%3E").await;
         assert!(!page.assert_status(200).text.contains("\"><script>"));
         // Without a code, signing in leads back to the empty page.

@@ -28,7 +28,7 @@ fn client(client_id: &str) -> OauthClient {
     OauthClient { client_id: client_id.to_owned(), redirect_uri: REDIRECT_URI }
 }
 
-/// Asserts that a response is a page that leads nowhere, and contains this text.
+/// Asserts that a response is an error page with this text, and no redirect.
 fn assert_page(response: &TestResponse, text: &str) {
     assert_eq!(response.status, 400, "{response:?}");
     assert!(!response.headers.contains_key("location"), "{response:?}");
@@ -53,7 +53,7 @@ async fn exchange(app: &TestApp, client_id: &str, parameters: &[(&str, &str)]) -
     response
 }
 
-/// The tokens of a client that the person grants `projects:read` while they are away, too.
+/// The tokens of a client that the person grants `projects:read` and `offline_access`.
 async fn grant(app: &TestApp, person: &TestAccount, client_id: &str) -> Value {
     let mut browser = Browser::signed_in(app, &person.cookie);
     let path = client(client_id).path(&[("scope", "projects:read offline_access")]);
@@ -72,7 +72,7 @@ async fn refresh(app: &TestApp, client_id: &str, tokens: &Value) -> TestResponse
 }
 
 #[tokio::test]
-async fn a_client_is_what_its_document_says_and_nothing_that_only_this_server_decides() {
+async fn a_document_describes_its_client_but_cannot_set_what_only_this_server_decides() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let id = server.client_id("client.json");
@@ -101,14 +101,14 @@ async fn a_client_is_what_its_document_says_and_nothing_that_only_this_server_de
         let token = tokens["access_token"].as_str().unwrap();
         app.bearer(token).get(&projects).await.assert_status(200);
         refresh(app, &id, &tokens).await.assert_status(200);
-        // On loopback, any port; and the person is warned.
+        // A loopback redirect may use any port; the page warns.
         let local = [("redirect_uri", "http://localhost:51234/callback")];
         let page = consent_page(app, &ann, &client(&id).path(&local)).await;
         assert!(page.contains("runs on your own device"), "{page}");
         let other = [("redirect_uri", "http://localhost:51234/other")];
         let response = Browser::signed_in(app, &ann.cookie).get(&client(&id).path(&other)).await;
         assert_page(&response, "not its own");
-        // Without a scope, the document would have to name one.
+        // A request must name a scope if the document names none.
         let unnamed = client(&id).path(&[("scope", "")]);
         let response = Browser::signed_in(app, &ann.cookie).get(&unnamed).await.assert_status(303);
         assert!(response.header("location").contains("error=invalid_scope"), "{response:?}");
@@ -128,7 +128,7 @@ async fn a_client_is_what_its_document_says_and_nothing_that_only_this_server_de
 /// Changes a document, or returns the response in its place.
 type Fault = Box<dyn Fn(&mut Value) -> Option<String>>;
 
-/// Responses without a usable document. The head of the redirect is given.
+/// Responses without a usable document. `redirect` has the headers of one.
 fn unusable_responses(redirect: String) -> Vec<(&'static str, Fault)> {
     vec![
         (
@@ -204,7 +204,7 @@ fn invalid_documents() -> Vec<(&'static str, Fault)> {
 }
 
 #[tokio::test]
-async fn a_document_that_cannot_be_used_is_a_page_with_the_rule_and_not_fetched_for_a_minute() {
+async fn an_unusable_document_causes_an_error_page_and_is_not_fetched_again_for_a_minute() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let (inner, port) = listen_everywhere();
@@ -238,7 +238,7 @@ async fn a_document_that_cannot_be_used_is_a_page_with_the_rule_and_not_fetched_
 }
 
 #[tokio::test]
-async fn a_server_that_never_responds_is_given_up_after_five_seconds() {
+async fn a_document_server_that_never_responds_causes_an_error_page() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         server.fall_silent();
@@ -277,7 +277,7 @@ async fn no_client_id_leads_to_a_connection_inside_the_network() {
 }
 
 #[tokio::test]
-async fn a_document_is_fetched_again_when_its_time_is_over_and_is_refused_if_that_fails() {
+async fn an_expired_document_is_fetched_again_and_rejected_if_the_fetch_fails() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let id = server.client_id("client.json");
@@ -288,7 +288,7 @@ async fn a_document_is_fetched_again_when_its_time_is_over_and_is_refused_if_tha
         app.clock.advance(TimeDelta::seconds(599));
         browser.begin(&path).await;
         assert_eq!(server.requests().len(), 1);
-        // Unchanged, for as long as this response says.
+        // It is valid for as long as this response says.
         app.clock.advance(TimeDelta::seconds(1));
         server.respond("HTTP/1.1 304 Not Modified\r\ncache-control: max-age=1200\r\n\r\n");
         browser.begin(&path).await;
@@ -313,7 +313,7 @@ async fn a_document_is_fetched_again_when_its_time_is_over_and_is_refused_if_tha
 }
 
 #[tokio::test]
-async fn people_are_asked_again_after_a_document_has_changed() {
+async fn consent_is_required_again_after_a_document_has_changed() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let id = server.client_id("client.json");
@@ -390,7 +390,7 @@ async fn what_an_organization_or_the_operator_decided_survives_a_fetch() {
         assert_page(&browser.get(&client(&id).path(&[])).await, "is not known");
         assert_eq!(server.requests().len(), fetched);
         refresh(app, &id, &tokens).await.assert_status(401);
-        // It is kept, so that it does not come back enabled.
+        // The client is kept, so that no fetch enables it.
         app.execute("update oauth_clients set document_expires_at = now() - interval '2 days'")
             .await;
         app.execute("delete from oauth_grants").await;
@@ -403,7 +403,7 @@ async fn what_an_organization_or_the_operator_decided_survives_a_fetch() {
 }
 
 #[tokio::test]
-async fn requests_at_once_share_a_fetch_and_another_server_uses_what_is_stored() {
+async fn concurrent_requests_share_a_fetch_and_another_server_uses_what_is_stored() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let id = server.client_id("client.json");
@@ -417,7 +417,7 @@ async fn requests_at_once_share_a_fetch_and_another_server_uses_what_is_stored()
         Browser::signed_in(&replica, &ann.cookie).get(&path).await.assert_status(303);
         assert_eq!(server.requests().len(), 1);
         assert_eq!(app.count(DOCUMENTS).await, 1);
-        // Each server fetches it when its time is over, and the other one uses that, too.
+        // One server fetches the expired document again, and the other one uses that, too.
         replica.clock.advance(TimeDelta::minutes(6));
         Browser::signed_in(&replica, &ann.cookie).get(&path).await.assert_status(303);
         app.clock.advance(TimeDelta::minutes(6));
@@ -450,7 +450,7 @@ async fn fetches_are_limited_for_each_address_and_stored_documents_are_not() {
 }
 
 #[tokio::test]
-async fn without_the_setting_a_url_is_no_client_even_if_its_document_is_stored() {
+async fn with_oauth_cimd_off_a_url_is_no_client_even_if_its_document_is_stored() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let id = server.client_id("client.json");
@@ -470,7 +470,7 @@ async fn without_the_setting_a_url_is_no_client_even_if_its_document_is_stored()
 }
 
 #[tokio::test]
-async fn a_document_that_nobody_granted_anything_is_removed_a_day_after_its_time() {
+async fn a_document_without_grants_is_removed_a_day_after_it_expired() {
     run_with_server(async |app, server| {
         let ann = app.verified_account("ann@example.com").await;
         let (used, unused) = (server.client_id("used"), server.client_id("unused"));

@@ -1,4 +1,4 @@
-//! From an app's registration to a request in a person's name, and its end, through the API alone.
+//! From an app's registration to the end of its access for a person, through the API alone.
 
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ async fn an_app_acts_for_a_person_until_the_person_leaves_the_organization() {
 }
 
 #[tokio::test]
-async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
+async fn deleting_an_app_revoking_its_grant_and_a_stricter_policy_end_its_tokens_at_once() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         for ending in ["policy", "app", "person"] {
@@ -128,8 +128,8 @@ async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
                 session.delete(&app_path).await.assert_status(200);
             }
             api.get(&projects).await.assert_status(401);
-            let refused = refresh(app, &client, &tokens).await;
-            assert!(refused.status.is_client_error(), "{ending}");
+            let rejected = refresh(app, &client, &tokens).await;
+            assert!(rejected.status.is_client_error(), "{ending}");
             if ending != "app" {
                 session.delete(&app_path).await.assert_status(200);
             }
@@ -139,7 +139,7 @@ async fn deleting_an_app_and_a_stricter_policy_end_its_tokens_at_once() {
 }
 
 #[tokio::test]
-async fn a_leaked_code_without_its_verifier_ends_nothing_that_another_code_gave() {
+async fn redeeming_a_leaked_code_without_its_verifier_ends_no_tokens_of_another_code() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;
@@ -154,8 +154,8 @@ async fn a_leaked_code_without_its_verifier_ends_nothing_that_another_code_gave(
                 ("code", &leaked),
                 ("code_verifier", &verifier),
             ];
-            let refused = exchange(app, &client, &code).await.assert_status(400);
-            assert_eq!(refused.body["error"], "invalid_grant");
+            let rejected = exchange(app, &client, &code).await.assert_status(400);
+            assert_eq!(rejected.body["error"], "invalid_grant");
         }
         let token = tokens["access_token"].as_str().unwrap();
         app.bearer(token).get("/v1/organization/me").await.assert_status(200);

@@ -127,7 +127,7 @@ async fn a_revoked_token_is_inactive_for_its_service_and_its_client() {
             let inactive = json!({ "active": false });
             assert_eq!(introspect(app, token).await, inactive);
             assert_eq!(anonymous.post_form("/oauth2/introspect", &as_client).await.body, inactive);
-            // The grant goes on.
+            // The grant remains.
             refresh(app, &client, &tokens).await.assert_status(200);
         })
         .await;
@@ -166,7 +166,7 @@ async fn a_token_has_the_scopes_that_the_person_s_role_permits_when_it_is_issued
 }
 
 #[tokio::test]
-async fn a_token_for_services_that_take_different_formats_must_name_one() {
+async fn a_token_request_for_services_that_take_different_formats_must_name_one() {
     with_services()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -233,7 +233,7 @@ async fn no_short_lived_token_is_issued_for_a_service_that_takes_jwts() {
     .await;
 }
 
-/// Whatever its `aud` is.
+/// Even if its record names this API.
 #[tokio::test]
 async fn no_endpoint_of_this_server_accepts_a_jwt_access_token() {
     with_services()

@@ -9,7 +9,7 @@ use crate::support::app::text;
 use crate::support::oauth::{Browser, OauthClient, OauthClientSpec};
 use crate::support::{TestApp, run};
 
-/// What a mail about an app says, of its subject.
+/// The end of the subject of a mail about an app.
 const NOTICE: &str = "an app has access to your organization";
 
 /// An owner, a member of the owner's organization, and apps of another organization.
@@ -44,7 +44,7 @@ async fn owners_are_mailed_about_the_first_grant_to_a_foreign_app_and_at_most_on
                        and address = 'ann@example.com'";
         assert_eq!(app.count(mails).await, 1);
         assert_eq!(app.security_notices().await, [NOTICE]);
-        // Others on the same day, and the same app of another person, are no news.
+        // Other apps on that day, and another grant to the same app, cause no mail.
         grant(app, &ben, second, &ann.org_id).await;
         app.clock.advance(TimeDelta::hours(23));
         app.execute("update sessions set expires_at = expires_at + interval '3 days'").await;
@@ -54,7 +54,7 @@ async fn owners_are_mailed_about_the_first_grant_to_a_foreign_app_and_at_most_on
             .await;
         grant(app, &ann, first, &ann.org_id).await;
         assert!(app.security_notices().await.is_empty());
-        // Ben's own organization has not heard of the app.
+        // In Ben's own organization, this is the first grant.
         grant(app, &ben, first, &ben.org_id).await;
         assert_eq!(app.security_notices().await, [NOTICE]);
     })

@@ -28,7 +28,7 @@ const USERINFO: &str = "/oauth2/userinfo";
 const P256: &str = "x1:MHcCAQEEILO5D6BsRZQf9MY0fkKAYh9PcQoJ9cNp+g4Vpwqrz7+ooAoGCCqGSM49AwEHoU\
                     QDQgAEjm4ABedzjrYkhICyWVNRU/fPPi3l4vDQk8dG25uOIwpa+OaflIbj46ytxO7j/+v7\
                     QMt5o4ux2gqrIOmjhRtBQw==";
-/// Counts the sessions that are valid.
+/// Counts sessions that are not revoked.
 const SESSIONS: &str = "select count(*) from sessions where revoked_at is null";
 
 /// An app of the account's organization, registered through the API.
@@ -36,7 +36,7 @@ async fn register(app: &TestApp, owner: &TestAccount) -> App {
     register_for(app, owner, IdTokenAlgorithm::Rs256).await
 }
 
-/// Like [`register`], with ID tokens that are signed like this.
+/// Like [`register`], with ID tokens signed with this algorithm.
 async fn register_for(app: &TestApp, owner: &TestAccount, algorithm: IdTokenAlgorithm) -> App {
     let path = format!("/api/user/organizations/{}/apps", owner.org_id);
     let scopes = ["openid", "profile", "email", "projects:read", "user:read", "offline_access"];
@@ -141,7 +141,7 @@ async fn an_id_token_states_who_signed_in_when_and_to_which_app_and_nothing_else
 }
 
 #[tokio::test]
-async fn a_refresh_repeats_the_sign_in_without_the_nonce_even_after_the_session() {
+async fn a_refresh_repeats_the_claims_of_the_sign_in_without_the_nonce_even_after_the_session() {
     run(async |app| {
         let scope = "openid projects:read offline_access";
         let (ann, client, tokens) = signed_in(app, scope).await;
@@ -224,7 +224,7 @@ async fn userinfo_shows_what_each_scope_allows() {
 }
 
 #[tokio::test]
-async fn a_suspended_organization_is_stated_by_no_id_token_and_not_by_userinfo() {
+async fn no_id_token_is_issued_and_userinfo_is_rejected_for_a_suspended_organization() {
     run(async |app| {
         let vendor = app.verified_account("vendor@example.com").await;
         let ann = app.verified_account("ann@example.com").await;
@@ -401,7 +401,7 @@ async fn id_tokens_are_signed_with_es256_for_apps_that_want_it_if_there_is_a_key
             let path = "/.well-known/openid-configuration";
             let shown = app.anonymous().get(path).await.assert_status(200).body;
             assert_eq!(shown["id_token_signing_alg_values_supported"], json!(["RS256", "ES256"]));
-            // A server without such a key signs as every client supports it.
+            // A server without such a key signs with RS256.
             let other = app.replica_with(&[("OIDC_PRIVATE_KEYS", OPENID_KEYS)]);
             let tokens = sign_in(&other, &client, &ann, ("openid email", "")).await;
             assert_eq!(algorithm(&tokens), Algorithm::RS256);

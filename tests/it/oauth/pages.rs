@@ -101,7 +101,7 @@ fn run_script(page: &str, before: &str, after: &str) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn the_sign_in_page_shows_a_wrong_password_and_leads_to_the_consent_page_of_the_request() {
+async fn the_sign_in_page_shows_why_a_sign_in_failed_and_then_leads_to_the_consent_page() {
     run(async |app| {
         let (_, client) = account_and_client(app).await;
         let mut browser = Browser::new(app);
@@ -161,7 +161,7 @@ async fn over_https_no_other_host_can_set_the_cookie_that_identifies_the_browser
             handle_in(app, &response);
             let browser = app.anonymous().with("cookie", cookie);
             browser.get(&page).await.assert_status(200);
-            // The cookie of a request is kept, so that two of its requests can be open.
+            // The cookie stays the same, so that a browser can have two open requests.
             let second = browser.get(&client.path(&[])).await.assert_status(303);
             assert_eq!(second.header("set-cookie"), "");
             let plain = cookie.replace("__Host-", "");
@@ -231,7 +231,7 @@ await press("approve");
 console.log(JSON.stringify([{ lacking, rejected, approved, denied, sent, went }]));
 "#;
 
-/// A device's codes, and a session in which they can be answered.
+/// A signed-in browser, and the handle of a device's request.
 async fn device_codes(app: &crate::support::TestApp) -> (Browser<'_>, String) {
     let ann = app.verified_account("ann@example.com").await;
     let spec = OauthClientSpec {
@@ -250,7 +250,7 @@ async fn device_codes(app: &crate::support::TestApp) -> (Browser<'_>, String) {
 }
 
 #[tokio::test]
-async fn the_sign_in_page_leads_to_the_page_for_the_code_that_it_was_opened_with() {
+async fn the_sign_in_page_leads_to_the_device_page_with_the_code_that_it_was_opened_with() {
     run(async |app| {
         let path = "/oauth2/sign-in?user_code=WDJB-MJHT";
         let page = app.anonymous().get(path).await.assert_status(200).text;
@@ -262,7 +262,7 @@ async fn the_sign_in_page_leads_to_the_page_for_the_code_that_it_was_opened_with
 }
 
 #[tokio::test]
-async fn the_page_for_a_device_sends_the_code_when_the_person_does_and_then_their_answer() {
+async fn the_device_page_sends_the_code_only_when_the_person_submits_it_and_then_their_answer() {
     run(async |app| {
         let (mut browser, handle) = device_codes(app).await;
         let page = browser.get("/device?user_code=WDJB-MJHT").await.assert_status(200).text;

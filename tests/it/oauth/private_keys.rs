@@ -138,7 +138,7 @@ async fn is_accepted(app: &TestApp, assertion: &str) -> bool {
     true
 }
 
-/// The parameters with which a client exchanges the code of what the person grants it.
+/// The code that a client gets for what the person grants it.
 async fn code(app: &TestApp, person: &TestAccount, client: &OauthClient) -> String {
     let scope = "projects:read offline_access";
     let path = client.path(&[("scope", scope), ("prompt", "consent")]);
@@ -288,7 +288,7 @@ async fn published_keys_are_fetched_when_they_are_needed_and_can_be_replaced() {
             assert!(accepts(&next).await);
             assert_eq!(server.requests().len(), 2);
             app.clock.advance(TimeDelta::seconds(1));
-            // A set that cannot be fetched any more is not used, and not asked for within a minute.
+            // A set that cannot be fetched any more is not used, nor fetched again within a minute.
             server.respond("HTTP/1.1 500 Error\r\ncontent-length: 0\r\n\r\n");
             assert!(!accepts(&next).await && !accepts(&next).await);
             assert_eq!(server.requests().len(), 3);
@@ -301,9 +301,9 @@ async fn published_keys_are_fetched_when_they_are_needed_and_can_be_replaced() {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_from_no_inner_address_and_from_no_address_more_often_than_the_limit() {
+async fn keys_are_not_fetched_from_inside_the_network_and_fetches_are_rate_limited_by_address() {
     let server = DocumentServer::start().await;
-    // It is not in OUTBOUND_ALLOW any more.
+    // OUTBOUND_ALLOW does not allow it.
     with_settings(&[("LIMITS_PROFILE", "strict")])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -392,7 +392,7 @@ async fn an_app_has_a_secret_or_keys_as_its_method_needs_and_never_both() {
             (json!({}), vec!["jwks"]),
             (json!({ "jwks": { "keys": [private] } }), vec!["jwks"]),
             (json!({ "jwks": "{}", "jwksUri": "ftp://a" }), vec!["jwks", "jwksUri"]),
-            // Both could never be fetched.
+            // Neither can be fetched.
             (json!({ "jwksUri": "http://app.example.com/jwks.json" }), vec!["jwksUri"]),
             (json!({ "jwksUri": "https://10.0.0.1/jwks.json" }), vec!["jwksUri"]),
             (json!({ "jwks": key_set(&[&key]), "jwksUri": url }), vec!["jwksUri"]),
@@ -408,7 +408,7 @@ async fn an_app_has_a_secret_or_keys_as_its_method_needs_and_never_both() {
 }
 
 #[tokio::test]
-async fn a_slow_key_server_holds_no_permit_and_those_who_wait_share_one_fetch() {
+async fn requests_that_wait_for_a_slow_key_server_hold_no_permit_and_share_one_fetch() {
     let server = DocumentServer::start().await;
     with_settings(&[("OUTBOUND_ALLOW", &server.allowed())])
         .run(async |app| {
@@ -443,7 +443,7 @@ async fn a_slow_key_server_holds_no_permit_and_those_who_wait_share_one_fetch() 
 }
 
 #[tokio::test]
-async fn an_assertion_that_the_limit_rejects_is_not_used_up_and_not_recorded() {
+async fn an_assertion_that_the_rate_limit_rejects_is_neither_used_up_nor_recorded() {
     with_settings(&[("LIMITS_PROFILE", "strict")])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -493,7 +493,7 @@ async fn a_client_authenticates_only_as_its_app_is_registered_now() {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_uses_a_document_no_longer_than_its_time() {
+async fn authentication_fetches_a_metadata_document_again_after_5_minutes() {
     let server = DocumentServer::start().await;
     with_settings(&[("OUTBOUND_ALLOW", &server.allowed())])
         .run(async |app| {
@@ -530,7 +530,7 @@ async fn the_token_endpoint_uses_a_document_no_longer_than_its_time() {
             assert!(!accepts(&next).await);
             app.clock.advance(TimeDelta::minutes(5));
             assert!(accepts(&next).await && !accepts(&key).await);
-            // While its server does not respond, the client has to try again.
+            // While the document's server fails, the client has to try again.
             app.clock.advance(TimeDelta::minutes(5));
             server.respond("HTTP/1.1 500 Error\r\ncontent-length: 0\r\n\r\n");
             let assertion = next.sign(app, &client_id, &[]);

@@ -1,5 +1,5 @@
 //! Clients register themselves (RFC 7591, RFC 7592): only while the operator lets them, as public
-//! unverified clients, and not without limits (incidents of peers, row 34).
+//! unverified clients, and in limited numbers.
 
 use serde_json::{Value, json};
 use tenantry::domain::retention::sweep;
@@ -88,7 +88,7 @@ async fn registration_is_off_unless_the_operator_turns_it_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_registers_itself_is_public_unverified_and_decides_nothing_else() {
+async fn a_client_that_registers_itself_is_public_and_unverified_whatever_it_requests() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let request = json!({
@@ -139,7 +139,7 @@ async fn a_client_that_registers_itself_is_public_unverified_and_decides_nothing
 }
 
 #[tokio::test]
-async fn every_member_that_breaks_a_rule_is_named() {
+async fn every_invalid_metadata_field_is_named() {
     run(async |app| {
         for (request, code, named) in [
             (json!({}), "invalid_redirect_uri", vec!["redirect_uris"]),
@@ -184,7 +184,7 @@ async fn every_member_that_breaks_a_rule_is_named() {
 }
 
 #[tokio::test]
-async fn with_an_initial_access_token_only_its_holder_registers_clients() {
+async fn only_requests_with_the_operator_s_initial_access_token_register_clients() {
     let token = "initial-token-0123456789abcdef0123456789";
     with_settings(&[("OAUTH_DCR", "token"), ("OAUTH_DCR_TOKEN", token)])
         .run(async |app| {
@@ -224,7 +224,7 @@ async fn a_client_manages_only_its_own_registration() {
         assert_eq!(client.get(&one.path).await.assert_status(200).body, updated);
         let response = Browser::new(app).get(&one.client.path(&[])).await;
         response.assert_status(400);
-        // Deleting it ends what people granted to it.
+        // Deleting it revokes its grants.
         show_projects(app, &ann, &token).await.assert_status(200);
         client.delete(&one.path).await.assert_status(204);
         show_projects(app, &ann, &token).await.assert_status(401);
@@ -239,7 +239,7 @@ async fn a_client_manages_only_its_own_registration() {
 }
 
 #[tokio::test]
-async fn the_operator_ends_a_client_that_registered_itself() {
+async fn the_operator_can_disable_a_client_that_registered_itself() {
     run(async |app| {
         let one = register(app).await;
         let id = &one.client.client_id;
@@ -259,7 +259,7 @@ async fn the_operator_ends_a_client_that_registered_itself() {
 }
 
 #[tokio::test]
-async fn ten_thousand_registrations_from_one_address_create_as_many_clients_as_the_limit() {
+async fn ten_thousand_registrations_from_one_address_create_only_what_the_rate_limit_allows() {
     with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
             let client = app.anonymous();
@@ -296,7 +296,7 @@ async fn the_deployment_has_a_limited_number_of_clients_that_registered_themselv
         assert_eq!(registered, 2);
         let rejected = responses.into_iter().find(|response| response.status != 201).unwrap();
         assert_eq!(rejected.assert_error(429, "slow_down").header("retry-after"), "3600");
-        // The operator makes room by disabling one.
+        // A disabled client does not count.
         app.execute("update oauth_clients set disabled_at = now() where client_id = 'app_1'").await;
         app.anonymous().post(REGISTER, request()).await.assert_status(201);
         app.anonymous().post(REGISTER, request()).await.assert_status(429);

@@ -95,7 +95,7 @@ async fn more_access_is_added_to_the_one_grant() {
 }
 
 #[tokio::test]
-async fn a_client_on_the_own_device_without_a_secret_is_never_remembered() {
+async fn a_public_client_with_a_loopback_or_custom_scheme_redirect_uri_is_never_remembered() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         for (redirect_uris, auth_method, expected) in [
@@ -149,7 +149,7 @@ async fn a_grant_that_is_revoked_while_a_code_is_issued_is_not_created_again() {
         let path = client.path(&[]);
         let asking = browser.get(&path);
         let revoking = async {
-            // The access was found, and the account is to be locked.
+            // The grant was found, and the account is to be locked.
             app.wait_for_lock_waiters(1).await;
             db.execute(
                 "update oauth_grants set revoked_at = now(), revoked_reason = 'person'; commit",

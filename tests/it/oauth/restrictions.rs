@@ -7,7 +7,7 @@ use crate::support::oauth::Browser;
 use crate::support::{run, with_settings};
 
 #[tokio::test]
-async fn an_app_that_was_changed_is_unverified_and_asks_again() {
+async fn an_app_that_was_changed_is_unverified_and_needs_consent_again() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;
@@ -41,8 +41,8 @@ async fn a_scope_that_an_app_may_no_longer_request_is_in_no_new_token() {
         let narrowed = refresh(app, &client, &tokens).await.assert_status(200).body;
         assert_eq!(narrowed["scope"], "projects:read offline_access");
         app.execute("update oauth_clients set scopes = '{usage:read,offline_access}'").await;
-        let refused = refresh(app, &client, &narrowed).await.assert_status(400);
-        assert_eq!(refused.body["error"], "invalid_grant");
+        let rejected = refresh(app, &client, &narrowed).await.assert_status(400);
+        assert_eq!(rejected.body["error"], "invalid_grant");
     })
     .await;
 }
@@ -64,7 +64,7 @@ async fn the_requests_of_an_app_count_against_the_organization_s_monthly_quota()
 }
 
 #[tokio::test]
-async fn a_reset_of_an_unproven_account_s_password_ends_what_a_stranger_granted() {
+async fn a_password_reset_of_an_unproven_account_revokes_its_grants() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let client = register(app, &ann).await;

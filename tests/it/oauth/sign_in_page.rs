@@ -12,7 +12,7 @@ fn with_own_page() -> TestSettings {
 }
 
 #[tokio::test]
-async fn a_person_who_must_sign_in_is_sent_to_the_operator_s_page_and_asked_for_consent_here() {
+async fn a_person_who_must_sign_in_is_sent_to_the_operator_s_page_and_then_asked_for_consent() {
     with_own_page()
         .run(async |app| {
             let (ann, client) = account_and_client(app).await;
@@ -28,7 +28,7 @@ async fn a_person_who_must_sign_in_is_sent_to_the_operator_s_page_and_asked_for_
             assert_eq!(signed_out.header("location"), format!("/oauth2/sign-in?request={handle}"));
             let mut browser = browser.with_session(&ann.cookie);
             assert!(browser.get(&consent).await.assert_status(200).text.contains("Planner"));
-            // A person who is signed in already need not see the page, except to switch.
+            // A person who is signed in sees the page only to switch accounts.
             let sign_in = format!("/oauth2/sign-in?request={handle}");
             assert_eq!(browser.get(&sign_in).await.assert_status(303).header("location"), consent);
             let switch = browser.get(&format!("{sign_in}&switch=1")).await.assert_status(303);
@@ -53,7 +53,7 @@ async fn an_app_that_requires_a_new_sign_in_gets_one_at_the_operator_s_page() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_answered_never_leaves_for_the_operator_s_page() {
+async fn an_unknown_request_and_one_of_another_browser_do_not_redirect_to_the_operator_s_page() {
     with_own_page()
         .run(async |app| {
             let (_, client) = account_and_client(app).await;
@@ -68,7 +68,7 @@ async fn a_request_that_cannot_be_answered_never_leaves_for_the_operator_s_page(
 }
 
 #[tokio::test]
-async fn the_page_for_a_device_is_reached_by_the_operator_s_page_with_the_code() {
+async fn the_device_page_sends_a_person_to_the_operator_s_sign_in_page_with_the_code() {
     with_own_page()
         .run(async |app| {
             let mut browser = Browser::new(app);

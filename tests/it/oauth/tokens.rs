@@ -194,7 +194,7 @@ async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
             assert!(identity["api_key"].is_null());
             let created = api.post(&projects, json!({ "name": "p" })).await.assert_status(403);
             assert_eq!(created.body["code"], "API_KEY_MISSING_SCOPES");
-            // Neither keys nor another organization, and not as a key.
+            // It opens neither keys nor another organization.
             api.get("/me/api-keys").await.assert_status(403);
             let ben = app.verified_account("ben@example.com").await;
             let foreign = format!("/api/user/organizations/{}/projects", ben.org_id);
@@ -208,7 +208,7 @@ async fn a_code_gives_a_token_that_acts_for_its_person_in_one_organization() {
 }
 
 #[tokio::test]
-async fn a_write_with_a_token_is_confirmed_against_its_grant() {
+async fn a_token_with_the_scope_for_writes_can_create_a_project() {
     with_resource()
         .run(async |app| {
             let (ann, _, _, issued) = issue(app, "projects:read projects:write", true).await;
@@ -244,7 +244,7 @@ const ENDS: [(&str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn a_token_ends_with_what_stands_behind_it_on_every_server_at_once() {
+async fn a_token_ends_on_every_server_at_once_with_its_grant_client_account_or_session() {
     with_resource()
         .run(async |app| {
             let (_, _, _, issued) = issue(app, "usage:read", false).await;
@@ -276,10 +276,10 @@ async fn of_20_redemptions_of_a_code_one_succeeds_and_the_others_end_what_it_gav
             let client = Client::insert(app, &ann, "client_secret_post").await;
             let granted = grant(app, &client, &ann, "usage:read", true).await;
             let redeemed = join_all((0..20).map(|_| client.redeem(app, &granted.code))).await;
-            let (issued, refused): (Vec<_>, Vec<_>) =
+            let (issued, rejected): (Vec<_>, Vec<_>) =
                 redeemed.into_iter().partition(|response| response.status == 200);
-            assert_eq!((issued.len(), refused.len()), (1, 19));
-            for response in refused {
+            assert_eq!((issued.len(), rejected.len()), (1, 19));
+            for response in rejected {
                 assert_eq!(response.assert_status(400).body["error"], "invalid_grant");
             }
             assert_eq!(use_token(app, &token_of(&issued[0], "access_token")).await, 401);
@@ -373,12 +373,12 @@ async fn a_refresh_never_widens_and_needs_the_membership() {
                 ("usage:read", "https://other.example.com", "invalid_target"),
                 ("usage:read", "not a uri", "invalid_target"),
             ] {
-                let refused = refresh(scope, resource).await.assert_status(400);
-                assert_eq!(refused.body["error"], error, "{scope} {resource}");
+                let rejected = refresh(scope, resource).await.assert_status(400);
+                assert_eq!(rejected.body["error"], error, "{scope} {resource}");
             }
             let narrowed = refresh("usage:read", MCP).await.assert_status(200);
             assert_eq!(narrowed.body["scope"], "usage:read offline_access");
-            // It is for the other service now, and not for this one.
+            // The access token is for the other service alone.
             assert_eq!(use_token(app, &token_of(&narrowed, "access_token")).await, 401);
             let full = client.refresh(app, &token).await.assert_status(200);
             assert_eq!(full.body["scope"], "usage:read projects:read offline_access");
@@ -390,7 +390,7 @@ async fn a_refresh_never_widens_and_needs_the_membership() {
 }
 
 #[tokio::test]
-async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_resource() {
+async fn a_code_is_rejected_without_its_verifier_redirect_uri_client_session_or_resource() {
     with_resource()
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -416,8 +416,8 @@ async fn a_code_is_refused_without_its_verifier_redirect_uri_client_session_or_r
                 parameters.push(("client_id", &client.public_id));
                 parameters.retain(|(name, _)| *name != change.0);
                 parameters.push(change);
-                let refused = app.anonymous().post_form("/oauth2/token", &form(&parameters)).await;
-                assert_eq!(refused.assert_status(400).body["error"], error, "{change:?}");
+                let rejected = app.anonymous().post_form("/oauth2/token", &form(&parameters)).await;
+                assert_eq!(rejected.assert_status(400).body["error"], error, "{change:?}");
                 app.execute("delete from oauth_grants").await;
             }
             let granted = grant(app, &client, &ann, "usage:read", true).await;
@@ -465,19 +465,19 @@ async fn a_client_authenticates_by_the_method_that_it_is_registered_with_and_no_
             ] {
                 let mut parameters = vec![token[0], ("client_id", &*client.public_id)];
                 parameters.extend(in_body.as_deref().map(|secret| ("client_secret", secret)));
-                let refused = send(authorization.clone(), &parameters).await.assert_status(401);
-                assert_eq!(refused.body["error"], "invalid_client", "{authorization:?}");
-                assert!(refused.headers.contains_key("www-authenticate"));
+                let rejected = send(authorization.clone(), &parameters).await.assert_status(401);
+                assert_eq!(rejected.body["error"], "invalid_client", "{authorization:?}");
+                assert!(rejected.headers.contains_key("www-authenticate"));
             }
             let two = [token[0], ("client_secret", &*secret(&basic))];
-            let refused = send(Some(header(&basic, &secret(&basic))), &two).await;
-            assert_eq!(refused.assert_status(400).body["error"], "invalid_request");
+            let rejected = send(Some(header(&basic, &secret(&basic))), &two).await;
+            assert_eq!(rejected.assert_status(400).body["error"], "invalid_request");
             for unknown in ["app_unknown", "\0", "app_\u{ff}", &"a".repeat(3_000)] {
                 send(None, &[token[0], ("client_id", unknown)]).await.assert_status(401);
                 let unknown = BASE64_STANDARD.encode(format!("{unknown}:\0"));
                 send(Some(format!("Basic {unknown}")), &token).await.assert_status(401);
             }
-            // A second secret works beside the first, until one expires.
+            // A second secret works beside the first, until it expires.
             let second = basic.insert_secret(app).await;
             send(Some(header(&basic, &second)), &token).await.assert_status(200);
             app.execute("update oauth_client_secrets set expires_at = now()").await;
@@ -514,7 +514,7 @@ async fn another_client_can_revoke_nothing() {
 }
 
 #[tokio::test]
-async fn without_oauth_its_routes_do_not_exist_and_its_tokens_open_nothing() {
+async fn with_oauth_off_its_routes_do_not_exist_and_its_tokens_are_rejected() {
     with_settings(&[("OAUTH", "off")])
         .run(async |app| {
             for path in ["/oauth2/token", "/oauth2/revoke"] {
@@ -566,7 +566,7 @@ async fn a_client_finds_the_authorization_server_from_a_rejected_request() {
                 let challenge = format!(r#"{challenge}, error="invalid_token""#);
                 assert_eq!(rejected.header("www-authenticate"), challenge, "{path}");
             }
-            // With the scope that the route requires, if an app may request it.
+            // The challenge names the route's scope if an app may request it.
             let rejected = app.bearer("x").get("/api/user/me").await.assert_status(401);
             let challenge = rejected.header("www-authenticate");
             assert!(challenge.ends_with(r#", error="invalid_token", scope="user:read""#));

@@ -146,7 +146,7 @@ async fn a_key_creates_no_key_that_outlives_it() {
 }
 
 #[tokio::test]
-async fn a_name_is_unique_among_live_keys_and_free_again_after_them() {
+async fn a_name_is_unique_among_live_keys_and_available_again_after_its_key_has_ended() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let request = json!({ "name": "ci" });
@@ -251,7 +251,7 @@ async fn a_revoked_key_is_rejected_from_then_on() {
 }
 
 #[tokio::test]
-async fn any_key_may_revoke_itself_and_without_the_scope_no_other() {
+async fn a_key_without_the_scope_may_revoke_itself_and_no_other() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;
@@ -300,7 +300,7 @@ async fn another_organization_s_key_is_not_found() {
 }
 
 /// A credential may end between the guard's check and the creation of a key. Then the transaction
-/// rejects.
+/// fails.
 #[tokio::test]
 async fn a_key_revoked_during_its_request_creates_no_key() {
     run(async |app| {

@@ -25,7 +25,7 @@ async fn requests_before_this_one_are_counted_at_once() {
     .await;
 }
 
-/// Dashboards written for the published contract read `start` and `end`.
+/// Some dashboards read `start` and `end`.
 #[tokio::test]
 async fn a_period_begins_and_ends_under_both_names() {
     run(async |app| {
@@ -88,7 +88,7 @@ async fn an_invalid_month_is_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn a_denied_request_counts_as_used_and_as_denied() {
+async fn a_rejected_request_counts_as_used_and_as_denied() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ci = app.create_key_with(&acme.api_key, json!({ "scopes": ["usage:read"] })).await;

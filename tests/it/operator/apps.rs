@@ -14,8 +14,7 @@ async fn change(app: &TestApp, id: &str, what: &str, key: &str) -> TestResponse 
     operator.post(&format!("{APPS}/{id}/{what}"), json!({})).await
 }
 
-/// Ann and ben, and an app of ann's that ben granted access to, in his organization and for his
-/// own account.
+/// Ann and ben, and an app of ann's that both granted access to, ben also for his own account.
 async fn granted_app(app: &TestApp) -> (TestAccount, TestAccount, String) {
     let ann = app.sign_up_account("ann@example.com").await;
     let ben = app.sign_up_account("ben@example.com").await;
@@ -116,7 +115,7 @@ async fn disabling_an_app_ends_all_its_grants_and_enabling_it_brings_none_back()
         let own = "select count(*) from audit_events
                    where event_type in ('app.disabled', 'app.enabled')";
         assert_eq!(app.count(own).await, 2);
-        // In ann's organization, and in ben's for both of his.
+        // One for each organization; ben's had two grants.
         let of_others = "select count(*) from audit_events
                          where event_type = 'app_grant.revoked'
                            and detail ->> 'reason' = 'app_disabled'";
@@ -126,7 +125,7 @@ async fn disabling_an_app_ends_all_its_grants_and_enabling_it_brings_none_back()
 }
 
 #[tokio::test]
-async fn a_change_requires_an_idempotency_key_its_master_key_and_an_app() {
+async fn a_change_of_an_app_requires_an_idempotency_key_the_right_master_key_and_a_known_app() {
     run(async |app| {
         let (.., id) = granted_app(app).await;
         for what in ["publish", "disable", "enable"] {

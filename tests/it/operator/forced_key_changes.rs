@@ -54,7 +54,7 @@ async fn revoking_ends_every_key_and_members_can_create_new_ones() {
 }
 
 #[tokio::test]
-async fn no_concurrently_created_key_survives() {
+async fn a_forced_revocation_ends_every_key_that_a_concurrent_request_created_before_it() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let parent = app.create_key(&ann, json!({ "name": "parent", "scopes": ["*"] })).await;
@@ -98,7 +98,7 @@ async fn no_concurrently_created_key_survives() {
 
 /// A rotation locks only its key, and its successor is visible only after the commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_key_that_is_being_rotated_ends_with_its_successor() {
+async fn a_forced_change_during_a_rotation_ends_the_key_and_its_successor() {
     for (scope, what, live) in
         [("ORG_FORCE_ROTATE", "force-rotate", 1), ("ORG_FORCE_REVOKE", "force-revoke", 0)]
     {

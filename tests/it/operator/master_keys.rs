@@ -103,7 +103,7 @@ async fn wrong_master_keys_are_one_audit_event_of_the_deployment_for_each_scope_
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_limited_and_a_correct_one_from_the_same_address_is_accepted() {
+async fn wrong_secrets_are_rate_limited_and_a_correct_one_from_the_same_address_is_accepted() {
     with_settings(&[("LIMITS_PROFILE", "usual")])
         .run(async |app| {
             let wrong = app.key("wrong");

@@ -7,7 +7,7 @@ use crate::support::app::text;
 use crate::support::run;
 
 #[tokio::test]
-async fn a_suspended_organization_s_credentials_get_the_right_403_and_work_again_after_it() {
+async fn a_suspended_organization_s_credentials_get_a_403_and_work_after_its_reactivation() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let key = app.create_key(&ann, json!({ "name": "ci", "scopes": ["*"] })).await;

@@ -267,7 +267,7 @@ async fn a_revoked_key_leaves_a_tombstone_with_time_reason_and_actor() {
 }
 
 #[tokio::test]
-async fn an_overlong_reason_is_rejected_by_name() {
+async fn an_invalid_reason_is_rejected_by_name() {
     run(async |app| {
         let acme = app.sign_up().await;
         for reason in ["x".repeat(257), "a%00b".to_owned(), "a&reason=b".to_owned()] {

@@ -125,7 +125,7 @@ async fn an_import_writes_to_audit_logs_in_the_order_of_their_organizations() {
     .await;
 }
 
-/// Its text is known elsewhere: importing the file again must not make it valid again.
+/// The key is known elsewhere: importing the file again must not make it valid again.
 #[tokio::test]
 async fn an_imported_key_that_was_revoked_long_ago_cannot_be_imported_again() {
     run(async |app| {

@@ -212,8 +212,7 @@ async fn rows(tx: &mut PgConnection) -> Result<Vec<String>> {
     Ok(sqlx::query_scalar(AssertSqlSafe(all)).fetch_all(tx).await?)
 }
 
-/// Runs a statement under row-level security and rolls back; whether it found, changed or locked a
-/// row.
+/// Returns whether a statement under row-level security finds, changes or locks a row; rolls back.
 async fn affects_rows(app: &TestApp, scope: TenantScope, statement: &str, it: &Tenant) -> bool {
     let mut affected = false;
     let rolled_back: Result<()> = app
@@ -367,7 +366,7 @@ async fn accounts_and_their_credentials_are_visible_only_where_they_have_a_membe
     .await;
 }
 
-/// Of accounts, their credentials and their mail, a tenant may change only what it needs to.
+/// A tenant may change only what it needs of accounts, their credentials and their mail.
 #[tokio::test]
 async fn the_tenant_role_cannot_change_accounts_credentials_mail_billing_or_audit_events() {
     run(async |app| {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Tenant, tenant};
 use crate::support::run;
 
-/// Calls a function for grants or policies; whether it found anything.
+/// Returns whether a function for grants or policies finds anything.
 pub async fn affects_grants(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now) = (it.organization, Utc::now());
     Ok(match statement {
@@ -51,7 +51,7 @@ pub async fn affects_grants(tx: &mut PgConnection, statement: &str, it: &Tenant)
     })
 }
 
-/// Calls a function for apps or their secrets; whether it found anything.
+/// Returns whether a function for apps or their secrets finds anything.
 pub async fn affects_apps(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now) = (it.organization, Utc::now());
     Ok(match statement {

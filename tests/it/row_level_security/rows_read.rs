@@ -19,7 +19,7 @@ use super::statements::{STATEMENTS, affects};
 use super::{Tenant, tenant};
 use crate::support::{TestApp, run};
 
-/// How many rows a statement for single rows may read, including the catalog.
+/// How many rows and index entries a statement for single rows may read.
 const MAX_ROWS: i64 = 500;
 
 /// Statements for all rows of an organization (they list, count, search or revoke them). They may

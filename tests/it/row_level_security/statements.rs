@@ -196,7 +196,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_assertions::insert",
         "oauth_assertions::sweep",
     ],
-    // Entries about all organizations, for verifiers.
+    // Revocations of any organization, for verifiers.
     &["revocations::read"],
     // What changed in all organizations, for the answers that a server keeps.
     &["credential_changes::begin_epoch", "credential_changes::find_since"],
@@ -264,7 +264,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // A new organization, which is no tenant before it exists.
     &["organizations::insert"],
     // OAuth clients of all organizations, for the authorization server and the operator, and how
-    // many people everywhere granted access to them.
+    // many live grants the clients have.
     &[
         "app_grants::count_live",
         "app_grants::end_all",
@@ -352,7 +352,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "jobs::remove",
         "jobs::lease_due",
     ],
-    // Leaked keys, which strangers report of any organization.
+    // Reports of leaked keys of any organization.
     &["leaks::insert_reports", "leaks::record_token"],
     // Usage and rejections, which are collected and written for all organizations together.
     &[
@@ -371,7 +371,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
     // Credits, which a server takes from the balances of all organizations.
     &["credit_balances::give_back", "credit_balances::lock", "credit_balances::withdraw"],
     // Authorization requests, which come before an organization is chosen, and what an account
-    // grants in any of its organizations, to clients of any.
+    // grants to any client, in any of its organizations.
     &[
         "oauth_clients::lock_for_share",
         "oauth_codes::insert",
@@ -461,8 +461,8 @@ fn every_statement_is_tested_under_row_level_security_or_listed_with_a_reason() 
     assert!(removed.is_empty(), "no longer in repo: {removed:?}");
 }
 
-/// Runs a statement with valid arguments for the tenant; whether it found anything. Rows that it
-/// changed or locked are compared by the caller.
+/// Returns whether a statement with valid arguments for the tenant finds anything. The caller
+/// compares the rows that it changes or locks.
 pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let (organization, now, all) = (it.organization, Utc::now(), (0, 100));
     let month = Period::parse_month("2036-05").unwrap();
@@ -564,7 +564,7 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
     })
 }
 
-/// Calls a function that changes credits, and returns whether it says that it did.
+/// Calls a function that changes credits; returns whether it reports a change.
 async fn changes_credits(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<bool> {
     let balance = (it.organization, it.key.uuid());
     match statement {

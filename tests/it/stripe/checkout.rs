@@ -217,7 +217,7 @@ async fn the_newest_checkout_counts_in_whatever_order_they_arrive() {
 
 /// Stripe may send the invoice and the session in any order, with timestamps in any order.
 #[tokio::test]
-async fn an_invoice_reported_before_its_checkout_does_not_hide_the_plan() {
+async fn an_invoice_reported_before_its_checkout_does_not_prevent_the_plan_change() {
     run(async |app| {
         buy(app, "acme").await;
         let invoice = invoice_paid("evt_2", "acme");

@@ -187,7 +187,7 @@ async fn a_claim_that_races_with_the_operator_leaves_one_live_key() {
     run(async |app| {
         buy(app, "acme").await;
         let token = app.mailed_token().await;
-        // The operator comes when the claim has created its key and not committed it.
+        // The operator rotates after the claim created its key and before its commit.
         let mut lock = TableLock::before_commit(app.superuser().await, "api_keys").await;
         let rotating = async {
             assert_eq!(lock.blocked_statement().await, "COMMIT");

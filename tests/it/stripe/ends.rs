@@ -124,7 +124,7 @@ async fn a_late_payment_from_before_the_end_lifts_only_a_suspension_the_end_did_
 }
 
 #[tokio::test]
-async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_settles_no_other() {
+async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_resolves_no_other() {
     run(async |app| {
         let key = buy_and_claim(app, "acme").await;
         app.mails().await;
@@ -155,7 +155,7 @@ async fn a_paid_checkout_of_an_ended_subscription_is_reported_and_settles_no_oth
 }
 
 #[tokio::test]
-async fn an_end_reported_before_its_checkout_is_stored_for_it() {
+async fn the_end_of_an_unknown_subscription_is_stored_and_its_late_checkout_is_a_conflict() {
     run(async |app| {
         // The event's metadata names no organization, and its subscription is unknown.
         let end = later(subscription_deleted("evt_1", "acme"), 20);
@@ -168,7 +168,7 @@ async fn an_end_reported_before_its_checkout_is_stored_for_it() {
         app.send_stripe_event(&existing).await.assert_error(409, "conflict");
         let count = "select count(*) from organizations where plan in ('starter', 'scale')";
         assert_eq!(app.count(count).await, 0);
-        // Ended subscriptions of other products are deleted after 30 days.
+        // Unknown ended subscriptions are deleted after 30 days.
         app.execute("update ended_subscriptions set ended_at = now() - interval '31 days'").await;
         retention::sweep(&app.app).await;
         assert_eq!(app.count("select count(*) from ended_subscriptions").await, 0);

@@ -1,4 +1,4 @@
-//! Signatures: an event is accepted if this body was signed recently with a configured secret.
+//! Signatures: an event is accepted if its body was signed recently with a configured secret.
 
 use axum::body::{Body, Bytes};
 
@@ -101,7 +101,7 @@ async fn a_signature_with_another_secret_body_or_time_is_rejected() {
 }
 
 #[tokio::test]
-async fn one_valid_signature_among_several_is_enough_under_any_secret() {
+async fn one_valid_signature_with_any_configured_secret_is_enough() {
     let (old, new) = ("whsec_old_0123456789", "whsec_new_0123456789");
     with_settings(&[("STRIPE_WEBHOOK_SECRET", &format!("{new}, {old}"))])
         .run(async |app| {
@@ -140,7 +140,7 @@ async fn a_signed_body_that_is_no_event_is_rejected_with_the_reason() {
 }
 
 #[tokio::test]
-async fn an_oversized_or_too_deep_body_is_rejected_signed_or_not_and_not_read_to_its_end() {
+async fn an_oversized_or_too_deep_body_is_rejected_and_an_endless_one_is_not_read_to_its_end() {
     run(async |app| {
         let mut event = checkout("evt_1", "acme", "starter");
         event["padding"] = "x".repeat(500 * 1024).into();
@@ -173,7 +173,7 @@ async fn without_a_secret_no_route_matches_the_path() {
 }
 
 #[tokio::test]
-async fn other_methods_receive_the_allowed_method() {
+async fn other_methods_are_rejected_with_the_allowed_method() {
     run(async |app| {
         let response = app.anonymous().get(PATH).await.assert_error(405, "method_not_allowed");
         assert_eq!(response.header("allow"), "POST");

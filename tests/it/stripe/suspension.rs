@@ -128,7 +128,7 @@ async fn an_event_older_than_the_last_applied_one_changes_no_status() {
 }
 
 #[tokio::test]
-async fn an_event_that_does_not_suspend_does_not_hide_a_payment_reported_late() {
+async fn a_payment_reported_late_reactivates_after_a_newer_event_that_suspended_nothing() {
     with_settings(&[("STRIPE_SUSPEND_ON", "never")])
         .run(async |app| {
             let key = buy_and_claim(app, "acme").await;
@@ -301,7 +301,7 @@ async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
             "recorded"
         );
         assert_eq!(status(app, &key).await, 403);
-        // Its own checkout, paid by a transfer that took days, does not reactivate, either.
+        // The subscription's checkout, paid by slow transfer, does not reactivate, either.
         let late = later(checkout("evt_6", "acme", "scale"), 50);
         app.send_stripe_event(&late).await.assert_error(409, "conflict");
         assert_eq!(status(app, &key).await, 403);
@@ -310,9 +310,9 @@ async fn a_subscription_ends_in_whatever_order_its_last_events_arrive() {
     .await;
 }
 
-/// The same end, if the operator does not suspend at the end of a subscription.
+/// The operator's setting suspends only for failed payments.
 #[tokio::test]
-async fn an_end_that_does_not_suspend_is_final_too() {
+async fn the_end_of_a_subscription_is_final_even_if_it_does_not_suspend() {
     with_settings(&[("STRIPE_SUSPEND_ON", "payment_failed")])
         .run(async |app| {
             let key = buy_and_claim(app, "acme").await;

@@ -1,5 +1,5 @@
-//! A paid checkout for an organization whose known customer is not the buyer: it changes nothing
-//! there, is reported as a failure, and the buyer is mailed once.
+//! A paid checkout that cannot be fulfilled changes no organization and is reported as a failure.
+//! The buyer is mailed once.
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -232,7 +232,7 @@ async fn a_deleted_organization_s_id_is_not_reused_and_the_buyer_is_mailed() {
 }
 
 #[tokio::test]
-async fn another_checkout_settles_an_unfulfilled_one() {
+async fn a_fulfilled_checkout_settles_earlier_unfulfilled_ones_of_the_same_customer() {
     run(async |app| {
         squatter(app, "buyerco").await;
         send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
@@ -252,7 +252,7 @@ async fn another_checkout_settles_an_unfulfilled_one() {
 
 /// Stripe repeats the first event for days, even after the operator has fulfilled the purchase.
 #[tokio::test]
-async fn a_buyer_whose_purchase_was_fulfilled_meanwhile_is_not_reported_again() {
+async fn a_purchase_that_was_fulfilled_meanwhile_is_not_reported_again() {
     run(async |app| {
         let incomplete = without_field(checkout("evt_1", "acme", "starter"), "metadata/tier");
         app.send_stripe_event(&incomplete).await.assert_error(422, "validation_error");

@@ -142,7 +142,7 @@ async fn an_invoice_without_the_subscription_suspends_and_reactivates_no_organiz
         assert_unused(app, &one_off(later(invoice_paid("evt_4", "acme"), 30))).await;
         assert_eq!(app.count(SUSPENDED).await, 1);
         assert_eq!(app.count("select count(*) from payments").await, 2);
-        // If it names the organization, it is one of its payments, and has no other effect.
+        // If it names the organization, it is recorded as a payment and has no effect.
         let of_acme = |event| with_field(one_off(event), "metadata", json!({ "org_id": "acme" }));
         for (event, seconds) in
             [(invoice_paid("evt_5", "acme"), 40), (invoice_payment_failed("evt_6", "acme"), 50)]
@@ -189,7 +189,7 @@ async fn a_checkout_of_another_product_is_received_and_not_used() {
 }
 
 #[tokio::test]
-async fn a_guest_who_pays_once_has_an_organization_and_no_customer() {
+async fn a_guest_who_pays_once_gets_an_organization_without_a_customer_id() {
     run(async |app| {
         let event = with_field(checkout("evt_1", "acme", "pro"), "customer", Value::Null);
         let event = with_field(event, "subscription", Value::Null);

@@ -116,7 +116,7 @@ impl TestApp {
     }
 
     /// Sends queued mail, and returns the mails in the folder except security notices, oldest
-    /// first. Empties the folder. The tokens of the mails count as seen.
+    /// first. Empties the folder. Records the tokens as seen secrets.
     pub async fn mails(&self) -> Vec<TestMail> {
         let mut mails = self.all_mails().await;
         mails.retain(|mail| !mail.is_notice());

@@ -262,7 +262,7 @@ impl TestApp {
         self.count(waiting).await
     }
 
-    /// Returns the subject that counts the concurrent requests with an organization's keys.
+    /// Returns the subject for which requests with an organization's keys are counted.
     pub async fn subject_of(&self, org_id: &str) -> LimitSubject {
         let id = sqlx::query_scalar("select id from organizations where handle = $1");
         LimitSubject::from_id(

@@ -1,4 +1,4 @@
-//! Apps of organizations, and what people granted to them.
+//! Apps of organizations, and grants to them.
 
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ impl TestApp {
         created.assert_status(201).body["data"].clone()
     }
 
-    /// Inserts a grant of an account to an app, in an organization that it is a member of or for
-    /// its own account; returns the grant's id.
+    /// Inserts a grant of an account to an app, in an organization of the account or about the
+    /// account alone; returns the grant's id.
     pub async fn insert_grant(
         &self,
         (account, organization): (&TestAccount, Option<&str>),

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 use super::leaks;
 
-/// Started, or reused if it runs, once per process. Postgres ends a few seconds after the last test
+/// The test Postgres, started or reused once per process. It ends a few seconds after the last
 /// process.
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let checkout = Sha256::digest(env!("CARGO_MANIFEST_DIR"));

@@ -122,7 +122,7 @@ pub fn program(name: &str) -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin/{name}"))
 }
 
-/// The user that Postgres runs as if the test runs as root, because it refuses to run as root.
+/// The user to run Postgres as, if the test runs as root: Postgres does not run as root.
 pub fn postgres_user() -> Option<u32> {
     if !rustix::process::getuid().is_root() {
         return None;

@@ -14,7 +14,7 @@ pub struct DocumentServer {
 }
 
 impl DocumentServer {
-    /// Starts a server that answers with nothing but an open connection.
+    /// Starts a server that accepts connections and sends no response.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let port = listener.local_addr().expect("an address").port();
@@ -40,7 +40,7 @@ impl DocumentServer {
         server
     }
 
-    /// The setting `OUTBOUND_ALLOW` that lets the server fetch from this one.
+    /// The value of `OUTBOUND_ALLOW` that lets Tenantry fetch from here.
     pub fn allowed(&self) -> String {
         format!("localhost:{}", self.port)
     }
@@ -60,7 +60,7 @@ impl DocumentServer {
         *self.response.lock().expect("no panic") = None;
     }
 
-    /// Answers with a document from now on, and these lines of the head.
+    /// Answers with a document and these header lines from now on.
     pub fn serve(&self, document: &Value, headers: &[&str]) {
         let head = [&[JSON.trim_end()], headers].concat().join("\r\n");
         self.respond(http_response(200, &format!("{head}\r\n"), &document.to_string()));
@@ -72,10 +72,10 @@ impl DocumentServer {
     }
 }
 
-/// The line of a head with the media type of documents.
+/// The header line with the media type of documents.
 pub const JSON: &str = "content-type: application/json\r\n";
 
-/// A response with these lines of a head.
+/// A response with these header lines.
 pub fn http_response(status: u16, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {length}\r\n\r\n{body}")

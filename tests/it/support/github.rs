@@ -140,7 +140,7 @@ impl KeyServer {
         etag.clone_into(&mut published.etag);
     }
 
-    /// Answers with this status instead, or with the keys again.
+    /// Sets the status of responses; `None` restores the keys.
     pub fn fail_with(&self, status: Option<u16>) {
         self.0.lock().unwrap().status = status;
     }

@@ -28,8 +28,8 @@ impl LogStart {
     }
 }
 
-/// Keeps the log of this process from now on at the latest, with more in it than an operator would
-/// ever ask for.
+/// Captures the log of this process, in more detail than an operator would ask for. Returns its
+/// current end.
 pub fn capture_log() -> LogStart {
     CAPTURE.call_once(|| {
         let all = ["tenantry", "sqlx"].map(|target| (target, Level::TRACE));
@@ -52,7 +52,7 @@ impl Write for LogCapture {
     }
 }
 
-/// The secrets that a response shows, by their type.
+/// The secrets that a response shows.
 pub fn secrets_in(response: &Response) -> Vec<String> {
     let shown = response.extensions().get::<ShownSecrets>();
     let secrets = shown.iter().flat_map(|shown| shown.0.iter());

@@ -37,7 +37,7 @@ impl TableLock {
     pub async fn blocked_statement(&mut self) -> String {
         let mut statement = None;
         wait_until_async("a statement waits for the lock", async || {
-            // Or every look within this transaction would see what the first one saw.
+            // Otherwise later queries would see the first query's statistics.
             execute(&mut self.0, "select pg_stat_clear_snapshot()".to_owned()).await;
             let blocked = "select query from pg_stat_activity
                            where pg_backend_pid() = any(pg_blocking_pids(pid)) limit 1";

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Every response is validated against the API's description. After every test, the database and
-//! the log are searched for each plaintext secret that was in a response.
+//! the log are searched for each plaintext secret that the test saw.
 
 pub mod accounts;
 pub mod app;

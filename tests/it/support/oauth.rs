@@ -116,8 +116,8 @@ impl OauthClient {
     }
 }
 
-/// Inserts what a person granted to a client in an organization, and a refresh token of it; returns
-/// the token.
+/// Inserts a grant of an organization's owner to a client, and its refresh token; returns the
+/// token.
 pub async fn insert_refresh_token(app: &TestApp, client: &OauthClient, org_id: &str) -> String {
     let token = KeyFormat::oauth_refresh_token().generate(&*app.app.entropy).expose().to_owned();
     let (digest, pepper_id) = app.app.peppers.digest(&token);
@@ -149,8 +149,8 @@ pub async fn insert_refresh_token(app: &TestApp, client: &OauthClient, org_id: &
     token
 }
 
-/// Inserts an access token with the scopes of `OpenID` Connect, of what was granted to the client
-/// first; returns it.
+/// Inserts an access token of the client's first grant, with the scopes of `OpenID` Connect;
+/// returns the token.
 pub async fn insert_openid_token(app: &TestApp, client: &OauthClient) -> String {
     let token = KeyFormat::oauth_token().generate(&*app.app.entropy).expose().to_owned();
     let sql =
@@ -170,8 +170,8 @@ pub async fn insert_openid_token(app: &TestApp, client: &OauthClient) -> String 
     token
 }
 
-/// Inserts an app of a person's home organization, what the person granted to it in an
-/// organization, and an access token with these scopes; returns the token.
+/// Inserts an app of an account's home organization, the account's grant to it in an organization,
+/// and an access token with these scopes; returns the token.
 pub async fn insert_access_token(
     app: &TestApp,
     person: &TestAccount,

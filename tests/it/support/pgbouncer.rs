@@ -26,7 +26,7 @@ impl PgBouncer {
         let program = find_program("pgbouncer")?;
         let options = PgConnectOptions::from_str(url).unwrap();
         let socket = options.get_socket().expect("a socket");
-        // It refuses to run as root, and the socket's folder is open to its owner alone.
+        // PgBouncer cannot run as root, and only the owner may enter the socket's folder.
         let owner = fs::metadata(socket).unwrap().uid();
         let user = rustix::process::getuid().is_root().then_some(owner);
         let open = Permissions::from_mode(0o755);

@@ -58,7 +58,7 @@ pub fn header_number(header: &str, name: &str) -> u64 {
     rest.split([';', ',']).next().unwrap().parse().unwrap()
 }
 
-/// Asserts that the headers and, in the organization family, the body of a 429 name one wait.
+/// Asserts that the headers and, in the organization family, the body of a 429 name the same wait.
 /// Returns the seconds to wait.
 #[track_caller]
 pub fn assert_retry_after(response: &TestResponse, limit: &str) -> u64 {
@@ -75,7 +75,7 @@ pub fn assert_retry_after(response: &TestResponse, limit: &str) -> u64 {
     wait
 }
 
-/// A metrics recorder for one test. It records its thread once it is set as the local recorder.
+/// A metrics recorder for one test. It records the thread for which it is the local recorder.
 pub fn recorder() -> PrometheusRecorder {
     PrometheusBuilder::new().build_recorder()
 }

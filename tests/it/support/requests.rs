@@ -54,7 +54,7 @@ pub struct Fixtures {
     client_form: String,
     /// An access token of that client, with the scope `openid`.
     openid_token: String,
-    /// The handle of one that ann has not answered.
+    /// The handle of an OAuth request that ann has not answered.
     oauth_request: String,
     /// The form of a device's client.
     device_form: String,
@@ -62,7 +62,7 @@ pub struct Fixtures {
     user_code: String,
     /// The handles of two requests of devices that ann has claimed, and not answered.
     device_requests: [String; 2],
-    /// The cookie of the browser that it was made in.
+    /// The cookie of the browser of `oauth_request`.
     browser: String,
     /// The id of an app of ann's organization.
     app_id: String,

@@ -27,7 +27,7 @@ impl WorkDir {
     /// An empty folder.
     pub fn new() -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_tenantry"));
-        // Readable for the user that Postgres runs as under root, or the data would be elsewhere.
+        // Readable for Postgres's user under root. Otherwise the data would be in another folder.
         let open = fs::Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(open).tempdir().unwrap();
         Self { folder, program, user: None }
@@ -90,7 +90,7 @@ impl WorkDir {
         Server { child, welcome, log }
     }
 
-    /// A connection of the superuser's to the folder's Postgres.
+    /// A connection to the folder's Postgres as the superuser.
     pub async fn sql(&self) -> PgConnection {
         let socket = self.folder.path().join(".tenantry/postgres/socket");
         let options = PgConnectOptions::new_without_pgpass().socket(socket);
@@ -213,7 +213,7 @@ pub fn curl(arguments: &[&str]) -> CurlResponse {
     run_curl(command)
 }
 
-/// Runs a shell command line; its output as JSON.
+/// Runs a shell command line; returns its output as JSON.
 pub fn run_shell(line: &str) -> Value {
     let mut command = Command::new("sh");
     let done = command.args(["-c", line]).output().unwrap();

@@ -50,7 +50,7 @@ impl Drop for SocketServer {
 pub async fn send_raw(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
     let mut response = Vec::new();
     let exchange = async {
-        // The server may close the connection while the request is sent: the response decides.
+        // The server may close the connection while the request is sent, which is no failure.
         let _closed = stream.write_all(request).await;
         let _reset = stream.read_to_end(&mut response).await;
     };

@@ -48,7 +48,7 @@ impl Operation {
         self.accepts_credential() && self.credentials().iter().all(|it| *it != json!({}))
     }
 
-    /// Whether it accepts a master key of the operator.
+    /// Whether it requires a master key of the operator.
     pub fn requires_master_key(&self) -> bool {
         self.credentials().iter().any(|it| it.get("master_key").is_some())
     }
@@ -58,7 +58,7 @@ impl Operation {
         self.credentials().iter().any(|it| it.get("oauth_token").is_some())
     }
 
-    /// Whether it requires a verifier.
+    /// Whether it accepts a verifier.
     pub fn requires_verifier(&self) -> bool {
         self.credentials().iter().any(|it| it.get("verifier").is_some())
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::tools::find_program;
 
 /// Creates a certificate authority (`ca.pem`) and a certificate for 127.0.0.1 (`cert.pem`,
-/// `key.pem`) in a folder, with openssl. `None` if the test is skipped because that is missing.
+/// `key.pem`) in a folder, with openssl. `None` if the test is skipped because openssl is missing.
 pub fn create_certificates(folder: &Path) -> Option<()> {
     find_program("openssl")?;
     std::fs::write(folder.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();

@@ -15,7 +15,7 @@ const SKIP: &str = "TENANTRY_SKIP_MISSING_TOOLS";
 #[track_caller]
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // Debian installs servers where only root's PATH leads.
+    // On Debian, servers are only in root's PATH.
     let more = ["/usr/sbin", "/opt/homebrew/bin"].map(PathBuf::from);
     let mut files = env::split_paths(&path).chain(more).map(|folder| folder.join(name));
     let found = files.find(|file| file.is_file());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long a condition is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The pause between two looks at a condition.
+/// The pause between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Blocks the thread until the condition holds.

@@ -166,7 +166,7 @@ async fn a_deleted_account_leaves_nothing_personal_outside_the_audit_log() {
 }
 
 #[tokio::test]
-async fn deleting_a_member_s_account_deletes_no_other_account_s_organization() {
+async fn deleting_a_member_s_account_does_not_delete_an_organization_that_it_joined() {
     run(async |app| {
         let acme = app.sign_up().await;
         let ben = app.verified_account("ben@example.com").await;

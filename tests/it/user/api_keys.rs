@@ -159,7 +159,7 @@ async fn a_created_key_has_the_requested_settings_and_works_in_every_family() {
 }
 
 #[tokio::test]
-async fn a_key_or_token_creates_only_keys_within_its_scopes_and_expiry_and_an_owner_any_key() {
+async fn a_key_or_token_creates_keys_only_within_its_scopes_and_expiry_but_a_session_any_key() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let request = json!({

@@ -15,7 +15,7 @@ fn grants_of(account: &TestAccount) -> String {
     format!("/api/user/organizations/{}/app-grants", account.org_id)
 }
 
-/// Ann's organization with ben as an admin, two apps, and grants of both people.
+/// Ann's organization with ben as an admin, two apps, and grants of both accounts.
 struct Granted {
     ann: TestAccount,
     ben: TestAccount,
@@ -49,7 +49,7 @@ fn sorted(mut ids: Vec<String>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_organization_lists_its_grants_with_what_the_role_permits_now() {
+async fn an_organization_lists_its_grants_with_the_scopes_that_the_member_s_role_permits_now() {
     run(async |app| {
         let it = granted(app).await;
         let listed = async |query: &str| {
@@ -94,7 +94,7 @@ async fn an_organization_lists_its_grants_with_what_the_role_permits_now() {
 }
 
 #[tokio::test]
-async fn an_organization_revokes_one_grant_or_all_of_an_app() {
+async fn an_organization_revokes_one_grant_or_all_grants_to_an_app() {
     run(async |app| {
         let it = granted(app).await;
         let other = app.sign_up_account("dora@example.com").await;
@@ -145,7 +145,7 @@ async fn a_member_neither_lists_nor_revokes_the_grants_of_the_organization() {
 }
 
 #[tokio::test]
-async fn a_person_lists_and_revokes_own_grants_everywhere_and_no_others() {
+async fn an_account_lists_and_revokes_its_own_grants_in_every_organization_and_no_others() {
     run(async |app| {
         let it = granted(app).await;
         let session = app.session(&it.ben.cookie);
@@ -178,7 +178,7 @@ async fn a_person_lists_and_revokes_own_grants_everywhere_and_no_others() {
 }
 
 #[tokio::test]
-async fn only_a_session_lists_and_revokes_a_person_s_own_grants() {
+async fn only_a_session_lists_and_revokes_an_account_s_own_grants() {
     run(async |app| {
         let it = granted(app).await;
         let request = json!({ "name": "t", "scopes": ["*"] });

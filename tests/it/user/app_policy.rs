@@ -13,7 +13,7 @@ fn policy_of(account: &TestAccount) -> String {
 const LIVE: &str = "select count(*) from oauth_grants where revoked_at is null";
 
 #[tokio::test]
-async fn tightening_the_policy_revokes_what_it_forbids_in_that_organization_and_records_each() {
+async fn a_tighter_policy_revokes_and_records_each_grant_that_it_forbids_in_the_organization() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -74,7 +74,7 @@ async fn a_blocked_app_is_forbidden_while_all_others_are_permitted() {
 }
 
 #[tokio::test]
-async fn a_policy_names_own_and_public_apps_and_a_foreign_private_one_is_like_an_unknown_one() {
+async fn a_policy_can_name_public_apps_and_rejects_a_foreign_private_one_like_an_unknown_one() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;

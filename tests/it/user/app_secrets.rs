@@ -28,7 +28,7 @@ async fn a_secret_is_replaced_by_a_second_one_and_a_third_is_a_conflict() {
         let listed = session.get(&path).await.assert_status(200).body["data"]["secrets"].clone();
         assert_eq!(listed.as_array().unwrap().len(), 1);
         assert_eq!(listed[0]["id"], second["id"]);
-        // One that has expired does not count.
+        // An expired secret does not count.
         session.post(&secrets, json!({})).await.assert_status(201);
         app.execute("update oauth_client_secrets set expires_at = now() where expires_at > now()")
             .await;
@@ -42,7 +42,7 @@ async fn a_secret_is_replaced_by_a_second_one_and_a_third_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn of_concurrent_requests_for_the_second_secret_one_succeeds() {
+async fn only_one_of_eight_concurrent_requests_for_a_second_secret_succeeds() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let created = app.create_app(&ann, "Reports").await;
@@ -71,8 +71,7 @@ async fn a_secret_cannot_be_deleted_by_the_path_of_another_app() {
 }
 
 #[tokio::test]
-async fn a_repetition_gets_the_first_response_without_the_secret_and_an_invalid_lifetime_is_named()
-{
+async fn a_replayed_response_has_no_secret_and_an_invalid_lifetime_is_rejected() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let created = app.create_app(&ann, "Reports").await;

@@ -9,14 +9,14 @@ use crate::support::apps::{app_request, apps_of};
 use crate::support::requests::data_ids;
 use crate::support::{TestApp, run, with_settings};
 
-/// Sets the member `name` of a request.
+/// Sets the field `name` of a request.
 fn with(mut request: Value, name: &str, value: Value) -> Value {
     request[name] = value;
     request
 }
 
 #[tokio::test]
-async fn an_app_is_returned_at_registration_and_later_and_its_secret_only_then() {
+async fn an_app_is_returned_at_registration_and_later_and_its_secret_only_at_registration() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let (session, path) = (app.session(&ann.cookie), apps_of(&ann));
@@ -169,7 +169,7 @@ async fn each_invalid_attribute_is_named_and_an_item_of_a_list_by_its_index() {
 }
 
 #[tokio::test]
-async fn two_apps_of_an_organization_cannot_have_one_name() {
+async fn two_apps_of_an_organization_cannot_have_the_same_name() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
@@ -262,7 +262,7 @@ async fn deleting_an_app_ends_its_grants_everywhere_and_records_them_where_they_
 }
 
 #[tokio::test]
-async fn deleting_an_organization_or_its_only_member_ends_grants_to_its_apps_and_records_them() {
+async fn deleting_an_organization_or_its_only_account_ends_and_records_the_grants_to_its_apps() {
     for deletes_account in [false, true] {
         run(async |app| {
             let (path, ann) = app_with_grants_everywhere(app).await;
@@ -368,7 +368,7 @@ async fn a_repeated_registration_gets_the_first_response_without_the_secret() {
 }
 
 #[tokio::test]
-async fn without_oauth_its_management_routes_do_not_exist() {
+async fn without_oauth_the_routes_that_manage_apps_and_grants_do_not_exist() {
     with_settings(&[("OAUTH", "off")])
         .run(async |app| {
             let ann = app.sign_up_account("ann@example.com").await;

@@ -77,7 +77,7 @@ async fn every_invalid_filter_is_rejected_by_name() {
 }
 
 #[tokio::test]
-async fn account_events_are_in_no_audit_log_of_an_organization_that_the_account_left() {
+async fn events_of_an_account_are_not_in_the_audit_log_of_an_organization_that_it_left() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -90,7 +90,7 @@ async fn account_events_are_in_no_audit_log_of_an_organization_that_the_account_
             let path = organization_path(&ann.org_id, "/audit-logs?limit=100");
             data_ids(&app.session(&ben.cookie).get(&path).await.assert_status(200).body)
         };
-        // While she is a member, her account's events are in its audit log.
+        // While Ann is a member, the log has the events of her account.
         let before = events().await.len();
         app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
         assert_eq!(events().await.len(), before + 1);

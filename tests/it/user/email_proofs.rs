@@ -1,4 +1,4 @@
-//! Proof of an address: it takes the mailbox and the password of its account.
+//! Proof of an address: it requires the mailbox and the account's password.
 
 use serde_json::{Value, json};
 
@@ -216,7 +216,7 @@ async fn a_disabled_account_is_not_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn after_concurrent_sign_ups_with_one_address_one_password_and_its_link_are_valid() {
+async fn concurrent_sign_ups_with_the_same_address_leave_one_valid_password_and_its_link() {
     with_settings(&[REQUIRED])
         .run(async |app| {
             let mut attempts = tokio::task::JoinSet::new();
@@ -349,7 +349,7 @@ async fn after_a_proof_of_mailbox_and_password_a_reset_ends_sessions_only() {
     .await;
 }
 
-/// Memberships from before invitations required a proof.
+/// Ann invited others before inviting required a proof.
 #[tokio::test]
 async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
     run(async |app| {

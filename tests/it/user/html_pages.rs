@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::published_examples::run_program;
 use crate::support::run;
 
-/// A form with a hidden password field, responses in place of the server's, and two presses of the
-/// button.
+/// A stub of a browser: a form with a hidden password field, and responses in place of the
+/// server's.
 const BROWSER: &str = r#"
 globalThis.location = { search: "?token=tnt_link_x", pathname: "/api/auth/verify-email" };
 globalThis.history = { replaceState() {} };

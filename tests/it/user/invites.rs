@@ -96,7 +96,7 @@ async fn only_one_of_20_concurrent_acceptances_of_one_invitation_creates_the_mem
 }
 
 #[tokio::test]
-async fn an_invitation_expires_after_seven_days_or_when_it_is_revoked_or_replaced() {
+async fn an_invitation_ends_after_seven_days_or_when_it_is_revoked_or_replaced() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;

@@ -57,7 +57,7 @@ async fn a_person_signs_up_reads_the_mail_follows_the_link_signs_in_and_out() {
 }
 
 #[tokio::test]
-async fn a_dead_mail_server_delays_no_request_and_the_mail_is_retried() {
+async fn an_unreachable_mail_server_fails_no_request_and_the_mail_is_retried() {
     let url = format!("smtp://{}", free_address());
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
@@ -99,7 +99,7 @@ async fn a_mail_whose_address_the_server_rejects_is_dead_at_once() {
 }
 
 #[tokio::test]
-async fn a_daily_limit_of_the_mail_server_kills_no_mail_and_it_is_sent_afterwards() {
+async fn a_mail_that_exceeds_a_daily_limit_of_the_mail_server_is_retried_and_sent() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
@@ -118,12 +118,12 @@ async fn a_daily_limit_of_the_mail_server_kills_no_mail_and_it_is_sent_afterward
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mail_retry_revives_dead_mails_except_those_that_were_replaced_since() {
+async fn mail_retry_queues_dead_mails_again_except_those_that_were_replaced_since() {
     let mut sink = MailSink::start().await.unwrap();
     let url = sink.url.clone();
     with_settings(&[SMTP[0], SMTP[1], ("SMTP_URL", &url)])
         .run(async |app| {
-            // The buyer's claim, and the links of two accounts, one of which was requested again.
+            // The buyer's claim, an account's verification link, and two reset links.
             let purchase = crate::support::stripe::checkout("evt_1", "acme", "starter");
             app.send_stripe_event(&purchase).await.assert_status(200);
             app.sign_up_for_mail("ann@limited.test").await;

@@ -100,8 +100,8 @@ async fn admins_change_members_and_admins_and_only_owners_change_owners() {
     .await;
 }
 
-/// A key needs only scopes, except for this. Otherwise an admin could create a key and become an
-/// owner with it.
+/// Scopes alone do not let a key create owners. Otherwise an admin could become an owner with a key
+/// of their own.
 #[tokio::test]
 async fn a_key_can_create_owners_only_if_an_owner_created_it() {
     run(async |app| {

@@ -48,7 +48,7 @@ async fn token(
     app.create_token(&account.cookie, request).await.0
 }
 
-/// Creates another account, and makes every account an owner in its home organization.
+/// Creates an account, and makes all others owners of its home organization.
 async fn shared_organization(app: &TestApp) -> TestAccount {
     let host = app.sign_up_account("host@example.com").await;
     app.execute(
@@ -62,7 +62,7 @@ async fn shared_organization(app: &TestApp) -> TestAccount {
     host
 }
 
-/// Makes everyone a plain member.
+/// Sets every role to `member`.
 async fn demote_all(app: &TestApp) {
     app.execute("update users set role = 'member'").await;
 }

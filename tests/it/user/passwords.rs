@@ -29,7 +29,7 @@ async fn verified_account(app: &TestApp, email: &str) -> TestAccount {
 }
 
 #[tokio::test]
-async fn the_response_is_the_same_for_known_and_unknown_addresses() {
+async fn a_reset_request_gets_the_same_response_for_known_and_unknown_addresses() {
     run(async |app| {
         verified_account(app, "ann@example.com").await;
         let known = request_reset(app, "ANN@example.com").await.assert_status(200);
@@ -108,7 +108,7 @@ async fn a_reset_of_an_unproven_account_ends_all_access_of_its_creator() {
     .await;
 }
 
-/// The stranger invited an account, which is now the organization's only member.
+/// Alice invited Bob, whose account is now the organization's only member.
 #[tokio::test]
 async fn a_reset_changes_no_organization_that_the_account_has_left() {
     run(async |app| {
@@ -137,8 +137,8 @@ async fn a_reset_changes_no_organization_that_the_account_has_left() {
     .await;
 }
 
-/// The address's owner resets the password while a transaction of the account's creator runs
-/// `steps`: no key is left.
+/// Asserts that no key is left if the password is reset while a transaction of the account's
+/// creator runs `steps`.
 async fn reset_during(steps: [&'static str; 2]) {
     run(async |app| {
         let request = json!({ "email": "ann@example.com", "password": PASSWORD });
@@ -177,7 +177,7 @@ async fn a_key_created_during_a_reset_is_revoked_with_the_others() {
     reset_during(["select id from api_keys for no key update", ANOTHER]).await;
 }
 
-/// Only the key is locked.
+/// A rotation locks only the key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_rotated_during_a_reset_is_revoked_with_its_successor() {
     let ends = "update api_keys set expires_at = now(), superseded_at = now(), name_held = false";
@@ -239,7 +239,7 @@ async fn a_stored_response_contains_no_plain_hash_of_the_request() {
 }
 
 #[tokio::test]
-async fn a_link_works_for_an_hour_until_a_newer_one_and_once_at_a_time() {
+async fn a_reset_link_works_for_an_hour_or_until_a_newer_one_is_mailed() {
     run(async |app| {
         let ann = verified_account(app, "ann@example.com").await;
         request_reset(app, &ann.email).await;
@@ -325,7 +325,7 @@ async fn changing_the_password_ends_every_session_and_starts_another() {
 }
 
 #[tokio::test]
-async fn other_sessions_stay_valid_if_requested() {
+async fn a_password_change_leaves_other_sessions_valid_if_requested() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let other = app.sign_in(&ann.email, PASSWORD).await.cookie().unwrap();
@@ -350,7 +350,7 @@ async fn a_password_change_keeps_the_remember_me_choice() {
             let response =
                 app.anonymous().post("/api/auth/sign-in/email", request).await.assert_status(200);
             let mut responses = vec![response];
-            // Every following session keeps that.
+            // Later sessions keep the choice.
             for change_no in 0..2 {
                 let new = format!("passphrase no {number}{change_no}");
                 let request = json!({ "currentPassword": password, "newPassword": new });

@@ -215,7 +215,7 @@ async fn a_token_expires_at_its_expiry() {
 }
 
 #[tokio::test]
-async fn a_token_is_pinned_to_one_s_own_organization_only() {
+async fn a_token_can_be_pinned_only_to_an_organization_of_its_account() {
     run(async |app| {
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;

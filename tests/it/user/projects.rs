@@ -20,7 +20,7 @@ async fn ann_with_projects(app: &TestApp) -> (TestAccount, TestClient, String) {
     (ann, session, path)
 }
 
-/// A personal access token of the account with these scopes, pinned to `pin` if there is one.
+/// A client with a personal access token of these scopes, pinned to `pin` if there is one.
 async fn token(
     app: &TestApp,
     account: &TestAccount,
@@ -99,7 +99,7 @@ async fn accounts_and_their_tokens_use_the_projects_of_all_their_organizations()
         for client in [&session, &bearer, &unpinned] {
             client.get(&of_ben).await.assert_status(200);
         }
-        // There the creator is her other membership.
+        // The creator is Ann's membership there.
         let created = unpinned.post(&of_ben, json!({ "name": "theirs" })).await.assert_status(201);
         assert_eq!(created.body["data"]["createdBy"], "user_of_ann");
         // A pinned token works in no other organization.
@@ -142,7 +142,7 @@ async fn an_organization_s_key_uses_its_projects_within_its_scopes() {
 }
 
 #[tokio::test]
-async fn a_credential_without_the_scope_receives_the_missing_scope() {
+async fn a_credential_without_the_scope_is_rejected_with_the_missing_scope() {
     run(async |app| {
         let (ann, session, path) = ann_with_projects(app).await;
         let created = app.create_project(&ann, "one").await;
@@ -339,7 +339,7 @@ async fn projects_are_listed_in_pages_and_searched_by_name_and_slug() {
 }
 
 #[tokio::test]
-async fn a_project_update_changes_only_the_requested_fields_and_it_is_deleted_once() {
+async fn a_project_update_changes_only_the_requested_fields_and_a_project_is_deleted_once() {
     run(async |app| {
         let (_, session, path) = ann_with_projects(app).await;
         let request = json!({ "name": "one", "description": "first" });

@@ -10,7 +10,7 @@ fn request(email: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
+async fn a_sign_up_returns_the_account_its_organization_and_a_session_cookie() {
     run(async |app| {
         let response =
             app.anonymous().post("/api/auth/sign-up/email", request("you@example.com")).await;
@@ -36,7 +36,7 @@ async fn a_signup_gives_a_user_an_organization_a_token_and_a_cookie() {
 }
 
 #[tokio::test]
-async fn names_that_suggest_the_same_handle_get_different_ones() {
+async fn accounts_whose_names_suggest_the_same_handle_get_different_handles() {
     run(async |app| {
         let mut handles = std::collections::HashSet::new();
         for (email, name) in

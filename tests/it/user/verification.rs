@@ -154,7 +154,7 @@ async fn with_required_verification_known_and_unknown_addresses_get_the_same_res
             assert_eq!(unknown.cookie(), None);
             app.mailed_token().await;
 
-            // A pending account gets a link for its own password: see `email_proofs`.
+            // A newer sign-up replaces a pending one: see `email_proofs`.
             let pending = sign_up().await;
             assert_eq!(pending.text, unknown.text);
             assert_eq!(pending.cookie(), None);
@@ -180,7 +180,7 @@ async fn with_required_verification_known_and_unknown_addresses_get_the_same_res
 }
 
 #[tokio::test]
-async fn expired_tokens_sessions_and_mails_are_swept() {
+async fn expired_tokens_and_sessions_and_dead_mails_are_removed() {
     run(async |app| {
         app.sign_up_account("ann@example.com").await;
         app.mailed_token().await;

@@ -148,7 +148,7 @@ async fn the_client_s_address_and_origin_are_those_that_the_verifier_reports() {
 }
 
 #[tokio::test]
-async fn a_batch_is_answered_in_order_and_one_invalid_item_names_all_problems() {
+async fn a_batch_is_answered_in_order_or_rejected_with_every_problem_of_every_item() {
     run(async |app| {
         let (acme, other) = (app.sign_up().await, app.sign_up().await);
         let items = json!([{ "key": acme.api_key }, { "key": "garbage" }, { "key": other.api_key },
@@ -278,7 +278,7 @@ async fn a_recorded_route_contains_no_credential_in_any_spelling() {
 }
 
 #[tokio::test]
-async fn a_known_key_that_ended_is_recorded_in_its_audit_log_and_an_unknown_one_nowhere() {
+async fn an_ended_key_is_recorded_in_its_organization_s_audit_log_and_an_unknown_one_nowhere() {
     run(async |app| {
         let acme = app.sign_up().await;
         let created = app.create_key_with(&acme.api_key, json!({ "name": "ci" })).await;
@@ -334,7 +334,7 @@ async fn a_key_under_an_old_pepper_is_verified_and_rehashed() {
             .await
             .unwrap();
         assert_eq!(code(app, &acme.api_key, json!({})).await, "valid");
-        // The check does not wait for it.
+        // The check does not wait for the rehash.
         let renewed = "select count(*) from api_keys where pepper_id = 'p2'";
         let rehashed = async {
             while app.count(renewed).await == 0 {

@@ -1,4 +1,4 @@
-//! Credits: never more units are used than there are, on any number of servers.
+//! Credits: any number of servers never use more units than there are.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tenantry::repo::credit_balances;
 use super::{code, verify};
 use crate::support::{TestApp, run};
 
-/// A key with these credits, and its path for [`set_credits`].
+/// A key with these credits, and its owner's key and path.
 async fn key_with_credits(app: &TestApp, credits: Value) -> (String, (String, String)) {
     let acme = app.sign_up().await;
     let key = app.create_key_with(&acme.api_key, json!({ "credits": credits })).await;
@@ -46,7 +46,7 @@ async fn two_servers_use_each_credit_once_and_no_more() {
 }
 
 #[tokio::test]
-async fn costs_that_do_not_fit_take_nothing_and_smaller_ones_still_fit() {
+async fn a_cost_above_the_balance_takes_nothing_and_a_smaller_cost_is_still_accepted() {
     run(async |app| {
         let (key, _) = key_with_credits(app, json!({ "remaining": 10 })).await;
         let verdict = verify(app, &key, json!({ "cost": 11 })).await;
@@ -82,7 +82,7 @@ async fn units_that_a_server_did_not_use_are_returned() {
 }
 
 #[tokio::test]
-async fn units_that_could_not_be_returned_are_kept_for_later() {
+async fn units_that_could_not_be_returned_are_returned_later() {
     run(async |app| {
         let (key, _) = key_with_credits(app, json!({ "remaining": 1000 })).await;
         assert_eq!(code(app, &key, json!({})).await, "valid");

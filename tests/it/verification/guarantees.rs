@@ -66,7 +66,7 @@ async fn codes(servers: &[TestApp], key: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_the_response_to_a_change_no_server_lets_the_key_in() {
+async fn no_server_accepts_a_key_after_the_response_to_a_change_that_ends_or_narrows_it() {
     run(async |app| {
         let servers = [app.replica(), app.replica(), app.replica()];
         let acme = app.sign_up().await;
@@ -118,12 +118,12 @@ async fn a_valid_key_is_never_rejected_while_its_client_s_address_sends_unknown_
         .await;
 }
 
-/// Everything that is counted of a key.
+/// Everything that is counted for a key.
 async fn counters(app: &TestApp, key: &str) -> (Value, Value, Value, i64) {
     app.app.meter.flush().await.unwrap();
     let requests = "select coalesce(sum(requests), 0)::bigint from usage_daily";
     let mut verdict = verify(app, key, json!({ "dry_run": true })).await;
-    // The plan's limit fills again meanwhile.
+    // Not the plan's limit, which refills meanwhile.
     let limit = verdict["limits"][1].take();
     assert_eq!(limit["name"], "day", "{limit}");
     let [quota, credits] = ["quota", "credits"].map(|name| verdict[name].take());
@@ -131,7 +131,7 @@ async fn counters(app: &TestApp, key: &str) -> (Value, Value, Value, i64) {
 }
 
 #[tokio::test]
-async fn a_check_with_a_wrong_secret_moves_no_counter_of_the_key() {
+async fn a_check_with_a_wrong_secret_changes_no_counter_of_the_key() {
     with_limits(r#"{"verifier_failures":{"quota":10,"window_s":3600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;

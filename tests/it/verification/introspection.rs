@@ -47,7 +47,7 @@ async fn an_active_key_is_described_with_its_organization() {
     .await;
 }
 
-/// A system that issued JWTs as API keys.
+/// Some systems issue JWTs as API keys.
 #[tokio::test]
 async fn an_imported_key_that_has_the_form_of_a_jwt_is_active() {
     with_settings(&[("KEY_IMPORT", "on"), ("OAUTH", "on")])
@@ -84,9 +84,9 @@ async fn an_active_personal_token_is_described_with_its_account_and_within_its_r
     .await;
 }
 
-/// Whatever the reason: a client that sees the answer learns nothing from it.
+/// A client that sees the response cannot tell the reason.
 #[tokio::test]
-async fn everything_else_is_inactive_byte_for_byte() {
+async fn every_token_that_is_not_active_gets_the_same_response_byte_for_byte() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let key = key_with_scope(app, &ann, "trademarks:read").await;
@@ -135,7 +135,7 @@ async fn everything_else_is_inactive_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn introspection_counts_against_no_limit_and_shows_an_exceeded_one_as_active() {
+async fn introspection_counts_against_no_limit_and_a_key_over_its_quota_is_active() {
     let plans = r#"{"trial":{"requests_per_month":2,"requests_per_minute":2}}"#;
     with_settings(&[("PLANS", plans), ("LIMITS_PROFILE", "usual")])
         .run(async |app| {
@@ -156,7 +156,7 @@ async fn introspection_counts_against_no_limit_and_shows_an_exceeded_one_as_acti
 }
 
 #[tokio::test]
-async fn an_inactive_key_counts_for_its_verifier_and_is_in_its_organization_s_lists() {
+async fn an_inactive_key_counts_against_its_verifier_s_limit_and_is_in_its_organization_s_lists() {
     with_limits(r#"{"checked_unknown_keys":{"quota":4,"window_s":600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -203,7 +203,7 @@ async fn a_verifier_authenticates_in_three_ways_and_no_other() {
                 basic(app, &format!("gateway:{SECRET}")),
                 basic(app, &format!("my_api:{encoded}")),
                 basic(app, &format!("my%5Fapi:{encoded}")),
-                // As software does that does not know RFC 6749.
+                // Sent by software that ignores RFC 6749.
                 basic(app, &format!("my_api:{odd}")),
             ] {
                 let active = client.post_form(PATH, &body).await.assert_status(200);

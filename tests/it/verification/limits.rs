@@ -92,7 +92,7 @@ async fn a_check_counts_once_against_the_plan_s_requests_per_minute() {
 }
 
 #[tokio::test]
-async fn unknown_keys_are_counted_for_the_client_and_shut_out_no_valid_key() {
+async fn unknown_keys_count_against_the_client_s_limit_and_never_block_a_valid_key() {
     with_limits(r#"{"checked_unknown_keys":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -124,7 +124,7 @@ async fn unknown_keys_are_counted_for_the_client_and_shut_out_no_valid_key() {
 }
 
 #[tokio::test]
-async fn a_check_updates_when_the_key_was_last_used() {
+async fn a_check_updates_the_time_of_the_key_s_last_use() {
     run(async |app| {
         let acme = app.sign_up().await;
         assert_eq!(code(app, &acme.api_key, json!({})).await, "valid");

@@ -28,7 +28,7 @@ fn the_listener_serves_the_routes_for_verifiers_and_nothing_else() {
     let token = format!("token={key}");
     let introspected = ask(&["-d", &token, "http://tenantry/oauth2/introspect"]);
     assert_eq!(introspected.body["active"], true, "{}", introspected.body);
-    // A preflight is the backend's to answer.
+    // The backend answers preflights.
     let origin = ["-X", "OPTIONS", "-H", "Origin: https://app.example.com"];
     assert_eq!(ask(&[&origin[..], &["http://tenantry/other"]].concat()).status, 404);
     for path in ["/me", "/signup", "/health/live", "/docs", "/v1/organization/me"] {

@@ -21,7 +21,7 @@ async fn set(app: &TestApp, org_id: &str, settings: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_limit_counts_checks_that_name_it_and_with_always_every_check() {
+async fn a_limit_counts_the_checks_that_name_it_or_every_check_if_always_is_set() {
     run(async |app| {
         let acme = app.sign_up().await;
         let limits = json!([limit("search", false), limit("all", true)]);
@@ -49,7 +49,7 @@ async fn a_limit_counts_checks_that_name_it_and_with_always_every_check() {
 }
 
 #[tokio::test]
-async fn a_check_that_counts_more_units_than_a_limit_allows_has_no_time_to_retry() {
+async fn a_check_of_more_units_than_a_limit_ever_allows_is_rejected_without_a_retry_time() {
     run(async |app| {
         let acme = app.sign_up().await;
         let limits = json!({ "limits": [limit("search", false)] });
@@ -87,8 +87,8 @@ async fn a_check_that_one_limit_rejects_takes_nothing_from_any_other() {
                 assert_eq!(rejected["code"], "rate_limited");
                 assert_eq!(rejected["quota"]["used"], first["quota"]["used"]);
             }
-            // The second of three units of both limits, and of five requests a minute (of which one
-            // created the key); half of the credits.
+            // After this, two of three units of each limit, all credits, and three of five requests
+            // a minute are used; one created the key.
             let second = verify(app, &key, json!({ "cost": 10 })).await;
             assert_eq!(second["code"], "valid", "{second}");
             let remaining: Vec<_> = second["limits"]
@@ -108,7 +108,7 @@ async fn a_check_that_one_limit_rejects_takes_nothing_from_any_other() {
 }
 
 #[tokio::test]
-async fn an_organization_s_limits_are_shared_by_its_keys_and_tokens_and_changed_at_once() {
+async fn an_organization_s_limits_are_shared_by_its_keys_and_tokens_and_changes_apply_at_once() {
     run(async |app| {
         let owner = app.verified_account("owner@example.com").await;
         let key = app.create_key(&owner, json!({ "name": "a", "scopes": ["*"] })).await.api_key;
@@ -157,7 +157,7 @@ async fn a_rotated_key_shares_the_limits_and_credits_of_the_key_that_it_replaces
 }
 
 #[tokio::test]
-async fn a_key_with_limits_gets_no_key_without_them() {
+async fn a_key_with_limits_cannot_create_a_key_without_them_or_change_its_own() {
     run(async |app| {
         let acme = app.sign_up().await;
         let spec = json!({ "limits": [limit("all", true)], "scopes": ["*"] });
@@ -181,7 +181,7 @@ async fn a_key_with_limits_gets_no_key_without_them() {
 }
 
 #[tokio::test]
-async fn a_metered_key_enables_or_extends_no_other_key_and_invites_nobody() {
+async fn a_metered_key_cannot_enable_another_key_or_invite_and_no_key_changes_its_external_id() {
     run(async |app| {
         let acme = app.sign_up().await;
         let spec = json!({ "limits": [limit("all", true)], "scopes": ["*"] });
@@ -366,7 +366,7 @@ async fn a_proxy_names_limits_and_learns_the_external_id_and_the_rate_limits() {
         let proxy = app.verifier().with("x-api-key", &key);
         let passed = proxy.get("/v1/verify/forward?limit=search:2&cost=2").await.assert_status(200);
         assert_eq!(passed.header("ratelimit-policy"), r#""search";q=3;w=3600"#);
-        // Customers set that of a key, so only the organization's may reach a backend.
+        // Customers set a key's id, so only the organization's may reach a backend.
         assert_eq!(passed.header("x-tenantry-external-id"), "-");
         set(app, &acme.org_id, json!({ "external_id": "acct_9" })).await;
         let passed = proxy.get("/v1/verify/forward?cost=0").await.assert_status(200);

@@ -181,7 +181,7 @@ async fn headers_that_a_backend_may_mistake_for_ours_are_rejected() {
     .await;
 }
 
-/// A proxy passes the client's method on. A preflight is answered without a credential elsewhere.
+/// A proxy passes the client's method on. Other routes answer preflights without credentials.
 #[tokio::test]
 async fn no_method_and_no_origin_passes_without_a_credential() {
     run(async |app| {
@@ -240,7 +240,7 @@ async fn requirements_for_envoy_are_in_headers_that_are_sent_once() {
         envoy("trademarks:read").get(path).await.assert_status(200);
         envoy("docs:read,trademarks:read").get(path).await.assert_status(200);
         envoy("docs:read trademarks:read").get(path).await.assert_error(403, "forbidden");
-        // A second one could be the client's, and would add an alternative.
+        // A second header could be the client's and add an alternative.
         let twice = envoy("docs:read").with("x-tenantry-scope", "trademarks:read");
         twice.get(path).await.assert_error(503, "service_unavailable");
         proxy(app, &key).with("x-tenantry-cost", "-1").get(path).await.assert_status(503);

@@ -18,7 +18,7 @@ async fn check(app: &TestApp, key: &str, route: &str, audience: &str) -> TestRes
     client.get(&format!("{route}?token=1&aud={audience}")).await
 }
 
-/// The size of the headers of an answer that Tenantry's own are, with the rate limits.
+/// The size of Tenantry's own headers of a response, with the rate limits.
 fn size(response: &TestResponse) -> usize {
     let is_own = |name: &str| name.starts_with("x-tenantry-") || name.starts_with("ratelimit");
     let own = response.headers.iter().filter(|(name, _)| is_own(name.as_str()));
@@ -54,7 +54,7 @@ async fn a_valid_key_gets_a_token_in_a_header_where_the_proxy_asks_for_one() {
         .await;
 }
 
-/// A 503, and a line for the operator that names the parameter.
+/// Asserts a 503, and a log line that names the parameter.
 async fn assert_misconfigured(client: &TestClient, path: &str, name: &str) {
     let start = crate::support::leaks::capture_log();
     let response = client.get(path).await.assert_error(503, "service_unavailable");
@@ -94,7 +94,7 @@ async fn a_wrong_request_for_a_token_is_the_operator_s_mistake_and_is_logged() {
                 let client = client.with(header, audience);
                 assert_misconfigured(&client, "/v1/verify/envoy", header).await;
             }
-            // A second one could be the client's.
+            // A second header could be the client's.
             let twice = client.with(header, "a").with(header, "b");
             assert_misconfigured(&twice, "/v1/verify/envoy", header).await;
         })
@@ -102,7 +102,7 @@ async fn a_wrong_request_for_a_token_is_the_operator_s_mistake_and_is_logged() {
 }
 
 #[tokio::test]
-async fn without_a_key_to_sign_with_a_proxy_s_request_for_a_token_is_misconfigured() {
+async fn a_proxy_s_request_for_a_token_is_misconfigured_if_there_is_no_signing_key() {
     run(async |app| {
         let acme = app.sign_up().await;
         let client = app.verifier().with("x-api-key", &acme.api_key);

@@ -224,7 +224,7 @@ async fn every_statement_that_ends_or_narrows_something_writes_an_entry_and_othe
             let expected: Vec<_> = Some(expected).filter(|it| !it.is_empty()).into_iter().collect();
             assert_eq!(events, expected, "{statement}");
         }
-        // What is removed from a deleted organization was named by the deletion.
+        // After an organization's deletion, removing its keys needs no entry.
         app.execute("update api_keys set revoked_at = null").await;
         app.execute("delete from api_keys").await;
         assert!(reader.events().await.is_empty());
@@ -261,7 +261,7 @@ const IRRELEVANT: [(&str, &str); 5] = [
 ];
 
 #[tokio::test]
-async fn every_column_of_what_a_check_depends_on_is_watched_or_irrelevant() {
+async fn every_column_of_the_tables_that_a_check_depends_on_is_watched_or_irrelevant() {
     run(async |app| {
         let tables = "('accounts', 'api_keys', 'organizations', 'personal_tokens', 'users')";
         let columns = format!(

@@ -1,4 +1,4 @@
-//! `GET /v1/verify/revocations`: none is skipped, and a reader may wait for the next one.
+//! `GET /v1/verify/revocations`: no entry is skipped, and a reader may wait for the next.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::{TestApp, run};
 
 const PATH: &str = "/v1/verify/revocations";
 
-/// A verifier that follows the list, and keeps its place.
+/// A verifier that follows the list with its cursor.
 pub struct Reader {
     client: TestClient,
     cursor: String,
@@ -35,7 +35,7 @@ impl Reader {
         self.read_within(0).await
     }
 
-    /// The entries since the last read; waits so many seconds for the first one.
+    /// The entries since the last read; waits at most `seconds` for the first one.
     async fn read_within(&mut self, seconds: u32) -> Vec<Value> {
         let list = self.client.get(&path(&self.cursor, seconds)).await.assert_status(200).body;
         assert_eq!(list["object"], "list");
@@ -49,8 +49,8 @@ impl Reader {
         entries.iter().map(|entry| text(entry, "type")).collect()
     }
 
-    /// The type, the organization and the key of each entry since the last read, in order of their
-    /// texts.
+    /// The type, the organization and the key of each entry since the last read, sorted as
+    /// text.
     pub async fn sorted(&mut self) -> Vec<String> {
         let entries = self.read().await;
         let fields = ["type", "organization_id", "key_id"];
@@ -122,7 +122,7 @@ async fn write_entries(app: &TestApp, count: i32) {
 }
 
 #[tokio::test]
-async fn a_long_list_is_read_in_pages_of_1000_also_within_one_transaction() {
+async fn a_long_list_is_read_in_pages_of_1000_even_if_one_transaction_wrote_it() {
     run(async |app| {
         let mut reader = Reader::start(app).await;
         let mut open = app.sql().await;
@@ -196,7 +196,7 @@ async fn a_wait_ends_with_an_empty_list_and_is_not_cut_off_by_the_deadline_of_re
 }
 
 #[tokio::test]
-async fn at_most_64_readers_wait_and_a_reader_that_gives_up_makes_room() {
+async fn at_most_64_readers_wait_and_a_reader_that_gives_up_no_longer_counts() {
     run(async |app| {
         let reader = Reader::start(app).await;
         let poll = Arc::new(path(&reader.cursor, 30));
@@ -263,7 +263,7 @@ async fn invalid_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_database_or_of_before_a_restore_is_gone() {
+async fn a_cursor_from_another_database_or_from_before_a_restore_is_gone() {
     run(async |app| {
         let reader = Reader::start(app).await;
         run(async |other| {
@@ -288,7 +288,7 @@ async fn a_cursor_of_another_database_or_of_before_a_restore_is_gone() {
 }
 
 #[tokio::test]
-async fn entries_that_a_dump_brought_from_the_future_are_not_repeated_for_ever() {
+async fn restored_entries_with_later_transaction_ids_are_not_repeated_forever() {
     run(async |app| {
         let restored = "insert into revocations (transaction_id, organization_id, type)
                         select 1000000000000, id, 'organization.deleted' from organizations";
@@ -303,7 +303,7 @@ async fn entries_that_a_dump_brought_from_the_future_are_not_repeated_for_ever()
 }
 
 #[tokio::test]
-async fn a_cursor_ends_after_24_hours() {
+async fn a_cursor_expires_after_24_hours() {
     run(async |app| {
         let reader = Reader::start(app).await;
         let aged = |seconds: i64| {

@@ -1,4 +1,4 @@
-//! `POST /v1/verify/token`, and tokens for proxies in `proxy_tokens`.
+//! `POST /v1/verify/token`. Tokens for proxies are in `proxy_tokens`.
 
 use chrono::TimeDelta;
 use jsonwebtoken::jwk::JwkSet;
@@ -114,7 +114,7 @@ async fn a_personal_token_s_scopes_are_those_that_its_account_s_role_permits() {
             let scopes: Vec<_> = claims["scope"].as_str().unwrap().split(' ').collect();
             assert!(scopes.contains(&"docs:*"), "{scopes:?}");
             assert!(!scopes.contains(&"docs:read"), "docs:* covers it: {scopes:?}");
-            // Each passes a check, and none that a member lacks is there.
+            // Each scope passes a check, and a member lacks none of them.
             for scope in &scopes {
                 let required = json!({ "scopes": [[scope]] });
                 assert_eq!(code(app, &token, required).await, "valid", "{scope}");
@@ -152,7 +152,7 @@ async fn a_token_expires_with_its_key_at_the_latest() {
 }
 
 #[tokio::test]
-async fn no_verdict_but_valid_has_a_token() {
+async fn only_a_valid_verdict_has_a_token() {
     with_private_keys(&[("PLANS", r#"{"starter":{"requests_per_month":0}}"#)])
         .run(async |app| {
             let ann = app.verified_account("ann@example.com").await;
@@ -257,7 +257,7 @@ async fn invalid_requests_name_every_problem_and_check_nothing() {
 }
 
 #[tokio::test]
-async fn without_a_key_that_others_can_verify_with_nothing_is_checked_or_issued() {
+async fn without_jwt_private_keys_nothing_is_checked_or_issued() {
     run(async |app| {
         let acme = app.sign_up().await;
         for key in [acme.api_key.as_str(), "garbage"] {
@@ -270,7 +270,7 @@ async fn without_a_key_that_others_can_verify_with_nothing_is_checked_or_issued(
     .await;
 }
 
-/// Asserts that no endpoint that needs a credential takes one of these texts for one.
+/// Asserts that no endpoint that needs a credential accepts one of these texts.
 pub async fn assert_no_endpoint_accepts(app: &TestApp, fixtures: &Fixtures, tokens: &[String]) {
     let mut tried = 0;
     for operation in operations().iter().filter(|it| it.requires_credential()) {

@@ -101,7 +101,7 @@ async fn an_export_continues_over_many_rows_without_gaps() {
 }
 
 #[tokio::test]
-async fn an_organization_has_200_resources_a_day_and_all_further_ones_are_other() {
+async fn an_organization_has_200_resources_a_day_and_all_further_ones_count_as_other() {
     run(async |app| {
         let acme = app.sign_up().await;
         let replica = app.replica();
@@ -141,7 +141,7 @@ async fn a_reported_event_is_counted_once_on_any_server() {
         assert_eq!(data.len(), 2, "{lines:?}");
         assert_eq!((&data[0]["key_id"], &data[0]["tags"]), (&json!(null), &json!(["job=nightly"])));
         assert_eq!((&data[1]["resource"], &data[1]["units"]), (&json!("POST /reports"), &json!(3)));
-        // Usage of no key is not listed as a key's.
+        // Usage without a key is not listed for one.
         let usage = app.key(&acme.api_key).get("/v1/organization/usage").await.assert_status(200);
         assert!(!usage.body.to_string().contains("key_0000"), "{}", usage.body);
         replica.close();
@@ -150,7 +150,7 @@ async fn a_reported_event_is_counted_once_on_any_server() {
 }
 
 #[tokio::test]
-async fn events_that_cannot_be_counted_have_a_code_and_the_others_are_counted() {
+async fn events_that_cannot_be_counted_are_rejected_with_a_code_and_the_others_are_counted() {
     run(async |app| {
         let acme = app.sign_up().await;
         let key = |additions: Value| {

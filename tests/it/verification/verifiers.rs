@@ -61,7 +61,7 @@ async fn without_verifiers_the_routes_do_not_exist() {
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_limited_and_recorded_once_and_shut_no_right_one_out() {
+async fn wrong_secrets_are_limited_and_recorded_once_and_do_not_block_the_right_one() {
     with_limits(r#"{"verifier_failures":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -83,7 +83,7 @@ async fn wrong_secrets_are_limited_and_recorded_once_and_shut_no_right_one_out()
 }
 
 #[tokio::test]
-async fn a_verifier_s_secret_opens_nothing_else() {
+async fn a_verifier_s_secret_is_rejected_in_every_other_family() {
     run(async |app| {
         for path in ["/me", "/v1/organization/me", "/v1/admin/org/acme/usage", "/api/user/me"] {
             app.verifier().get(path).await.assert_error(401, "unauthorized");
