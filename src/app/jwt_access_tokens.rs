@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::app::openid_signer::OpenidSigner;
 use crate::error::Result;
+use crate::model::ids::KeyId;
 use crate::model::oauth::IdTokenAlgorithm;
 use crate::model::oauth::tokens::{SignIn, TokenGrant};
 use crate::model::role::Role;
@@ -84,7 +85,7 @@ impl JwtAccessTokenContent<'_> {
             jti: self.id.to_string(),
             scope: &self.scope,
             auth_time: self.sign_in.map(|it| it.at.timestamp()),
-            key_id: self.grant.id.to_string(),
+            key_id: KeyId::from_uuid(self.grant.id.uuid()).to_string(),
             organization_id: self.grant.organization_handle.as_deref(),
             role: self.grant.role.map(Role::as_str),
         };

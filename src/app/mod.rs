@@ -70,7 +70,7 @@ use crate::repo::connection_settings;
 /// The number of connections of the pool for lookups, without those for verifiers.
 const LOOKUP_CONNECTIONS: u32 =
     credential_lookup::CONNECTIONS + origin_lookup::CONNECTIONS + readiness::CONNECTIONS;
-/// The number of connections that a server opens beside those of `DATABASE_MAX_CONNECTIONS`.
+/// The number of connections that a server opens in addition to `DATABASE_MAX_CONNECTIONS`.
 pub const OTHER_CONNECTIONS: u32 = LOOKUP_CONNECTIONS + VERIFICATION_CONNECTIONS;
 /// The number of connections of the pool for verifiers.
 const VERIFICATION_CONNECTIONS: u32 =
@@ -112,9 +112,9 @@ pub struct Parts {
     pub peppers: Peppers,
     /// Signs audit events.
     pub audit_signer: AuditSigner,
-    /// Signs and verifies access tokens.
+    /// Signs and verifies access tokens of sessions and keys.
     pub access_tokens: AccessTokens,
-    /// Signs ID tokens and JWT access tokens.
+    /// Signs ID tokens, and OAuth access tokens that are JWTs (RFC 9068).
     pub openid_signer: OpenidSigner,
     /// Signs short-lived tokens about customers' credentials.
     pub short_lived_tokens: ShortLivedTokens,

@@ -235,11 +235,13 @@ fn parse_sign_in_page(text: &str, origins: &TrustedOrigins) -> Result<String, Va
         matches!(url.scheme(), "http" | "https")
             && url.username().is_empty()
             && url.password().is_none()
-            && url.fragment().is_none()
     };
     let url = Url::parse(text).ok().filter(is_plain);
     let url = url.filter(|url| origins.is_dashboard(&Origin::from_url(url)));
-    let url = url.ok_or("must be the URL of a page of one of DASHBOARD_ORIGINS, without a #")?;
+    let url = url.ok_or("must be the URL of a page of one of DASHBOARD_ORIGINS")?;
+    if url.fragment().is_some() {
+        return Err("must not have a #: parameters are added to its query".into());
+    }
     let is_own_path = url.path().starts_with("/oauth2/") || url.path() == "/device";
     if is_own_path && origins.is_own(&Origin::from_url(&url)) {
         return Err("must not be a page of this server".into());

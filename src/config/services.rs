@@ -62,5 +62,7 @@ fn parse_service(item: &str) -> Result<Service, ValidationError> {
 }
 
 fn parse_resources(text: &str) -> Result<Vec<Resource>, ValidationError> {
-    text.split(',').map(|item| Resource::parse(item.trim())).collect()
+    let parse = |item: &str| Resource::parse(item.trim());
+    let resources: Result<Vec<_>, _> = text.split(',').map(parse).collect();
+    resources.map_err(|_| "must be URIs of OAUTH_RESOURCES, without the names of verifiers".into())
 }

@@ -46,7 +46,7 @@ impl Launcher {
             binaries: &self.binaries,
             durability: self.durability,
         };
-        initialize::initialize(&cluster, &PostgresLog::open(&self.home)?)
+        initialize::initialize(&cluster, &PostgresLog::prepare(&self.home)?)
     }
 
     /// Waits until Postgres accepts connections, and starts it if needed. Returns the process if
@@ -60,7 +60,7 @@ impl Launcher {
         if self.home.major()?.is_none() {
             return Err(Error::NotACluster { data: self.home.data() });
         }
-        let log = PostgresLog::open(&self.home)?;
+        let log = PostgresLog::prepare(&self.home)?;
         self.prepare_socket_folder()?;
         self.stop_interrupted_upgrade()?;
         process::remove_stale_files(&self.home, &self.process_users)?;

@@ -16,7 +16,7 @@ const SIZE_LIMIT: u64 = 1 << 20;
 /// The number of lines at the end of the log that an error quotes.
 const QUOTED_LINES: usize = 12;
 
-/// The log file, and the offset at which the part of the current start begins.
+/// The log file, and the offset from which errors quote it.
 #[derive(Debug)]
 pub(super) struct PostgresLog {
     path: PathBuf,
@@ -24,9 +24,9 @@ pub(super) struct PostgresLog {
 }
 
 impl PostgresLog {
-    /// Opens the log, and rotates it if it is too large. No Postgres may be running, because it
-    /// would continue to write to the old file.
-    pub(super) fn open(home: &ClusterHome) -> Result<Self, Error> {
+    /// Rotates the log if it is too large, and finds where the output of this start begins. No
+    /// Postgres may be running, because it would continue to write to the old file.
+    pub(super) fn prepare(home: &ClusterHome) -> Result<Self, Error> {
         let path = home.log();
         let mut start_offset = fs::metadata(&path).map_or(0, |it| it.len());
         if start_offset > SIZE_LIMIT {

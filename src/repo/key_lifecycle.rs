@@ -30,7 +30,7 @@ pub async fn list_successors(
 }
 
 /// Returns the key and its predecessors, in order.
-pub async fn list_predecessors(
+pub async fn list_with_predecessors(
     db: &mut PgConnection,
     organization: OrganizationId,
     id: KeyId,

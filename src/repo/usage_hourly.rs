@@ -47,7 +47,7 @@ pub async fn add(db: &mut PgConnection, batch: &[AttributedUsage]) -> Result<()>
              select * from unnest($1::uuid[], $2::timestamptz[], $3::uuid[], $4::text[], $5::text[],
                                   $6::bigint[])
                  as t (organization_id, hour, key_id, resource, tags, units)
-         ), known as (
+         ), classified as (
              select b.organization_id, b.hour, b.key_id, b.units, b.resource, b.tags,
                     (b.resource = '' and b.tags = '') or exists (
                         select from usage_resources r
@@ -59,7 +59,7 @@ pub async fn add(db: &mut PgConnection, batch: &[AttributedUsage]) -> Result<()>
          insert into usage_hourly as u (organization_id, hour, key_id, resource, tags, units)
          select organization_id, hour, key_id, case when is_known then resource else 'other' end,
                 case when is_known then tags else '' end, sum(units)
-         from known
+         from classified
          group by 1, 2, 3, 4, 5
          order by 1, 2, 3, 4, 5
          on conflict on constraint usage_hourly_pkey do update

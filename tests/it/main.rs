@@ -25,6 +25,7 @@ mod counted_requests;
 mod cross_site;
 mod database_roles;
 mod database_start;
+mod decisions;
 mod deploy;
 mod doctor;
 mod error_messages;

@@ -112,7 +112,7 @@ fn traces_continue_the_caller_s_trace_and_obey_the_standard_variables() {
         format!("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}")
     };
     curl(&["-X", "POST", "-H", &traceparent("01"), &server.url("/signup")]);
-    // The caller does not sample the first; the traceparent of the second is invalid.
+    // The caller does not sample the request of `/me`; the next traceparent is invalid.
     curl(&["-H", &traceparent("00"), &server.url("/me")]);
     curl(&["-H", "traceparent: 00-garbage-01", &server.url("/auth/verify")]);
     server.signal_and_wait("INT");

@@ -97,6 +97,7 @@ fn parse_log(log: &str) -> Vec<Statement> {
             let sql = executed.map(|(_, sql)| sql).or_else(|| message.strip_prefix("statement: "));
             sent.extend(sql.map(|sql| Statement { sql: sql.to_owned(), values: Vec::new() }));
         } else if let Some((_, message)) = entry.split_once("] DETAIL:  ")
+            // Whether the word begins with a capital letter depends on the version of Postgres.
             && let Some((_, values)) = message.split_once("arameters: ")
             && let Some(last) = sent.last_mut()
         {

@@ -57,7 +57,7 @@ pub struct KeyChanges {
 /// within the caller's own scopes, expiry and addresses.
 ///
 /// Invariant: only an owner extends a key that acts with an owner's rights. If a caller who is not
-/// an owner updates a key that an owner created, the key is reassigned to the caller. Otherwise
+/// an owner updates a key of an owner's membership, the key is reassigned to the caller. Otherwise
 /// someone who has the key's text, but could not use it while it had fewer scopes, was disabled or
 /// was restricted to other addresses, would gain an owner's rights.
 ///
@@ -85,8 +85,8 @@ pub async fn update(
     }
     keys::update(tx, caller.organization, &after, changes.name.as_ref()).await?;
     if let Some(limits) = &changes.limits {
-        // A key that this one replaced works until its grace period ends, with the same limits.
-        let chain = key_lifecycle::list_predecessors(tx, caller.organization, id).await?;
+        // Also for the keys that it replaced, which work until their grace periods end.
+        let chain = key_lifecycle::list_with_predecessors(tx, caller.organization, id).await?;
         keys::set_limits(tx, caller.organization, &chain, limits).await?;
     }
     if let Some(change) = changes.credits {
@@ -108,7 +108,8 @@ pub async fn update(
 /// membership, because only the caller receives its text. Any key may rotate itself.
 ///
 /// # Errors
-/// As [`update`]; conflict also if it was rotated already.
+/// Unauthenticated if the caller's own key has ended meanwhile; forbidden; not found; conflict if
+/// the key is not live.
 pub async fn rotate(
     app: &App,
     tx: &mut PgConnection,

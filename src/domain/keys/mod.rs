@@ -207,7 +207,7 @@ pub async fn revoke(
         key
     };
     let (organization, actor) = (caller.organization, caller.actor());
-    let chain = key_lifecycle::list_predecessors(tx, organization, id).await?;
+    let chain = key_lifecycle::list_with_predecessors(tx, organization, id).await?;
     if !key_lifecycle::revoke(tx, organization, id, reason, &actor, audit.at).await? {
         return invites::find_memberships(tx, organization, Some(&chain)).await;
     }

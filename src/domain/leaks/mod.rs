@@ -136,7 +136,7 @@ async fn act_on_key(
     let mut detail = detail_of(names_of(&credential), action, report);
     detail["policy"] = json!(policy.as_str());
     if action == LeakAction::Revoked {
-        let chain = key_lifecycle::list_predecessors(tx, organization, key).await?;
+        let chain = key_lifecycle::list_with_predecessors(tx, organization, key).await?;
         let reason = Some(REVOKED_REASON);
         key_lifecycle::revoke(tx, organization, key, reason, actor, audit.at).await?;
         let revoked = invites::revoke(tx, organization, Some(&chain), audit).await?;

@@ -202,7 +202,7 @@ async fn collect(mut body: Body, limit: usize, timeout: Duration) -> Result<Byte
         if bytes.len() + data.len() > limit {
             return Err(too_large(limit));
         }
-        if nesting.max_depth_in(&data) > MAX_DEPTH {
+        if nesting.advance(&data) > MAX_DEPTH {
             let message = format!("Request body must be nested at most {MAX_DEPTH} levels deep");
             return Err(Error::malformed(message));
         }

@@ -11,13 +11,13 @@ pub struct NestingCounter {
 }
 
 impl NestingCounter {
-    /// Returns the deepest level that the next chunk of the body reaches.
-    pub fn max_depth_in(&mut self, chunk: &[u8]) -> usize {
+    /// Reads the next chunk of the body; returns the deepest level in it.
+    pub fn advance(&mut self, chunk: &[u8]) -> usize {
         let mut deepest = self.depth;
         let mut rest = chunk;
         loop {
             if self.in_string && !self.escaped {
-                // Strings are most of a body.
+                // Only these two end or change the state of a string.
                 let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
                 rest = &rest[end..];
             }
@@ -45,12 +45,12 @@ mod tests {
     #[test]
     fn levels_are_counted_across_chunks_and_not_in_strings() {
         let mut nesting = NestingCounter::default();
-        assert_eq!(nesting.max_depth_in(br#"{"a":[{},"[[[["#), 3);
-        assert_eq!(nesting.max_depth_in(br#"[\"[", ["#), 3);
-        assert_eq!(nesting.max_depth_in(b"]]}"), 3);
-        assert_eq!(nesting.max_depth_in(b""), 0);
+        assert_eq!(nesting.advance(br#"{"a":[{},"[[[["#), 3);
+        assert_eq!(nesting.advance(br#"[\"[", ["#), 3);
+        assert_eq!(nesting.advance(b"]]}"), 3);
+        assert_eq!(nesting.advance(b""), 0);
         // An escape between two chunks.
-        assert_eq!(nesting.max_depth_in(br#"["\"#), 1);
-        assert_eq!(nesting.max_depth_in(br#""[[[", [] "#), 2);
+        assert_eq!(nesting.advance(br#"["\"#), 1);
+        assert_eq!(nesting.advance(br#""[[[", [] "#), 2);
     }
 }

@@ -60,7 +60,8 @@ fn show(app: &App, parameter: (&str, &Secret), template: SignInPage) -> Response
     security((), ("session" = [])),
     responses((status = 200, description = "The HTML page.", body = String,
                content_type = "text/html; charset=utf-8"),
-              (status = 303, description = "To the page that asks for consent."),
+              (status = 303, description = "To the page that asks for consent, or to that of \
+               `SIGN_IN_PAGE`."),
               (status = 403, description = "An HTML page: the request was made in another browser.",
                body = String, content_type = "text/html; charset=utf-8"),
               (status = 404, description = "An HTML page: the request was answered or has expired. \

@@ -9,7 +9,7 @@ use crate::support::accounts::PASSWORD;
 use crate::support::locks::TableLock;
 use crate::support::oauth::{CHALLENGE, VERIFIER, form, parameters_of};
 use crate::support::ports::free_address;
-use crate::support::server::{CurlResponse, Server, WorkDir, curl, signal};
+use crate::support::server::{CurlResponse, Server, WorkDir, curl};
 
 const EMAIL: &str = "ann@example.com";
 const REDIRECT_URI: &str = "http://127.0.0.1/callback";
@@ -30,7 +30,7 @@ impl CrashTest {
     }
 
     fn restart(&mut self) {
-        signal("KILL", self.server.pid());
+        self.server.kill();
         self.server = start(&self.dir, &self.address);
     }
 
@@ -119,7 +119,7 @@ async fn a_refresh_whose_response_is_lost_can_be_repeated_and_a_used_token_stays
     let lost = command.args(["-s", "-d", &parameters, &url]).stdout(Stdio::piped()).spawn();
     let statement = lock.blocked_statement().await;
     assert_eq!(statement, "COMMIT");
-    signal("KILL", test.server.pid());
+    test.server.kill();
     assert!(lost.unwrap().wait_with_output().unwrap().stdout.is_empty());
     lock.release().await;
     test.restart();

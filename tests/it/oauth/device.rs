@@ -319,7 +319,7 @@ async fn only_one_of_two_accounts_that_type_a_code_concurrently_can_answer() {
 }
 
 #[tokio::test]
-async fn a_request_is_answered_once() {
+async fn one_of_twenty_concurrent_approvals_of_a_request_succeeds() {
     run(async |app| {
         let (ann, device) = account_and_device(app).await;
         let handle = device.claim(&ann.cookie).await;
@@ -399,7 +399,7 @@ async fn an_account_membership_session_or_app_that_ends_after_the_approval_gets_
 }
 
 #[tokio::test]
-async fn a_policy_counts_before_the_approval_and_between_approval_and_redemption() {
+async fn the_app_policy_applies_at_the_approval_and_again_at_the_redemption() {
     run(async |app| {
         let (ann, device) = account_and_device(app).await;
         let session = app.session(&ann.cookie);
@@ -449,8 +449,14 @@ async fn an_approval_is_checked_like_consent() {
             approve(app, &ben.cookie, &handle, &ben.org_id)
                 .await
                 .assert_error(403, "access_denied");
-            app.execute("update organizations set suspended_at = now() where handle = 'none'")
-                .await;
+            // The organization is suspended, and with it its app.
+            app.execute(
+                "update organizations set suspended_at = now()
+                 where id in (select organization_id from oauth_clients)",
+            )
+            .await;
+            approve(app, &ben.cookie, &handle, &ann.org_id).await.assert_error(404, "not_found");
+            app.execute("update organizations set suspended_at = null").await;
             approve(app, &ben.cookie, &handle, &ann.org_id).await.assert_status(200);
             // What the role does not permit is left out.
             assert_eq!(device.poll().await.assert_status(200).body["scope"], "projects:read");
@@ -459,7 +465,7 @@ async fn an_approval_is_checked_like_consent() {
             let answer = approve(app, &ben.cookie, &handle, &ann.org_id).await.assert_status(200);
             assert_eq!(answer.body, json!({ "status": "denied" }));
             nothing.poll().await.assert_error(400, "access_denied");
-            // The address is unproven, the app lacks the scope, or the app is not native.
+            // The e-mail address is unproven, the app lacks the scope, or the app is not native.
             let changed = Device::start(app, &client, "projects:read").await;
             let handle = changed.claim(&ann.cookie).await;
             app.execute("update accounts set proven_at = null").await;
@@ -503,7 +509,7 @@ async fn an_answer_needs_a_session_and_a_trusted_origin() {
     .await;
 }
 
-/// Anyone can send the id of such a client, which did not ask for the device flow.
+/// Anyone can send the id of such a client. Whether it asked for the device flow is not stored.
 #[tokio::test]
 async fn clients_that_no_organization_registered_cannot_use_the_device_flow() {
     run(async |app| {

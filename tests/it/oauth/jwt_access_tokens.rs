@@ -10,6 +10,7 @@ use crate::support::app::{PRIVATE_KEYS, TestSettings};
 use crate::support::oauth::{Browser, ISSUER, OauthClient, REDIRECT_URI, VERIFIER, form};
 use crate::support::requests::Fixtures;
 use crate::support::{TestApp, with_settings};
+use crate::verification::revocations::Reader;
 use crate::verification::tokens::assert_no_endpoint_accepts;
 
 /// A service that takes JWTs. The verifier of the tests stands for it.
@@ -93,11 +94,14 @@ async fn a_service_verifies_a_token_with_the_published_keys() {
             let claims = verify(app, &tokens).await;
             assert_eq!(claims["exp"].as_i64(), claims["iat"].as_i64().map(|iat| iat + 600));
             assert!(claims["auth_time"].as_i64() <= claims["iat"].as_i64());
-            let grant = &app.session(&ann.cookie).get("/api/user/authorized-apps").await.body;
+            // The id by which checks and the list of revocations name the grant.
+            let grants = app.session(&ann.cookie).get("/api/user/authorized-apps").await.body;
+            let grant = grants["data"][0]["id"].as_str().unwrap();
+            let key_id = grant.replace("grant_", "key_");
             let expected = json!({
                 "iss": ISSUER, "sub": ann.id, "aud": MCP, "client_id": client.0.client_id,
                 "scope": "projects:read members:write", "organization_id": ann.org_id,
-                "role": "owner", "key_id": grant["data"][0]["id"], "jti": claims["jti"],
+                "role": "owner", "key_id": key_id, "jti": claims["jti"],
                 "iat": claims["iat"], "exp": claims["exp"], "auth_time": claims["auth_time"],
             });
             assert_eq!(claims, expected);
@@ -128,7 +132,14 @@ async fn a_revoked_token_is_inactive_for_its_service_and_its_client() {
             assert_eq!(introspect(app, token).await, inactive);
             assert_eq!(anonymous.post_form("/oauth2/introspect", &as_client).await.body, inactive);
             // The grant remains.
-            refresh(app, &client, &tokens).await.assert_status(200);
+            let tokens = refresh(app, &client, &tokens).await.assert_status(200).body;
+            // Its end is in the list of revocations, under the id in the token.
+            let mut feed = Reader::start(app).await;
+            let refresh_token = ("token", tokens["refresh_token"].as_str().unwrap());
+            let of_grant = form(&[&own[..], &[refresh_token]].concat());
+            anonymous.post_form("/oauth2/revoke", &of_grant).await.assert_status(200);
+            let entries = feed.read().await;
+            assert_eq!(entries[0]["key_id"], verify(app, &tokens).await["key_id"]);
         })
         .await;
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::app::master_key;
 use crate::support::locks::TableLock;
-use crate::support::server::{Server, WorkDir, signal};
+use crate::support::server::{Server, WorkDir};
 
 /// The tables that the request writes, in the order of their first writes.
 const WRITTEN: [&str; 5] =
@@ -50,7 +50,7 @@ impl CrashTest {
     async fn kill_at(&mut self, mut lock: TableLock, id: &str) -> (Value, String) {
         let worker = create_command(&self.server, id).spawn().unwrap();
         let statement = lock.blocked_statement().await;
-        signal("KILL", self.server.pid());
+        self.server.kill();
         let first = parse_response(&worker.wait_with_output().unwrap());
         lock.release().await;
         self.server = start(&self.work_dir);
@@ -121,7 +121,7 @@ async fn after_a_kill_that_follows_the_response_its_key_works_and_is_not_returne
     let mut test = CrashTest::start();
     let first = parse_response(&create_command(&test.server, "acme").output().unwrap());
     assert!(first["api_key"].is_string(), "{first}");
-    signal("KILL", test.server.pid());
+    test.server.kill();
     test.server = start(&test.work_dir);
     let second = test.repeat("acme", &first).await;
     assert_eq!(second["already_provisioned"], true);

@@ -85,7 +85,7 @@ pub const STATEMENTS: [&str; 101] = [
     "key_invites::list_joined",
     "key_invites::revoke",
     "key_claims::consume",
-    "key_lifecycle::list_predecessors",
+    "key_lifecycle::list_with_predecessors",
     "key_lifecycle::revoke",
     "key_lifecycle::revoke_all",
     "key_lifecycle::revoke_created_by",
@@ -511,8 +511,8 @@ pub async fn affects(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Res
         "key_lifecycle::revoke_all" => {
             key_lifecycle::revoke_all(tx, organization, "test", "test", now).await? > 0
         }
-        "key_lifecycle::list_predecessors" => {
-            !key_lifecycle::list_predecessors(tx, organization, it.key).await?.is_empty()
+        "key_lifecycle::list_with_predecessors" => {
+            !key_lifecycle::list_with_predecessors(tx, organization, it.key).await?.is_empty()
         }
         "key_lifecycle::list_successors" => {
             !key_lifecycle::list_successors(tx, organization, it.key).await?.is_empty()

@@ -238,9 +238,15 @@ impl TestApp {
     }
 
     /// Runs one statement on the database, as its owner; returns the number of affected rows.
+    ///
+    /// # Panics
+    /// If it is an update or a deletion that affects no row.
     pub async fn execute(&self, sql: &'static str) -> u64 {
         let done = sqlx::query(sql).execute(&mut self.sql().await).await;
-        done.expect("a statement").rows_affected()
+        let rows = done.expect("a statement").rows_affected();
+        let must_affect = ["update ", "delete "].iter().any(|it| sql.starts_with(it));
+        assert!(rows > 0 || !must_affect, "no row is affected: {sql}");
+        rows
     }
 
     /// Runs a query that returns one number.

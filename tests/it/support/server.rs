@@ -182,6 +182,13 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// Kills the server, and waits until it has ended: only then can another one listen at its
+    /// address.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits until the server ends.
     pub fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()

@@ -351,7 +351,7 @@ async fn after_a_proof_of_mailbox_and_password_a_reset_ends_sessions_only() {
 
 /// Ann invited others before inviting required a proof.
 #[tokio::test]
-async fn a_reset_ends_no_membership_key_or_invitation_of_another_account() {
+async fn a_reset_ends_no_key_invitation_or_membership_of_another_account() {
     run(async |app| {
         let ann = app.verified_account("ann@example.com").await;
         let ben = app.verified_account("ben@example.com").await;
@@ -438,7 +438,7 @@ async fn passwords_presented_with_a_link_count_against_the_account() {
 }
 
 #[tokio::test]
-async fn the_reset_page_lists_what_will_end_before_the_button_is_pressed() {
+async fn the_reset_page_lists_what_the_reset_will_end() {
     run(async |app| {
         StrangersCredentials::create(app, "ann@example.com").await;
         app.mails().await;
