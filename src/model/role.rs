@@ -25,6 +25,13 @@ impl Role {
         [Self::Member, Self::Admin, Self::Owner].into_iter().find(|role| role.as_str() == wire_name)
     }
 
+    /// Returns the role that is stored under this name. A name that this version does not know is
+    /// the lowest role, because no role at all would permit everything.
+    #[must_use]
+    pub fn from_stored(name: &str) -> Self {
+        Self::parse(name).unwrap_or(Self::Member)
+    }
+
     /// Returns the role's wire name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -187,6 +194,16 @@ pub fn markdown_table() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stored_role_that_is_not_known_is_the_lowest() {
+        for (name, role) in [("owner", Role::Owner), ("member", Role::Member)] {
+            assert_eq!(Role::from_stored(name), role);
+        }
+        for name in ["", "Owner", "auditor"] {
+            assert_eq!(Role::from_stored(name), Role::Member);
+        }
+    }
 
     #[test]
     fn only_a_role_s_wire_name_parses_as_the_role() {

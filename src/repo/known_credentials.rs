@@ -142,7 +142,7 @@ impl Row {
             metered_key: KeyId::from_uuid(metered_key),
             organization,
             account,
-            role: self.role.as_deref().and_then(Role::parse),
+            role: self.role.as_deref().map(Role::from_stored),
             oauth,
             defect: self.defect.as_deref().map(parse_defect),
             description: OnceLock::new(),

@@ -126,7 +126,7 @@ pub async fn lock_grant(
         account: AccountId::from_uuid(row.account_id),
         organization: row.organization_id.map(OrganizationId),
         organization_handle: row.handle,
-        role: row.role.as_deref().and_then(Role::parse),
+        role: row.role.as_deref().map(Role::from_stored),
         is_suspended: row.is_suspended,
     }))
 }

@@ -206,9 +206,7 @@ pub async fn refresh(
 /// Returns whether the use of a refresh token shows that two parties have it.
 fn is_reused(app: &App, token: &StoredRefreshToken) -> bool {
     let grace = TimeDelta::from_std(app.config.oauth.refresh_grace).unwrap_or_default();
-    token
-        .time_since_use
-        .is_some_and(|time_since_use| time_since_use > grace || token.is_successor_used)
+    token.time_since_use.is_some_and(|time| time > grace || token.is_successor_used)
 }
 
 async fn refresh_once(
