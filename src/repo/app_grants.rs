@@ -41,7 +41,7 @@ impl Row {
             account: AccountId::from_uuid(self.account_id),
             email: self.email,
             organization_handle: self.organization_handle,
-            role: self.role.as_deref().and_then(Role::parse),
+            role: self.role.as_deref().map(Role::from_stored),
             scopes: self.scopes,
             resources: self.resources,
             created_at: self.created_at,

@@ -104,7 +104,7 @@ pub async fn start(
 /// rejected, and revokes the grant if the first use issued tokens.
 ///
 /// # Errors
-/// Authorization pending, slow down, expired token, access denied, invalid grant, invalid target.
+/// Authorization pending, slow down, expired token, access denied, invalid grant, scope or target.
 pub async fn redeem(
     app: &App,
     client: &OauthClient,

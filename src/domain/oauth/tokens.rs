@@ -72,7 +72,7 @@ pub(super) type Decision = std::result::Result<IssuedTokens, Error>;
 /// if the first use issued tokens.
 ///
 /// # Errors
-/// Invalid grant or target.
+/// Invalid grant, scope or target.
 pub async fn redeem(
     app: &App,
     client: &OauthClient,

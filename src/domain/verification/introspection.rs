@@ -99,9 +99,11 @@ async fn find_introspected(app: &App, token: &Secret, deadline: Instant) -> Resu
     if let Some(candidates) = jwt_access_token_digests(app, token.expose()) {
         let query = VerificationQuery { kind: CredentialKind::OauthToken, candidates };
         let found = find_credential(app, Some(query), deadline).await?;
-        if found.is_ok() {
-            return Ok(found);
-        }
+        let imported = query_for(app, token).filter(|_| found.is_err());
+        return match imported {
+            Some(query) => find_credential(app, Some(query), deadline).await,
+            None => Ok(found),
+        };
     }
     find_credential(app, query_for(app, token), deadline).await
 }

@@ -16,7 +16,8 @@ impl Resource {
     /// Parses a resource.
     ///
     /// # Errors
-    /// The text is not an absolute URI with a host, or has a fragment or user information.
+    /// The text is not an absolute URI with a host, has a fragment or user information, or ends
+    /// with two slashes.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         let invalid = "must be an absolute URI without a fragment, such as https://mcp.example.com";
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -30,8 +31,12 @@ impl Resource {
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        let normalized = format!("{}://{}{path}", scheme.to_lowercase(), authority.to_lowercase());
-        Ok(Self(normalized.strip_suffix('/').unwrap_or(&normalized).to_owned()))
+        let path = path.strip_suffix('/').unwrap_or(path);
+        // Or its normal form would have another one.
+        if path.ends_with('/') {
+            return Err("must not end with more than one slash".into());
+        }
+        Ok(Self(format!("{}://{}{path}", scheme.to_lowercase(), authority.to_lowercase())))
     }
 
     /// Returns it as text.
@@ -46,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resources_are_compared_without_case_of_scheme_and_host_and_one_trailing_slash() {
+    fn resources_are_compared_without_the_case_of_scheme_and_host_and_one_trailing_slash() {
         let parsed = |text: &str| Resource::parse(text).map(|it| it.0).ok();
         for (text, expected) in [
             ("https://api.example.com", "https://api.example.com"),
@@ -55,6 +60,7 @@ mod tests {
             ("https://api.example.com:8443/a?b=C", "https://api.example.com:8443/a?b=C"),
         ] {
             assert_eq!(parsed(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(parsed(expected).as_deref(), Some(expected), "its normal form is its own");
         }
         for invalid in [
             "",
@@ -64,6 +70,8 @@ mod tests {
             "https://a.example/#x",
             "https://u@a.example",
             "urn:a:b",
+            "https://api.example.com//",
+            "https://api.example.com/MCP//",
         ] {
             assert_eq!(parsed(invalid), None, "{invalid}");
         }
