@@ -1,5 +1,7 @@
 // Chromium at CHROMIUM, whose files are in the current folder, and what went wrong in its pages.
 
+import assert from "node:assert/strict";
+
 import { chromium } from "playwright-core";
 
 const chrome = await chromium.launch({
@@ -8,7 +10,7 @@ const chrome = await chromium.launch({
   env: { ...process.env, HOME: process.cwd() },
 });
 
-export const problems = [];
+const problems = [];
 
 // A page of a browser in which nobody is signed in.
 export async function openBrowser() {
@@ -26,4 +28,15 @@ export async function openBrowser() {
   return context.newPage();
 }
 
-export const closeChromium = () => chrome.close();
+// Runs flows one after the other. Nothing may go wrong in a page.
+export async function runFlows(...flows) {
+  try {
+    for (const flow of flows) await flow();
+    assert.deepEqual(problems, []);
+  } catch (error) {
+    console.error(problems);
+    throw error;
+  } finally {
+    await chrome.close();
+  }
+}

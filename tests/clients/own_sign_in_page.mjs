@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 
-import { closeChromium, openBrowser, problems } from "./chromium.mjs";
+import { openBrowser, runFlows } from "./chromium.mjs";
 import { Person, email, password } from "./person.mjs";
 
 const server = process.env.TENANTRY_URL;
@@ -39,7 +39,7 @@ async function logIn(browser, parameter) {
   await browser.getByRole("button", { name: "Log in" }).click();
 }
 
-try {
+async function leadsToConsent() {
   const person = await Person.signUp();
   const redirectUri = "https://app.example.com/callback";
   const app = await person.registerApp({
@@ -61,16 +61,15 @@ try {
     await logIn(browser, "request");
     await browser.getByRole("heading", { name: "Wiki requests access" }).waitFor();
   }
+}
+
+async function leadsToDevice() {
   const browser = await openBrowser();
   await browser.goto(`${server}/device?user_code=WDJB-MJHT`);
   await logIn(browser, "user_code");
   await browser.getByRole("heading", { name: "Connect a device" }).waitFor();
   assert.equal(await browser.getByLabel("Code").inputValue(), "WDJB-MJHT");
-  assert.deepEqual(problems, []);
-} catch (error) {
-  console.error(problems);
-  throw error;
-} finally {
-  await closeChromium();
-  dashboard.close();
 }
+
+await runFlows(leadsToConsent, leadsToDevice);
+dashboard.close();
