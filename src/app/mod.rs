@@ -29,6 +29,7 @@ pub mod rate_limits;
 pub mod readiness;
 pub mod rejections;
 pub mod revocation_feed;
+pub mod sealing;
 pub mod short_lived_tokens;
 pub mod verification_lookup;
 pub mod write_buffer;
@@ -58,6 +59,7 @@ use crate::app::rate_limits::RateLimits;
 use crate::app::readiness::Readiness;
 use crate::app::rejections::Rejections;
 use crate::app::revocation_feed::RevocationFeed;
+use crate::app::sealing::SealingKeys;
 use crate::app::short_lived_tokens::ShortLivedTokens;
 use crate::app::verification_lookup::VerificationLookup;
 use crate::clock::Clock;
@@ -110,6 +112,8 @@ pub struct Parts {
     pub revocation_feed: RevocationFeed,
     /// Digests secrets.
     pub peppers: Peppers,
+    /// Seals the client secrets of identity providers.
+    pub sealing_keys: SealingKeys,
     /// Signs audit events.
     pub audit_signer: AuditSigner,
     /// Signs and verifies access tokens of sessions and keys.
@@ -199,6 +203,7 @@ impl App {
             ),
             rejections: Rejections::new(&db),
             peppers: Peppers::new(&config.keys.peppers),
+            sealing_keys: SealingKeys::new(&config.sso.sealing_keys),
             audit_signer: audit_signer(&config.keys.peppers, &*entropy),
             short_lived_tokens: ShortLivedTokens::new(&config.tokens, access_tokens.issuer()),
             access_tokens,

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::{Failure, connect};
 use crate::config::database::{DatabaseSettings, data_dir};
 use crate::config::env::Env;
-use crate::config::{Config, openid_keys, secrets_file};
+use crate::config::{Config, secrets_file};
 use crate::domain::audit;
 use crate::entropy::SystemEntropy;
 use crate::model::audit_seal::AuditSigner;
@@ -58,8 +58,9 @@ pub fn load_config() -> Result<Config, Failure> {
         let dir = data_dir(&mut env);
         let has_data = dir.join(CLUSTER_DIR).exists();
         let mut secrets = secrets_file::load_or_create(&dir, has_data, &SystemEntropy);
-        if secrets.is_ok() && openid_keys::is_missing(&mut env) {
-            secrets = secrets_file::load_or_add_openid_key(&dir, &SystemEntropy);
+        let missing = secrets_file::missing_feature_secrets(&mut env);
+        if secrets.is_ok() && !missing.is_empty() {
+            secrets = secrets_file::load_or_add(&dir, &missing, &SystemEntropy);
         }
         let secrets = secrets.map_err(Failure::Secrets)?;
         env = env.with_defaults(secrets);

@@ -24,6 +24,7 @@ pub mod retention;
 pub mod secrets_file;
 pub mod services;
 pub mod signup;
+pub mod sso;
 pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
@@ -47,6 +48,7 @@ use crate::config::plans::Plans;
 use crate::config::rate_limits::RateLimitSettings;
 use crate::config::retention::RetentionSettings;
 use crate::config::signup::SignupSettings;
+use crate::config::sso::SsoSettings;
 use crate::config::stripe::StripeSettings;
 use crate::config::telemetry::TelemetrySettings;
 use crate::config::tokens::TokenSettings;
@@ -88,6 +90,8 @@ pub struct Config {
     pub verification: VerificationSettings,
     /// The OAuth authorization server.
     pub oauth: OauthSettings,
+    /// Single sign-on.
+    pub sso: SsoSettings,
 }
 
 impl Config {
@@ -121,6 +125,7 @@ impl Config {
         let telemetry = TelemetrySettings::read(env);
         let verification = VerificationSettings::read(env);
         let oauth = OauthSettings::read(env, &http, (&keys, &tokens, &verification));
+        let sso = SsoSettings::read(env);
         Self {
             database,
             http,
@@ -139,6 +144,7 @@ impl Config {
             telemetry,
             verification,
             oauth,
+            sso,
         }
     }
 }

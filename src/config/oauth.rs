@@ -213,7 +213,7 @@ fn read_openid_keys(env: &mut Env<'_>, is_on: bool, tokens: &TokenSettings) -> V
 }
 
 /// Scopes that no app may have: with them it could give itself more than it was granted.
-const NEVER_REQUESTABLE: [&str; 2] = ["api-keys", "apps"];
+const NEVER_REQUESTABLE: [&str; 3] = ["api-keys", "apps", "sso"];
 
 fn parse_requestable(text: &str) -> Result<RequestableScopes, ValidationError> {
     let scopes: Result<Vec<_>, _> = text.split(',').map(|word| Scope::parse(word.trim())).collect();

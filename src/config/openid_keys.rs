@@ -13,7 +13,6 @@ use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use zeroize::Zeroizing;
 
-use crate::config::env::Env;
 use crate::config::named_secret::{NamedSecret, parse_named_secrets};
 use crate::entropy::{Entropy, random_base62};
 use crate::model::ValidationError;
@@ -36,13 +35,6 @@ pub struct OpenidKey {
     pub private: EncodingKey,
     /// The public key, with the id.
     pub public: Jwk,
-}
-
-/// Returns whether a key must be generated: OAuth is on and no key is set. An invalid `OAUTH` is
-/// reported where it is read.
-pub fn is_missing(env: &mut Env<'_>) -> bool {
-    let is_on = env.optional("OAUTH", |text| Ok(text == "on")).unwrap_or(false);
-    is_on && !env.is_set(VARIABLE)
 }
 
 /// Parses `id:base64[,id:base64…]`, newest first, where each secret is an RSA private key of 2048

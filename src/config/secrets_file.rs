@@ -15,8 +15,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
+use crate::config::env::Env;
 use crate::config::named_secret::parse_named_secrets;
-use crate::config::{openid_keys, ownership};
+use crate::config::{openid_keys, ownership, sso};
 use crate::entropy::{Entropy, random_base62};
 
 /// The generated variables, and the id of each secret.
@@ -46,30 +47,67 @@ pub fn load_or_create(
     load(data_dir, true).map(Option::unwrap_or_default)
 }
 
-/// Returns the secrets stored in `data_dir`, and first adds a key that signs ID tokens if there is
-/// none. If two servers add one together, both use the same.
+/// A secret that only a feature needs, which is added to the file when the feature is first on.
+pub struct FeatureSecret {
+    /// The variable.
+    pub variable: &'static str,
+    /// The variable that is `on` if the feature is.
+    switch: &'static str,
+    /// Generates a value of the variable.
+    pub generate: fn(&dyn Entropy) -> io::Result<Zeroizing<String>>,
+    is_valid: fn(&str) -> bool,
+}
+
+/// The secrets that features need.
+const FEATURE_SECRETS: [FeatureSecret; 2] = [
+    FeatureSecret {
+        variable: openid_keys::VARIABLE,
+        switch: "OAUTH",
+        generate: openid_keys::generate,
+        is_valid: |value| openid_keys::parse(value).is_ok(),
+    },
+    FeatureSecret {
+        variable: sso::SEALING_KEYS,
+        switch: "SSO",
+        generate: |entropy| Ok(sso::generate_sealing_key(entropy)),
+        is_valid: |value| sso::parse_sealing_keys(value).is_ok(),
+    },
+];
+
+/// Returns the secrets that features need and that are not set. An invalid switch is reported where
+/// it is read.
+pub fn missing_feature_secrets(env: &mut Env<'_>) -> Vec<&'static FeatureSecret> {
+    let mut is_missing = |secret: &&FeatureSecret| {
+        let is_on = env.optional(secret.switch, |text| Ok(text == "on")).unwrap_or(false);
+        is_on && !env.is_set(secret.variable)
+    };
+    FEATURE_SECRETS.iter().filter(|secret| is_missing(secret)).collect()
+}
+
+/// Returns the secrets stored in `data_dir`, and first adds those of `features` that are not there.
+/// If two servers add one together, both use the same.
 ///
 /// # Errors
 /// As [`load_or_create`].
-pub fn load_or_add_openid_key(
+pub fn load_or_add(
     data_dir: &Path,
+    features: &[&FeatureSecret],
     entropy: &dyn Entropy,
 ) -> io::Result<HashMap<String, String>> {
     let loaded = || load(data_dir, true).map(Option::unwrap_or_default);
     let secrets = loaded()?;
-    if secrets.contains_key(openid_keys::VARIABLE) {
-        return Ok(secrets);
-    }
     let path = secrets_path(data_dir);
-    append_openid_key(&path, entropy).map_err(|error| with_path(&path, &error))?;
+    for secret in features.iter().filter(|it| !secrets.contains_key(it.variable)) {
+        append(&path, secret, entropy).map_err(|error| with_path(&path, &error))?;
+    }
     loaded()
 }
 
-/// Appends a new key with one write. It begins with a new line, so that it does not continue one
+/// Appends a new secret with one write. It begins with a new line, so that it does not continue one
 /// whose writing was interrupted.
-fn append_openid_key(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
-    let key = openid_keys::generate(entropy)?;
-    let line = Zeroizing::new(format!("\n{}={}\n", openid_keys::VARIABLE, *key));
+fn append(path: &Path, secret: &FeatureSecret, entropy: &dyn Entropy) -> io::Result<()> {
+    let value = (secret.generate)(entropy)?;
+    let line = Zeroizing::new(format!("\n{}={}\n", secret.variable, *value));
     let mut file = OpenOptions::new().append(true).open(path)?;
     file.write_all(line.as_bytes())?;
     file.sync_all()
@@ -147,15 +185,15 @@ fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     }
 }
 
-/// Parses the lines of the file. Of the keys that sign ID tokens, which are appended, the first
-/// complete line counts.
+/// Parses the lines of the file. Of the secrets of a feature, which are appended, the first complete
+/// line counts.
 fn parse(text: &str) -> HashMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once('='));
     let mut secrets = HashMap::new();
     for (name, value) in lines.map(|(name, value)| (name.trim(), value.trim())) {
-        let is_openid = name == openid_keys::VARIABLE;
-        let is_first = || !secrets.contains_key(name) && openid_keys::parse(value).is_ok();
-        if !is_openid || is_first() {
+        let feature = FEATURE_SECRETS.iter().find(|secret| secret.variable == name);
+        let is_first = |it: &FeatureSecret| !secrets.contains_key(name) && (it.is_valid)(value);
+        if feature.is_none_or(is_first) {
             secrets.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -181,22 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn a_key_for_id_tokens_is_added_once_also_by_servers_that_start_together() {
+    fn a_feature_s_secret_is_added_once_also_by_servers_that_start_together() {
         let dir = tempfile::tempdir().expect("a folder");
         let before = load_or_create(dir.path(), false, &SystemEntropy).expect("created");
+        let features: Vec<&FeatureSecret> = FEATURE_SECRETS.iter().collect();
         // An interrupted write.
         let path = dir.path().join("secrets");
         let mut file = OpenOptions::new().append(true).open(&path).expect("a file");
         file.write_all(b"\nOIDC_PRIVATE_KEYS=oidc-1:MIIEvQ").expect("written");
         let added: Vec<_> = std::thread::scope(|scope| {
-            let add = || load_or_add_openid_key(dir.path(), &SystemEntropy).expect("added");
+            let add = || load_or_add(dir.path(), &features, &SystemEntropy).expect("added");
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(add)).collect();
             threads.into_iter().map(|thread| thread.join().expect("added")).collect()
         });
         assert!(added.windows(2).all(|pair| pair[0] == pair[1]));
-        let again = load_or_add_openid_key(dir.path(), &SystemEntropy).expect("read");
+        let again = load_or_add(dir.path(), &features, &SystemEntropy).expect("read");
         assert_eq!(again, added[0]);
-        assert!(openid_keys::parse(&again[openid_keys::VARIABLE]).is_ok());
+        for feature in features {
+            assert!((feature.is_valid)(&again[feature.variable]), "{}", feature.variable);
+        }
         assert!(before.iter().all(|(name, secret)| again[name] == *secret));
         let mode = fs::metadata(&path).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -18,7 +18,7 @@ pub mod leaks;
 mod limits_and_credits;
 pub mod metrics;
 pub mod oauth;
-mod oauth_switch;
+mod switches;
 pub mod onboarding;
 pub mod openapi;
 pub mod operator;

@@ -102,6 +102,14 @@ public_id! {
     GrantId, "grant_"
 }
 public_id! {
+    /// The id of a connection to an identity provider.
+    ConnectionId, "conn_"
+}
+public_id! {
+    /// The id of a domain that an organization added for single sign-on.
+    DomainId, "dom_"
+}
+public_id! {
     /// The id of a rejection.
     RejectionId, "den_"
 }

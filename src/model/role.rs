@@ -124,7 +124,7 @@ impl Permission {
 
 /// The permissions in an organization. The first row with a scope applies, unless an operation
 /// names another one.
-pub const PERMISSIONS: [Permission; 18] = [
+pub const PERMISSIONS: [Permission; 19] = [
     Permission::new(
         &[BuiltInScope::OrganizationRead],
         "reading the organization and one's own membership",
@@ -156,6 +156,11 @@ pub const PERMISSIONS: [Permission; 18] = [
     Permission::new(
         &[BuiltInScope::AppsRead, BuiltInScope::AppsWrite],
         "the organization's apps (OAuth clients)",
+        Role::Admin,
+    ),
+    Permission::new(
+        &[BuiltInScope::SsoRead, BuiltInScope::SsoWrite],
+        "single sign-on: connections and domains",
         Role::Admin,
     ),
     Permission::new(&[BuiltInScope::AuditRead], "the audit log", Role::Admin),

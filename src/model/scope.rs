@@ -51,6 +51,8 @@ built_in_scopes! {
     AuditRead = "audit:read";
     AppsRead = "apps:read";
     AppsWrite = "apps:write";
+    SsoRead = "sso:read";
+    SsoWrite = "sso:write";
 }
 
 impl fmt::Display for BuiltInScope {

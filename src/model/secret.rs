@@ -49,6 +49,15 @@ impl Digest {
     }
 }
 
+/// A secret that is stored encrypted, because the server must be able to read it again.
+#[derive(Clone)]
+pub struct SealedSecret {
+    /// The id of the sealing key.
+    pub key_id: String,
+    /// The nonce, the ciphertext and the tag.
+    pub bytes: Vec<u8>,
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(…)")

@@ -6,7 +6,8 @@ use super::Check;
 use crate::commands::migrate::CLUSTER_DIR;
 use crate::config::database::data_dir;
 use crate::config::env::Env;
-use crate::config::{Config, ConfigError, openid_keys, secrets_file};
+use crate::config::secrets_file::FeatureSecret;
+use crate::config::{Config, ConfigError, secrets_file};
 use crate::entropy::SystemEntropy;
 
 /// The configuration, with defaults for invalid variables.
@@ -48,19 +49,22 @@ pub(super) fn read_settings() -> (DoctorSettings, Vec<Check>) {
         });
         let unset = ["KEY_PEPPERS", "JWT_SECRETS"].into_iter().filter(|it| !env.is_set(it));
         let unset = unset.collect();
-        let needs_openid_key = openid_keys::is_missing(&mut env);
+        let of_features = secrets_file::missing_feature_secrets(&mut env);
         // Placeholders, so that missing secrets are not reported as problems.
         let mut secrets = secrets.unwrap_or_else(|| {
             absent = unset;
             secrets_file::generate(&SystemEntropy)
         });
-        if needs_openid_key && !secrets.contains_key(openid_keys::VARIABLE) {
-            absent.push(openid_keys::VARIABLE);
-            match openid_keys::generate(&SystemEntropy) {
-                Ok(key) => {
-                    secrets.insert(openid_keys::VARIABLE.to_owned(), key.to_string());
+        for FeatureSecret { variable, generate, .. } in of_features {
+            if secrets.contains_key(*variable) {
+                continue;
+            }
+            absent.push(variable);
+            match generate(&SystemEntropy) {
+                Ok(secret) => {
+                    secrets.insert((*variable).to_owned(), secret.to_string());
                 }
-                Err(error) => checks.push(Check::problem(openid_keys::VARIABLE, error.to_string())),
+                Err(error) => checks.push(Check::problem(variable, error.to_string())),
             }
         }
         env = env.with_defaults(secrets);

@@ -388,6 +388,8 @@ scopes! {
     OrganizationWrite,
     ProjectsRead,
     ProjectsWrite,
+    SsoRead,
+    SsoWrite,
     UsageRead,
     UserRead,
     UserWrite,

@@ -34,7 +34,8 @@ pub use self::guards::{
     Authenticated, AuthenticatedPerson, BillingRead, CountedRequest, InOrganization, InSession,
     InvitesRead, MaybeInSession, MembersRead, MembersWrite, OpenidScoped, OrganizationRead,
     OrganizationScoped, OrganizationWrite, OwnMembership, OwnerInSession, PersonScoped,
-    ProjectsRead, ProjectsWrite, RequiredScope, Scoped, UsageRead, UserRead, UserWrite,
+    ProjectsRead, ProjectsWrite, RequiredScope, Scoped, SsoRead, SsoWrite, UsageRead, UserRead,
+    UserWrite,
 };
 use self::identity::identify_bearer;
 pub use self::identity::identify_key;

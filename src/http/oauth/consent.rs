@@ -23,7 +23,7 @@ use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
 use crate::http::oauth::responses::{form_action, request_handle_error_page, respond, see_other};
 use crate::http::oauth::{SIGN_IN_PATH, SWITCH_PARAMETER, parse_text};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, Unavailable,

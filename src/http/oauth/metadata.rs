@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::config::oauth::OauthSettings;
 use crate::error::{Error, Result};
 use crate::http::oauth::DEVICE_CODE_GRANT;
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
 use crate::model::oauth::authorization_request::Prompt;

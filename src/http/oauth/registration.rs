@@ -17,7 +17,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{
     RateLimitByAddress, RegistrationLimit, count_invalid_credential,
 };
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::oauth::{
     BadRequest, InvalidMetadata, JsonRequired, NoSuchRoute, RegistrationOff, TooLarge,

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadClientRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };

@@ -15,7 +15,7 @@ use crate::http::oauth::responses::{request_handle_error_page, see_other};
 use crate::http::oauth::{
     CONSENT_PATH, SIGN_IN_PATH, SWITCH_PARAMETER, USER_CODE_PARAMETER, parse_text,
 };
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{ErrorBody, Unavailable};
 use crate::model::secret::Secret;

@@ -14,7 +14,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::DEVICE_CODE_GRANT;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadTokenRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };

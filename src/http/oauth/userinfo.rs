@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::oauth::userinfo;
 use crate::error::Result;
 use crate::http::auth::OpenidScoped;
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadRequest, InsufficientScope, InvalidToken, NoSuchRoute, Unavailable,
 };

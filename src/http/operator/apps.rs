@@ -15,7 +15,7 @@ use crate::http::auth::{MasterKeyGuard, OauthApps};
 use crate::http::body::JsonBody;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::ChangeResponse;
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
 use crate::http::operator::wire::{EmptyBody, ResponseMeta};
 use crate::http::path::PathId;

@@ -13,7 +13,7 @@ use crate::http::auth::{AppGrantsRead, MembersWrite, OrganizationScoped};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::render::user::{

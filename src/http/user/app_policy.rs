@@ -13,7 +13,7 @@ use crate::http::auth::{AppPolicyRead, OrganizationScoped, OrganizationWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,

@@ -14,7 +14,7 @@ use crate::http::auth::{AppsWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::path::{PathId, PathIdPair};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,

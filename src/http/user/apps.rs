@@ -16,7 +16,7 @@ use crate::http::auth::{AppsRead, AppsWrite, OrganizationScoped};
 use crate::http::body::{JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,

@@ -11,7 +11,7 @@ use crate::http::auth::InSession;
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::oauth_switch::OauthIsOn;
+use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, Unauthorized, Unavailable,

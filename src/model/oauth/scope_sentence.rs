@@ -34,6 +34,8 @@ pub fn scope_sentence(scope: &str) -> Option<&'static str> {
         BuiltInScope::AuditRead => "Read the organization's audit log",
         BuiltInScope::AppsRead => "See the organization's apps, and what people granted to apps",
         BuiltInScope::AppsWrite => "Register and change the organization's apps",
+        BuiltInScope::SsoRead => "See how the organization's members sign in",
+        BuiltInScope::SsoWrite => "Change how the organization's members sign in",
     })
 }
 
