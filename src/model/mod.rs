@@ -52,6 +52,7 @@ pub mod secret;
 pub mod session;
 pub mod short_lived_token;
 pub mod special_addresses;
+pub mod sso;
 pub mod stripe_signature;
 pub mod timestamp;
 pub mod usage;
