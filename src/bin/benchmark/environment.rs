@@ -21,11 +21,13 @@ const VERIFIER_KEYS: &str = "api:benchmark-0123456789abcdef0123456789";
 /// The secret alone.
 pub(crate) const VERIFIER_SECRET: &str = "benchmark-0123456789abcdef0123456789";
 
-/// The public URL of the servers, and the resource of the OAuth tokens.
+/// The servers' `PUBLIC_URL`, and the resource of the OAuth tokens. No request is sent to it: the
+/// servers listen on random ports.
 pub(crate) const PUBLIC_URL: &str = "http://127.0.0.1:8080";
 
 /// The settings of the servers: the defaults, with OAuth on, behind a proxy that reports client
-/// addresses, and with rate limits that are counted for each request, but never reached.
+/// addresses. The rate limits, the quota and the plan limit of keys are checked as usual, but are
+/// so high that they are never reached.
 const SETTINGS: [(&str, &str); 9] = [
     ("LISTEN_ADDR", "127.0.0.1:0"),
     ("PUBLIC_URL", PUBLIC_URL),
@@ -86,12 +88,12 @@ impl BenchmarkEnvironment {
         &self.folder.0
     }
 
-    /// Returns the stored digest of a key or token.
+    /// Returns the digest under which the database stores a key or token.
     pub(crate) fn digest(&self, text: &str) -> Digest {
         self.peppers.digest(text).0
     }
 
-    /// Starts a server as a user does, with its log in a file.
+    /// Starts a server as an operator does, with its log in a file.
     ///
     /// # Errors
     /// The server does not start.

@@ -1,4 +1,4 @@
-//! The real binary, run in its own folder.
+//! The real binary, run in its own folder as an operator does.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
