@@ -1,5 +1,5 @@
 //! Personal access tokens: credentials that an account creates for its own scripts. Creating,
-//! updating and deleting them needs a session; a token cannot create tokens.
+//! updating and revoking them needs a session; a token cannot create tokens.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -48,8 +48,8 @@ pub struct CreatedToken {
 ///
 /// # Errors
 /// Unauthenticated if the session has ended meanwhile; forbidden if the account is not a member of
-/// the organization to pin the token to, whether it exists or not; suspended if the organization
-/// is.
+/// the organization to pin the token to, even if no such organization exists; suspended if the
+/// organization is suspended.
 pub async fn create(
     app: &App,
     tx: &mut PgConnection,
@@ -94,14 +94,15 @@ pub async fn create(
 /// organization is named.
 ///
 /// # Errors
-/// Forbidden without a membership, whether the organization exists or not; suspended if it is.
+/// Forbidden if the account is not a member of that organization, even if no such organization
+/// exists; suspended if the organization is suspended.
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
     organization: Option<&Result<OrganizationHandle, ValidationError>>,
 ) -> Result<Option<(OrganizationId, MembershipId)>> {
     let Some(handle) = organization else { return Ok(None) };
-    let not_a_member = || Error::forbidden("This is not your organization");
+    let not_a_member = || Error::forbidden("Your account is not a member of this organization");
     let handle = handle.as_ref().map_err(|_| not_a_member())?;
     let membership = organizations::find_membership(tx, person.account, handle).await?;
     let membership = membership.ok_or_else(not_a_member)?;
@@ -114,7 +115,7 @@ pub async fn find_pinned_organization(
 /// Returns one of the account's tokens.
 ///
 /// # Errors
-/// Not found if it belongs to another account or was deleted.
+/// Not found if it belongs to another account or was revoked.
 pub async fn find(tx: &mut PgConnection, person: &Person, id: KeyId) -> Result<PersonalToken> {
     let token = personal_tokens::find(tx, person.account, id).await?;
     token.ok_or_else(no_such_token)
@@ -150,7 +151,7 @@ fn audited_fields(token: &PersonalToken) -> serde_json::Value {
 ///
 /// # Errors
 /// Not found; unauthenticated if the session has ended meanwhile.
-pub async fn delete(
+pub async fn revoke(
     tx: &mut PgConnection,
     (person, session): (&Person, SessionId),
     id: KeyId,

@@ -64,7 +64,7 @@ pub(super) fn sign_in_again() -> Error {
 }
 
 fn not_a_member() -> Error {
-    Error::forbidden("This is not your organization")
+    Error::forbidden("Your account is not a member of this organization")
 }
 
 /// Locks the organization, so that a change of its policy sees the grant, or is seen here.

@@ -158,7 +158,10 @@ async fn find_caller(
     };
     match caller {
         Some(caller) => Ok(caller),
-        None => reject(app, context, &identity, Error::forbidden("This is not your organization")),
+        None => {
+            let error = Error::forbidden("This credential does not belong to this organization");
+            reject(app, context, &identity, error)
+        }
     }
 }
 

@@ -374,7 +374,7 @@ pub(super) async fn delete(
     let id = parse_id(&request.keyId)?;
     idempotency
         .run(&app, &person, fingerprint, async |tx| {
-            personal_tokens::delete(tx, (&person, session), id, &context.audit_context()).await?;
+            personal_tokens::revoke(tx, (&person, session), id, &context.audit_context()).await?;
             let body = Success::ok("API key deleted", DONE);
             Ok(ChangeResponse::ok(body))
         })
