@@ -75,9 +75,8 @@ mod tests {
     use super::*;
 
     fn keys(ids: &[u8]) -> SealingKeys {
-        let setting = |id: &u8| {
-            NamedSecret { id: format!("s{id}"), bytes: Zeroizing::new(vec![*id; 32]) }
-        };
+        let setting =
+            |id: &u8| NamedSecret { id: format!("s{id}"), bytes: Zeroizing::new(vec![*id; 32]) };
         SealingKeys::new(&ids.iter().map(setting).collect::<Vec<_>>())
     }
 

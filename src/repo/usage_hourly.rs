@@ -5,7 +5,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::model::attribution::{AttributedUsage, ExportPosition, ExportedUsage, MAX_PER_DAY};
+use crate::model::attribution::{
+    AttributedUsage, ExportPosition, ExportedUsage, MAX_ATTRIBUTIONS_PER_DAY,
+};
 use crate::model::ids::{KeyId, OrganizationId};
 
 /// The columns of a batch.
@@ -32,7 +34,7 @@ impl Columns {
     }
 }
 
-/// Adds a batch to the hourly sums. The first [`MAX_PER_DAY`] pairs of a resource and tags of an
+/// Adds a batch to the hourly sums. The first [`MAX_ATTRIBUTIONS_PER_DAY`] attributions of an
 /// organization and day are distinguished, and all further ones become the resource `other`.
 ///
 /// Rows are written in the order of the primary key, so that two servers cannot deadlock.
@@ -77,7 +79,7 @@ pub async fn add(db: &mut PgConnection, batch: &[AttributedUsage]) -> Result<()>
 }
 
 /// Registers resources and tags that are new for their organization and day, while there are fewer
-/// than [`MAX_PER_DAY`]. A lock for each organization makes the number exact.
+/// than [`MAX_ATTRIBUTIONS_PER_DAY`]. A lock for each organization makes the number exact.
 async fn register(db: &mut PgConnection, it: &Columns) -> Result<()> {
     let unknown = sqlx::query_scalar!(
         r#"select distinct b.organization_id as "organization_id!"
@@ -130,7 +132,7 @@ async fn register(db: &mut PgConnection, it: &Columns) -> Result<()> {
         &it.hours,
         &it.resources,
         &it.tags,
-        i64::try_from(MAX_PER_DAY).unwrap_or(i64::MAX),
+        i64::try_from(MAX_ATTRIBUTIONS_PER_DAY).unwrap_or(i64::MAX),
     )
     .execute(db)
     .await?;

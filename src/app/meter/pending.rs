@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, Utc};
 use foldhash::HashMap;
 
-use crate::model::attribution::{Attribution, MAX_PER_DAY};
+use crate::model::attribution::{Attribution, MAX_ATTRIBUTIONS_PER_DAY};
 use crate::model::ids::{KeyId, OrganizationId, SessionId};
 use crate::model::usage::{UsageTally, UsedCredential};
 
@@ -107,13 +107,14 @@ impl Pending {
         }
     }
 
-    /// Adds units. Beyond [`MAX_PER_DAY`] attributions of an organization they are `other`.
+    /// Adds units. Beyond [`MAX_ATTRIBUTIONS_PER_DAY`] attributions of an organization, their
+    /// attribution is [`Attribution::other`].
     fn attribute(&mut self, use_of_key: UseOfKey, attribution: &Arc<Attribution>, units: i64) {
         let (_, Some(organization), _) = use_of_key else { return };
         let known = self.attributions.entry(organization).or_default();
         let attribution = if known.contains(attribution) {
             Arc::clone(attribution)
-        } else if known.len() < MAX_PER_DAY {
+        } else if known.len() < MAX_ATTRIBUTIONS_PER_DAY {
             known.insert(Arc::clone(attribution));
             Arc::clone(attribution)
         } else {

@@ -15,10 +15,10 @@ use crate::http::oauth::browser_cookie::BrowserCookies;
 use crate::http::oauth::client_documents;
 use crate::http::oauth::responses::{respond, see_other, unknown_sender};
 use crate::http::oauth::{CONSENT_PATH, SIGN_IN_PATH};
-use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     ErrorBody, TooLarge, TooManyRequests, Unavailable, UnsupportedMediaType,
 };
+use crate::http::switches::OauthIsOn;
 use crate::model::oauth::authorization_request::RequestParameters;
 
 /// The parameters of an authorization request. Unknown ones are ignored; only `resource` may be

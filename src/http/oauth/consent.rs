@@ -23,13 +23,13 @@ use crate::http::html_page::HtmlPage;
 use crate::http::oauth::browser_cookie::BrowserCookies;
 use crate::http::oauth::responses::{form_action, request_handle_error_page, respond, see_other};
 use crate::http::oauth::{SIGN_IN_PATH, SWITCH_PARAMETER, parse_text};
-use crate::http::switches::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, Unavailable,
     UnknownRequest, UnsupportedMediaType,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
+use crate::http::switches::OauthIsOn;
 use crate::model::oauth::authorization_response::{AuthorizationResponse, ResponseMode};
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::secret::Secret;

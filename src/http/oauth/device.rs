@@ -22,13 +22,13 @@ use crate::http::html_page::HtmlPage;
 use crate::http::oauth::responses::{request_handle_error_page, see_other};
 use crate::http::oauth::sign_in_page::path_for_device;
 use crate::http::oauth::{USER_CODE_PARAMETER, parse_text};
-use crate::http::switches::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, TooManyRequests,
     Unavailable, UnknownDevice, UnsupportedMediaType,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
+use crate::http::switches::OauthIsOn;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::secret::Secret;
 

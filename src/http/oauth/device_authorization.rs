@@ -14,11 +14,11 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
 use crate::http::oauth::{DEVICE_PATH, USER_CODE_PARAMETER};
-use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadDeviceRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
+use crate::http::switches::OauthIsOn;
 use crate::model::oauth::device::{DEVICE_LIFETIME, POLL_INTERVAL_SECONDS};
 use crate::model::rate_limit::RateLimit;
 

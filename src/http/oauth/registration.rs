@@ -17,13 +17,13 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{
     RateLimitByAddress, RegistrationLimit, count_invalid_credential,
 };
-use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::oauth::{
     BadRequest, InvalidMetadata, JsonRequired, NoSuchRoute, RegistrationOff, TooLarge,
     TooManyRequests, Unavailable, WrongToken,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
+use crate::http::switches::OauthIsOn;
 use crate::model::oauth::app::ClientUri;
 use crate::model::oauth::client_metadata::{ClientMetadata, MetadataProblem, MetadataSource};
 use crate::model::oauth::redirect_uri::RedirectUri;

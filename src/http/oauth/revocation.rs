@@ -10,10 +10,10 @@ use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
-use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadClientRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
+use crate::http::switches::OauthIsOn;
 use crate::model::secret::Secret;
 
 /// The parameters of a revocation, with those of the client's authentication.

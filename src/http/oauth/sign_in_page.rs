@@ -15,9 +15,9 @@ use crate::http::oauth::responses::{request_handle_error_page, see_other};
 use crate::http::oauth::{
     CONSENT_PATH, SIGN_IN_PATH, SWITCH_PARAMETER, USER_CODE_PARAMETER, parse_text,
 };
-use crate::http::switches::OauthIsOn;
 use crate::http::query::Query;
 use crate::http::render::oauth::{ErrorBody, Unavailable};
+use crate::http::switches::OauthIsOn;
 use crate::model::secret::Secret;
 
 const SIGN_IN_SCRIPT: &str = include_str!("../../web/pages/oauth_sign_in.js");

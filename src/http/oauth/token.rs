@@ -14,11 +14,11 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_address;
 use crate::http::oauth::DEVICE_CODE_GRANT;
 use crate::http::oauth::client_authentication::{ClientAuthentication, authenticate};
-use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadTokenRequest, ClientUnauthorized, NoSuchRoute, TooManyRequests, Unavailable,
 };
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
+use crate::http::switches::OauthIsOn;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::resource::Resource;
 use crate::model::oauth::{OFFLINE_ACCESS, is_pkce_verifier};

@@ -9,10 +9,10 @@ use crate::app::App;
 use crate::domain::oauth::userinfo;
 use crate::error::Result;
 use crate::http::auth::OpenidScoped;
-use crate::http::switches::OauthIsOn;
 use crate::http::render::oauth::{
     BadRequest, InsufficientScope, InvalidToken, NoSuchRoute, Unavailable,
 };
+use crate::http::switches::OauthIsOn;
 use crate::model::account::Account;
 use crate::model::oauth::OpenidScope;
 use crate::model::role::Role;

@@ -15,7 +15,6 @@ use crate::http::auth::{MasterKeyGuard, OauthApps};
 use crate::http::body::JsonBody;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::ChangeResponse;
-use crate::http::switches::OauthIsOn;
 use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
 use crate::http::operator::wire::{EmptyBody, ResponseMeta};
 use crate::http::path::PathId;
@@ -24,6 +23,7 @@ use crate::http::render::operator::{
     BadRequest, Conflict, NotFound, RateLimited, TooLarge, Unauthorized, Unavailable,
     Unprocessable, UnsupportedMediaType,
 };
+use crate::http::switches::OauthIsOn;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
 use crate::model::audit::AuditContext;

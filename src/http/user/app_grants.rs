@@ -13,12 +13,12 @@ use crate::http::auth::{AppGrantsRead, MembersWrite, OrganizationScoped};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::query::Query;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, Unauthorized, Unavailable,
 };
+use crate::http::switches::OauthIsOn;
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};
 use crate::http::wire::Timestamp;

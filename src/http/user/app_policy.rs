@@ -13,11 +13,11 @@ use crate::http::auth::{AppPolicyRead, OrganizationScoped, OrganizationWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::switches::OauthIsOn;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
+use crate::http::switches::OauthIsOn;
 use crate::http::user::responses::Success;
 use crate::model::oauth::AppPolicyMode;
 use crate::model::oauth::app::are_distinct;

@@ -14,13 +14,13 @@ use crate::http::auth::{AppsWrite, OrganizationScoped};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::switches::OauthIsOn;
 use crate::http::path::{PathId, PathIdPair};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
 use crate::http::shown_once::ShownOnce;
+use crate::http::switches::OauthIsOn;
 use crate::http::user::apps::parse_id;
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::http::user::wire::AppSecret;

@@ -16,13 +16,13 @@ use crate::http::auth::{AppsRead, AppsWrite, OrganizationScoped};
 use crate::http::body::{JsonBody, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, TooLarge, Unauthorized,
     Unavailable, UnsupportedMediaType,
 };
 use crate::http::shown_once::ShownOnce;
+use crate::http::switches::OauthIsOn;
 use crate::http::user::app_attributes::{CreateApp, CreateAppRequest, UpdateApp, UpdateAppRequest};
 use crate::http::user::offset_page::OffsetPage;
 use crate::http::user::responses::{DONE, Done, OffsetList, Success};

@@ -11,11 +11,11 @@ use crate::http::auth::InSession;
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
-use crate::http::switches::OauthIsOn;
 use crate::http::path::PathId;
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, NotFound, Unauthorized, Unavailable,
 };
+use crate::http::switches::OauthIsOn;
 use crate::http::user::app_grants::{AppGrant, parse_id};
 use crate::http::user::responses::{DONE, Done, Success};
 use crate::repo::app_grants;
