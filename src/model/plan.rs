@@ -7,9 +7,9 @@ pub enum Plan {
     Trial,
     /// Limits for a small product.
     Starter,
-    /// A plan that only the operator sets. A home organization cannot have it.
+    /// Limits for a medium product. A home organization cannot have it.
     Standard,
-    /// The name of `Standard` in the account API; the default limits are the same.
+    /// The same default limits as `Standard`; a home organization can have it.
     Pro,
     /// Limits for a large product.
     Scale,
@@ -54,7 +54,7 @@ pub struct PlanLimits {
     pub requests_per_minute: Option<u64>,
     /// Requests per calendar month (UTC).
     pub requests_per_month: Option<u64>,
-    /// The maximum number of live keys.
+    /// The maximum number of live keys; see `LimitedResource::Keys`.
     pub keys: Option<u64>,
     /// The maximum number of projects.
     pub projects: Option<u64>,
