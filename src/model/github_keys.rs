@@ -1,4 +1,4 @@
-//! The public keys with which GitHub signs the reports of its secret scanning, and its signatures:
+//! The public keys that verify GitHub's signatures of its secret scanning reports. A signature is
 //! ECDSA on the curve P-256 with SHA-256 of the body's bytes, in DER.
 
 use std::collections::HashMap;
@@ -42,19 +42,20 @@ impl GithubKeys {
     /// ignored.
     ///
     /// # Errors
-    /// The text has another form, or a key in it is not a P-256 key. The error does not contain the
-    /// text.
+    /// The text is not a JSON object with a non-empty list, or an entry is not a P-256 key with an
+    /// identifier. The error does not contain the text.
     pub fn parse(json: &[u8]) -> Result<Self, ValidationError> {
         let keys = parse_list(json)?.into_iter().collect::<Result<_, _>>()?;
         Ok(Self(Arc::new(keys)))
     }
 
-    /// Parses the JSON that GitHub publishes. Skips entries that are not P-256 keys, since GitHub
-    /// may add keys of another kind, and returns their number.
+    /// Parses the JSON that GitHub publishes. Skips entries that are not a P-256 key with an
+    /// identifier, since GitHub may add keys of another kind, and returns the number of entries
+    /// that were not used.
     ///
     /// # Errors
-    /// The text has another form, or none of its keys is a P-256 key. The error does not contain
-    /// the text.
+    /// The text is not a JSON object with a non-empty list, or no entry can be used. The error does
+    /// not contain the text.
     pub fn parse_published(json: &[u8]) -> Result<(Self, usize), ValidationError> {
         let list = parse_list(json)?;
         let all = list.len();
