@@ -9,6 +9,9 @@ use crate::model::ValidationError;
 /// The maximum number of networks of one key.
 const MAX_NETWORKS: usize = 100;
 
+const FORM_MESSAGE: &str = "must be IP addresses, or networks without bits after the prefix, such \
+                            as 203.0.113.0/24 or 2001:db8::/32";
+
 /// Networks, IPv4 and IPv6. An empty list allows every address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedIps(Vec<IpNet>);
@@ -17,13 +20,14 @@ impl AllowedIps {
     /// Parses a list of networks in CIDR notation; an address alone is a network of one.
     ///
     /// # Errors
-    /// A text is neither a network nor an address, or the list is too long.
+    /// A text is neither an address nor a network without bits after its prefix, or there are more
+    /// than 100 networks.
     pub fn parse(texts: &[String]) -> Result<Self, ValidationError> {
         if texts.len() > MAX_NETWORKS {
             return Err(format!("must be at most {MAX_NETWORKS} networks").into());
         }
-        let networks: Option<Vec<IpNet>> = texts.iter().map(|text| network(text)).collect();
-        networks.map(Self).ok_or("must be networks such as 203.0.113.0/24 or 2001:db8::/32".into())
+        let networks: Option<Vec<IpNet>> = texts.iter().map(|text| parse_network(text)).collect();
+        networks.map(Self).ok_or(FORM_MESSAGE.into())
     }
 
     /// Creates the list from the database's column.
@@ -46,7 +50,7 @@ impl AllowedIps {
 
     /// Returns whether these networks allow every address that `other` allows.
     #[must_use]
-    pub fn contains(&self, other: &Self) -> bool {
+    pub fn allows_all_of(&self, other: &Self) -> bool {
         // Merges adjacent networks: both halves of a network together allow all of it.
         let own = IpNet::aggregate(&self.0);
         let within = |wanted: &IpNet| own.iter().any(|network| network.contains(wanted));
@@ -62,9 +66,10 @@ impl AllowedIps {
     }
 }
 
-/// Parses a network. An IPv4-mapped network (`::ffff:203.0.113.0/120`) becomes an IPv4 network.
-/// `None` if bits after the prefix are set.
-fn network(text: &str) -> Option<IpNet> {
+/// Parses an address, which becomes a network of one, or a network in CIDR notation. An IPv4-mapped
+/// network (`::ffff:203.0.113.0/120`) becomes an IPv4 network. Returns `None` if the text is neither,
+/// or if bits after the prefix are set.
+fn parse_network(text: &str) -> Option<IpNet> {
     let parsed: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),
         Err(_) => text.parse().ok()?,
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_empty_list_allows_an_unknown_address_or_one_outside_its_networks() {
+    fn a_list_with_networks_rejects_other_addresses_and_an_unknown_one() {
         let networks = allow_list(&["203.0.113.0/24", "2001:db8::/32"]);
         for address in ["203.0.114.1", "2001:db9::1", "::1"] {
             assert!(!networks.allows(address.parse().ok()), "{address}");
@@ -110,19 +115,21 @@ mod tests {
     }
 
     #[test]
-    fn a_list_contains_lists_that_allow_no_more_and_only_an_empty_list_contains_an_empty_list() {
+    fn a_list_allows_all_of_a_narrower_list_and_only_an_empty_list_allows_all_of_an_empty_one() {
         let everywhere = AllowedIps::default();
         let own = allow_list(&["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"]);
         for within in [&["192.0.2.0/24"][..], &["192.0.2.7", "2001:db8::/48"], &["192.0.2.1"]] {
-            assert!(own.contains(&allow_list(within)), "{within:?}");
+            assert!(own.allows_all_of(&allow_list(within)), "{within:?}");
         }
         for wider in [&["192.0.2.0/23"][..], &["192.0.2.7", "203.0.113.9"], &["::/0"]] {
-            assert!(!own.contains(&allow_list(wider)), "{wider:?}");
+            assert!(!own.allows_all_of(&allow_list(wider)), "{wider:?}");
         }
         assert!(
-            own.contains(&own) && everywhere.contains(&own) && everywhere.contains(&everywhere)
+            own.allows_all_of(&own)
+                && everywhere.allows_all_of(&own)
+                && everywhere.allows_all_of(&everywhere)
         );
-        assert!(!own.contains(&everywhere));
+        assert!(!own.allows_all_of(&everywhere));
     }
 
     #[test]

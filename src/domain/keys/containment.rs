@@ -120,7 +120,7 @@ pub async fn require_unmetered(tx: &mut PgConnection, caller: &Caller) -> Result
 /// Checks that allowed addresses lie within those of the caller's own key.
 fn require_networks_within(caller: &Caller, requested: &AllowedIps) -> Result<()> {
     match caller.credential.key() {
-        Some(own) if !own.allowed_ips.contains(requested) => Err(Error::forbidden(
+        Some(own) if !own.allowed_ips.allows_all_of(requested) => Err(Error::forbidden(
             "This credential is restricted to certain addresses, so the key's allowed addresses \
              must lie within them",
         )),
