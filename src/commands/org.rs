@@ -8,7 +8,7 @@ use crate::domain::organizations::status;
 use crate::error::Result;
 use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::new_request_id;
 use crate::model::leak::LeakPolicy;
 use crate::model::names::OrganizationName;
@@ -19,7 +19,7 @@ use crate::model::plan::Plan;
 use crate::model::timestamp;
 
 /// The actor of these commands in the audit log.
-const ACTOR: Decider = Decider::Command;
+const ACTOR: ExternalActor = ExternalActor::Command;
 
 /// The arguments of `tenantry org create`, before they are parsed.
 pub struct CreateOrganizationArguments<'a> {

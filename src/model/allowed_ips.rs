@@ -67,8 +67,8 @@ impl AllowedIps {
 }
 
 /// Parses an address, which becomes a network of one, or a network in CIDR notation. An IPv4-mapped
-/// network (`::ffff:203.0.113.0/120`) becomes an IPv4 network. Returns `None` if the text is neither,
-/// or if bits after the prefix are set.
+/// network (`::ffff:203.0.113.0/120`) becomes an IPv4 network. Returns `None` if the text is
+/// neither, or if bits after the prefix are set.
 fn parse_network(text: &str) -> Option<IpNet> {
     let parsed: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),

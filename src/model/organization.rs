@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::model::credits::Credits;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::OrganizationId;
 use crate::model::leak::LeakPolicy;
 use crate::model::metadata::Metadata;
@@ -101,7 +101,7 @@ pub struct OrganizationStatus {
     /// When it was suspended; `None` if it is not suspended.
     pub suspended_at: Option<DateTime<Utc>>,
     /// Who suspended it, if known.
-    pub suspended_by: Option<Decider>,
+    pub suspended_by: Option<ExternalActor>,
     /// Whether it is the home organization of an account that is not deleted.
     pub is_home_organization: bool,
 }
@@ -110,7 +110,8 @@ impl OrganizationStatus {
     /// Returns whether it is suspended only because of billing, so that a payment reactivates it.
     #[must_use]
     pub fn is_suspended_for_billing(&self) -> bool {
-        self.suspended_at.is_some() && self.suspended_by.is_some_and(Decider::is_for_billing)
+        self.suspended_at.is_some()
+            && self.suspended_by.is_some_and(ExternalActor::suspends_for_billing)
     }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::error::Result;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::OrganizationId;
 use crate::model::organization::OrganizationStatus;
 use crate::model::organization_handle::OrganizationHandle;
@@ -34,17 +34,17 @@ pub async fn lock(
             handle: row.handle,
             plan: Plan::parse(&row.plan)?,
             suspended_at: row.suspended_at,
-            suspended_by: row.suspended_by.as_deref().and_then(Decider::from_stored),
+            suspended_by: row.suspended_by.as_deref().and_then(ExternalActor::from_stored),
             is_home_organization: row.is_home,
         })
     }))
 }
 
-/// Suspends the organization, with the time and the decider; `None` reactivates it.
+/// Suspends the organization, with the time and the actor; `None` reactivates it.
 pub async fn set_suspended(
     db: &mut PgConnection,
     id: OrganizationId,
-    suspended: Option<(DateTime<Utc>, Decider)>,
+    suspended: Option<(DateTime<Utc>, ExternalActor)>,
     at: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
@@ -52,7 +52,7 @@ pub async fn set_suspended(
          where id = $1 and deleted_at is null",
         id.0,
         suspended.map(|(time, _)| time),
-        suspended.map(|(_, decider)| decider.as_str()),
+        suspended.map(|(_, actor)| actor.as_str()),
         at,
     )
     .execute(db)

@@ -26,8 +26,8 @@ use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::domain::organizations::status;
 use crate::error::{Error, ErrorKind, Issue, Result};
 use crate::model::audit::AuditContext;
-use crate::model::decider::Decider;
 use crate::model::email::Email;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::{OrganizationId, PaymentId};
 use crate::model::organization::OrganizationStatus;
 use crate::model::organization_handle::OrganizationHandle;
@@ -165,7 +165,7 @@ async fn provision(
     audit: &AuditContext,
 ) -> Result<BillingEffect> {
     let provisioned =
-        provisioning::create_organization(app, tx, spec, Decider::Stripe, audit).await?;
+        provisioning::create_organization(app, tx, spec, ExternalActor::Stripe, audit).await?;
     let payer = payer_of(event);
     billing_customers::upsert_buyer(tx, provisioned.organization, &payer, audit.at).await?;
     record_payment(app, tx, event, provisioned.organization, audit).await?;
@@ -191,10 +191,10 @@ async fn set_plan(
     if last.is_some_and(|last| event.at < last) {
         return Ok(BillingEffect::Recorded);
     }
-    status::change_plan(tx, &spec.handle, spec.plan, Decider::Stripe, audit).await?;
+    status::change_plan(tx, &spec.handle, spec.plan, ExternalActor::Stripe, audit).await?;
     let is_newest = record.is_none_or(|record| event.at >= record.last_event_at);
     if is_newest && status.is_suspended_for_billing() {
-        status::reactivate_locked(tx, status, Decider::Stripe, audit).await?;
+        status::reactivate_locked(tx, status, ExternalActor::Stripe, audit).await?;
     }
     billing_customers::upsert_buyer(tx, status.id, &payer_of(event), audit.at).await?;
     Ok(BillingEffect::PlanSet)
@@ -230,11 +230,11 @@ async fn update_suspension(
     let payer = payer_of(event);
     billing_customers::upsert_payer(tx, status.id, &payer, audit.at).await?;
     if suspends && status.suspended_at.is_none() {
-        status::suspend_locked(tx, &status, Decider::Stripe, audit).await?;
+        status::suspend_locked(tx, &status, ExternalActor::Stripe, audit).await?;
         return Ok(BillingEffect::Suspended);
     }
     if pays && status.is_suspended_for_billing() {
-        status::reactivate_locked(tx, &status, Decider::Stripe, audit).await?;
+        status::reactivate_locked(tx, &status, ExternalActor::Stripe, audit).await?;
         return Ok(BillingEffect::Reactivated);
     }
     Ok(BillingEffect::Recorded)

@@ -8,7 +8,7 @@ use crate::domain::billing::event::{BillingEvent, BillingEventKind};
 use crate::domain::mail;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::OrganizationId;
 use crate::model::mail::MailKind;
 use crate::model::payment::UnfulfilledReason;
@@ -45,7 +45,7 @@ pub async fn record_unfulfilled(
             let audit_event = NewAuditEvent {
                 organization: OrganizationId::SYSTEM,
                 event_type: AuditEventType::CheckoutUnfulfilled,
-                actor: Decider::Stripe.as_str(),
+                actor: ExternalActor::Stripe.as_str(),
                 target: handle,
                 key_display_id: None,
                 detail: json!({

@@ -9,7 +9,7 @@ use crate::domain::oauth::grants::record_app_end;
 use crate::domain::oauth::locks::no_such_app;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::app::OauthApp;
 use crate::model::oauth::app_grant::GrantRevocationReason;
@@ -37,7 +37,7 @@ pub async fn list(
 pub async fn publish(
     tx: &mut PgConnection,
     client_id: &str,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<OauthApp> {
     let (id, organization) = lock(tx, client_id).await?;
@@ -61,7 +61,7 @@ pub async fn publish(
 pub async fn disable(
     tx: &mut PgConnection,
     client_id: &str,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<(OauthApp, i64)> {
     let (id, organization) = lock(tx, client_id).await?;
@@ -85,7 +85,7 @@ pub async fn disable(
 pub async fn enable(
     tx: &mut PgConnection,
     client_id: &str,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<OauthApp> {
     let (id, organization) = lock(tx, client_id).await?;
@@ -119,7 +119,7 @@ fn event<'a>(
     organization: OrganizationId,
     event_type: AuditEventType,
     target: &'a str,
-    (actor, name): (Decider, &str),
+    (actor, name): (ExternalActor, &str),
     audit: &'a AuditContext,
 ) -> NewAuditEvent<'a> {
     NewAuditEvent {

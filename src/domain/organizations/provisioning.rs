@@ -15,7 +15,7 @@ use crate::domain::organizations::settings::audited_settings;
 use crate::domain::organizations::status::{lock_organization, record_operator_event};
 use crate::error::Result;
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::{MembershipId, OrganizationId, new_membership_handle, new_uuid};
 use crate::model::leak::LeakPolicy;
 use crate::model::member::{KeyInvitedMembership, NewMembership};
@@ -67,7 +67,7 @@ pub async fn provision(
     app: &App,
     tx: &mut PgConnection,
     spec: &OrganizationSpec,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<CreatedKey> {
     let ProvisionedOrganization { organization, owner } =
@@ -83,7 +83,7 @@ pub async fn create_organization(
     app: &App,
     tx: &mut PgConnection,
     spec: &OrganizationSpec,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<ProvisionedOrganization> {
     let organization = OrganizationId(new_uuid(audit.at, &*app.entropy));
@@ -164,7 +164,7 @@ async fn insert_key_with_all_scopes(
 pub async fn force_revoke(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, Vec<KeyInvitedMembership>)> {
     let status = lock_organization(tx, handle).await?;
@@ -190,7 +190,7 @@ pub async fn force_rotate(
     app: &App,
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<ForceRotation> {
     let status = lock_organization(tx, handle).await?;
@@ -233,7 +233,7 @@ pub async fn find_or_add_owner(
 async fn revoke_all_keys(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<Vec<KeyInvitedMembership>> {
     key_claims::revoke(tx, status.id, audit.at).await?;

@@ -10,7 +10,7 @@ use crate::model::ValidationError;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
 use crate::model::credits::CreditChange;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::metadata::MetadataChanges;
 use crate::model::named_limits::NamedLimits;
 use crate::model::names::ExternalId;
@@ -48,7 +48,7 @@ pub async fn update(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
     changes: &SettingsChanges,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<FoundOrganization> {
     let status = lock_organization(tx, handle).await?;

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::organization::OrganizationStatus;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::plan::Plan;
@@ -24,7 +24,7 @@ use crate::repo::{audit_events, organization_statuses};
 pub async fn suspend(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<(OrganizationStatus, DateTime<Utc>)> {
     let status = lock_organization(tx, handle).await?;
@@ -40,10 +40,10 @@ pub async fn suspend(
 pub async fn suspend_locked(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<DateTime<Utc>> {
-    let outranks = status.is_suspended_for_billing() && !actor.is_for_billing();
+    let outranks = status.is_suspended_for_billing() && !actor.suspends_for_billing();
     if let Some(since) = status.suspended_at.filter(|_| !outranks) {
         return Ok(since);
     }
@@ -66,7 +66,7 @@ pub async fn suspend_locked(
 pub async fn reactivate(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
     let status = lock_organization(tx, handle).await?;
@@ -78,7 +78,7 @@ pub async fn reactivate(
 pub async fn reactivate_locked(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<()> {
     if status.suspended_at.is_some() {
@@ -106,7 +106,7 @@ pub async fn change_plan(
     tx: &mut PgConnection,
     handle: &OrganizationHandle,
     plan: Plan,
-    actor: Decider,
+    actor: ExternalActor,
     audit: &AuditContext,
 ) -> Result<OrganizationStatus> {
     let status = lock_organization(tx, handle).await?;
@@ -148,7 +148,7 @@ pub async fn record_operator_event(
     tx: &mut PgConnection,
     status: &OrganizationStatus,
     event_type: AuditEventType,
-    actor: Decider,
+    actor: ExternalActor,
     detail: Value,
     audit: &AuditContext,
 ) -> Result<()> {

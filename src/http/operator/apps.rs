@@ -27,7 +27,7 @@ use crate::http::switches::OauthIsOn;
 use crate::http::wire::Timestamp;
 use crate::model::ValidationError;
 use crate::model::audit::AuditContext;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::ids::AppId;
 use crate::model::master_scope::MasterScope;
 use crate::model::oauth::ClientKind;
@@ -181,12 +181,18 @@ async fn run(
     (id, RequireIdempotencyKey(idempotency)): (String, RequireIdempotencyKey),
     context: RequestContext,
     body: JsonBody<EmptyBody>,
-    change: impl AsyncFnOnce(&mut PgConnection, &str, Decider, &AuditContext) -> Result<ChangedApp>,
+    change: impl AsyncFnOnce(
+        &mut PgConnection,
+        &str,
+        ExternalActor,
+        &AuditContext,
+    ) -> Result<ChangedApp>,
 ) -> Result<Response> {
     let scope = MasterScope::OauthApps;
     let audit = context.audit_context();
     let work = async |tx: &mut PgConnection| {
-        let (changed, revoked_grants) = change(tx, &id, Decider::Master(scope), &audit).await?;
+        let (changed, revoked_grants) =
+            change(tx, &id, ExternalActor::Master(scope), &audit).await?;
         let (app, stamp) = (changed.into(), ResponseMeta::from(&context));
         Ok(ChangeResponse::ok(OperatedAppResponse { app, revoked_grants, stamp }))
     };

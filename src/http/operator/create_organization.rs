@@ -25,7 +25,7 @@ use crate::http::render::operator::{
 use crate::http::shown_once::ShownOnce;
 use crate::http::wire::Timestamp;
 use crate::model::credits::Credits;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::leak::LeakPolicy;
 use crate::model::metadata::Metadata;
 use crate::model::named_limits::NamedLimits;
@@ -164,7 +164,8 @@ pub(super) async fn create(
         .run(&app, scope, fingerprint, async |tx| {
             let audit = context.audit_context_for(StatusCode::CREATED);
             let created =
-                provisioning::provision(&app, tx, &spec, Decider::Master(scope), &audit).await?;
+                provisioning::provision(&app, tx, &spec, ExternalActor::Master(scope), &audit)
+                    .await?;
             let CreatedKey { secret, key } = created;
             let response = |api_key, already_provisioned| CreatedOrganization {
                 org_id: spec.handle.as_str().to_owned(),

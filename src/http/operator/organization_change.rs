@@ -17,7 +17,7 @@ use crate::http::edge::idempotency::{ChangeResponse, Idempotency};
 use crate::http::operator::idempotency::RequireIdempotencyKey;
 use crate::http::path::PathId;
 use crate::model::audit::AuditContext;
-use crate::model::decider::Decider;
+use crate::model::external_actor::ExternalActor;
 use crate::model::master_scope::MasterScope;
 use crate::model::organization_handle::OrganizationHandle;
 
@@ -51,7 +51,7 @@ pub struct ChangeContext {
     /// The organization's id in the path.
     pub handle: OrganizationHandle,
     /// The master scope that makes the change, as the audit log records it.
-    pub actor: Decider,
+    pub actor: ExternalActor,
     /// The audit context of the request.
     pub audit: AuditContext,
 }
@@ -91,7 +91,7 @@ impl<S, T> OrganizationChange<S, T> {
         let Self { body, context, id, scope, idempotency, fingerprint, .. } = self;
         let change = ChangeContext {
             handle: parse_organization_id(&id)?,
-            actor: Decider::Master(scope),
+            actor: ExternalActor::Master(scope),
             audit: context.audit_context(),
         };
         let work =

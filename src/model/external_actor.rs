@@ -1,10 +1,11 @@
-//! Those who decide about an organization from outside it: the operator and Stripe.
+//! The actors outside of all organizations: the operator and Stripe.
 
 use crate::model::master_scope::MasterScope;
 
-/// The one who creates, changes, suspends or reactivates an organization.
+/// An actor outside of all organizations, whose changes the audit log records: the operator or
+/// Stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decider {
+pub enum ExternalActor {
     /// The operator, with a master key of this scope.
     Master(MasterScope),
     /// The operator, with a command.
@@ -13,11 +14,11 @@ pub enum Decider {
     Stripe,
 }
 
-impl Decider {
-    /// Returns whether payments are the reason for its decisions: Stripe's events, or master keys
-    /// for billing suspension.
+impl ExternalActor {
+    /// Returns whether a suspension by this actor means that a payment is missing, so that a
+    /// payment ends it.
     #[must_use]
-    pub const fn is_for_billing(self) -> bool {
+    pub const fn suspends_for_billing(self) -> bool {
         matches!(self, Self::Stripe | Self::Master(MasterScope::BillingSuspend))
     }
 
@@ -42,7 +43,7 @@ impl Decider {
         }
     }
 
-    /// Creates a decider from the database's column; `None` if the text is unknown.
+    /// Creates the actor from the database's column; `None` if the text is unknown.
     #[must_use]
     pub fn from_stored(text: &str) -> Option<Self> {
         let masters = MasterScope::ALL.into_iter().map(Self::Master);
@@ -55,13 +56,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decider_is_restored_from_its_stored_text() {
+    fn an_actor_is_restored_from_its_stored_text() {
         for scope in MasterScope::ALL {
-            let decider = Decider::Master(scope);
-            assert_eq!(Decider::from_stored(decider.as_str()), Some(decider));
-            assert_eq!(decider.as_str(), format!("master:{}", scope.as_str()));
+            let actor = ExternalActor::Master(scope);
+            assert_eq!(ExternalActor::from_stored(actor.as_str()), Some(actor));
+            assert_eq!(actor.as_str(), format!("master:{}", scope.as_str()));
         }
-        assert_eq!(Decider::from_stored("stripe"), Some(Decider::Stripe));
-        assert_eq!(Decider::from_stored("master:NONE"), None);
+        assert_eq!(ExternalActor::from_stored("stripe"), Some(ExternalActor::Stripe));
+        assert_eq!(ExternalActor::from_stored("master:NONE"), None);
     }
 }
