@@ -1,9 +1,9 @@
 //! Bounds the number of requests in flight: in total, so that an overloaded server sheds the costly
 //! requests first, and per subject, so that one caller cannot use all of the capacity.
 //!
-//! A request is not in flight while its body, or what another server sends, is still waiting: it
-//! costs almost nothing, and others decide how long it takes. Such requests are counted separately,
-//! per subject.
+//! A request is not in flight while it waits for its body or for another server: it costs almost
+//! nothing, and others decide how long that takes. Such waiting requests are counted separately, per
+//! subject.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +43,11 @@ pub struct InFlight(Arc<Counts>);
 struct Counts {
     max_total: usize,
     max_per_subject: usize,
-    running_total: AtomicUsize,
-    running: Mutex<CountBySubject>,
+    /// The number of requests in flight.
+    total: AtomicUsize,
+    /// The numbers of requests in flight.
+    in_flight: Mutex<CountBySubject>,
+    /// The numbers of waiting requests.
     waiting: Mutex<CountBySubject>,
 }
 
@@ -55,31 +58,31 @@ impl InFlight {
     /// `max_per_subject` of them, and as many others that wait for a body or another server.
     #[must_use]
     pub fn new(max_total: usize, max_per_subject: usize) -> Self {
-        let running_total = AtomicUsize::new(0);
-        let (running, waiting) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Counts { max_total, max_per_subject, running_total, running, waiting }))
+        let total = AtomicUsize::new(0);
+        let (in_flight, waiting) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Counts { max_total, max_per_subject, total, in_flight, waiting }))
     }
 
     /// Returns a permit for a request, valid until it is dropped; `None` if the capacity for this
     /// cost is in use.
     #[must_use]
     pub fn acquire(&self, cost: Cost) -> Option<RequestPermit> {
-        let before = self.0.running_total.fetch_add(1, Ordering::Relaxed);
+        let before = self.0.total.fetch_add(1, Ordering::Relaxed);
         let permit = RequestPermit(self.clone());
         // At least one, even if the total is very small.
         let max = (self.0.max_total * cost.share_percent() / 100).max(1);
         (before < max).then_some(permit)
     }
 
-    /// Returns a permit for a request of the subject, valid until it is dropped; `None` if the
-    /// subject has none left.
+    /// Returns a permit for a request in flight of the subject, valid until it is dropped; `None` if
+    /// the subject has none left.
     #[must_use]
     pub fn acquire_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
-        self.count(subject, |counts| &counts.running)
+        self.count(subject, |counts| &counts.in_flight)
     }
 
-    /// Returns a permit for a request of the subject that waits for its body or another server, as
-    /// [`InFlight::acquire_for`] does.
+    /// Returns a permit for a waiting request of the subject: one that waits for its body or another
+    /// server. Returns `None` if the subject has none left.
     #[must_use]
     pub fn acquire_waiting_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.waiting)
@@ -103,8 +106,8 @@ impl InFlight {
 
     /// Returns the number of requests in flight.
     #[must_use]
-    pub fn running_total(&self) -> usize {
-        self.0.running_total.load(Ordering::Relaxed)
+    pub fn total(&self) -> usize {
+        self.0.total.load(Ordering::Relaxed)
     }
 }
 
@@ -116,11 +119,11 @@ pub struct RequestPermit(InFlight);
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        self.0.0.running_total.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// The permit of a request among those of its subject.
+/// One of a subject's permits, for a request that is in flight or waits.
 pub struct SubjectPermit {
     in_flight: InFlight,
     subject: LimitSubject,
@@ -156,11 +159,11 @@ mod tests {
                 permits.push(permit);
             }
             assert_eq!(permits.len(), max, "{cost:?}");
-            assert_eq!(all.running_total(), max);
+            assert_eq!(all.total(), max);
         }
         permits.clear();
         assert!(all.acquire(Cost::Hashing).is_some());
-        assert_eq!(all.running_total(), 0);
+        assert_eq!(all.total(), 0);
     }
 
     #[test]
@@ -173,7 +176,7 @@ mod tests {
         assert!(all.acquire_for(other).is_some());
         drop(permits);
         assert!(all.acquire_for(one).is_some());
-        assert!(all.0.running.lock().expect("no panic").is_empty());
+        assert!(all.0.in_flight.lock().expect("no panic").is_empty());
     }
 
     #[test]

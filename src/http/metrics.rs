@@ -56,7 +56,7 @@ type MetricsState = (App, PrometheusHandle, Collector);
 
 async fn show(State((app, handle, process)): State<MetricsState>) -> impl IntoResponse {
     process.collect();
-    set_gauge(&gauge!("http_requests_in_flight"), app.in_flight.running_total());
+    set_gauge(&gauge!("http_requests_in_flight"), app.in_flight.total());
     set_gauge(&gauge!("http_requests_in_flight_limit"), app.config.http.max_in_flight);
     set_gauge(&gauge!("revocation_polls_waiting"), app.revocation_feed.waiting());
     let (running, waiting) = app.password_hasher.load();

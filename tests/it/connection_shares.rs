@@ -28,7 +28,7 @@ async fn assert_other_callers_succeed(
         blocked.spawn(async move { client.send(method, path, body.to_string()).await });
     }
     let are_waiting =
-        async || app.lock_waiters().await >= SHARE && app.app.in_flight.running_total() >= sent;
+        async || app.lock_waiters().await >= SHARE && app.app.in_flight.total() >= sent;
     wait_until_async("every request runs, and a share of them waits for the lock", are_waiting)
         .await;
     for number in 0..5 {

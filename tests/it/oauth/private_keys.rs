@@ -425,8 +425,8 @@ async fn requests_that_wait_for_a_slow_key_server_hold_no_permit_and_share_one_f
             let watching = async {
                 let are_waiting = async || app.app.in_flight.waiting() == 12;
                 wait_until_async("12 requests wait for the keys", are_waiting).await;
-                assert_eq!(app.app.in_flight.running_total(), 0);
-                assert_eq!(app.app.verifications_in_flight.running_total(), 0);
+                assert_eq!(app.app.in_flight.total(), 0);
+                assert_eq!(app.app.verifications_in_flight.total(), 0);
             };
             let (statuses, ()) = tokio::join!(join_all(waiting), watching);
             assert!(statuses.iter().all(|status| *status == 401), "{statuses:?}");

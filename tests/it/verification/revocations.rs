@@ -163,7 +163,7 @@ async fn a_waiting_reader_is_answered_when_another_server_revokes_a_key() {
             let is_waiting = async || app.app.revocation_feed.waiting() == 1;
             wait_until_async("a reader waits", is_waiting).await;
             // It has neither a connection nor a permit meanwhile.
-            let is_idle = async || app.app.verifications_in_flight.running_total() == 0;
+            let is_idle = async || app.app.verifications_in_flight.total() == 0;
             wait_until_async("no permit is in use", is_idle).await;
             for pool in app.app.pools() {
                 let is_idle = async || pool.connections().0 == pool.connections().1;
