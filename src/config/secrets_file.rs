@@ -185,8 +185,8 @@ fn create(path: &Path, entropy: &dyn Entropy) -> io::Result<()> {
     }
 }
 
-/// Parses the lines of the file. Of the secrets of a feature, which are appended, the first complete
-/// line counts.
+/// Parses the lines of the file. Of the secrets of a feature, which are appended, the first
+/// complete line counts.
 fn parse(text: &str) -> HashMap<String, String> {
     let lines = text.lines().filter_map(|line| line.split_once('='));
     let mut secrets = HashMap::new();
