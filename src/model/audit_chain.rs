@@ -151,7 +151,7 @@ impl ChainVerifier {
             // append. Retention leaves no other link, and no link with an event.
             if link.position != 1 || link.stored.is_some() {
                 chain.is_whole = false;
-                let fault = AuditFault::Misplaced(link.position, link.event_id);
+                let fault = AuditFault::PositionReused(link.position, link.event_id);
                 observed.push(faulty(&link.handle, fault));
             }
             self.current = Some(chain);

@@ -22,7 +22,7 @@ pub enum AuditFault {
     Missing(i64, i64),
     /// The event of a link is missing: position, row.
     MissingEvent(i64, i64),
-    /// An event or its link was changed after it was written: position, row.
+    /// An event or its link was changed or moved after it was written: position, row.
     Changed(i64, i64),
     /// An event's MAC does not match its content: position, row.
     Forged(i64, i64),
@@ -35,7 +35,7 @@ pub enum AuditFault {
     /// Events were not written where they are now: first position, last position.
     RangeMoved(i64, i64),
     /// A link has the position of another link or of a pruned event: position, row.
-    Misplaced(i64, i64),
+    PositionReused(i64, i64),
     /// An event has no link: row.
     UnlinkedEvent(i64),
     /// The chain ends before a published head: last position, position of the head.
@@ -119,7 +119,7 @@ impl fmt::Display for AuditFault {
                 "positions {from} to {to}: their events were not written at these positions: they \
                  were moved, or events before them were changed, removed or added"
             ),
-            Self::Misplaced(at, row) => {
+            Self::PositionReused(at, row) => {
                 let what = " was not written by Tenantry: the position belongs to another event";
                 fmt_event(f, *at, *row, what)
             }
@@ -155,8 +155,12 @@ impl AuditFault {
         match self {
             Self::SigningStartMismatch(logged) => {
                 let since = logged.to_rfc3339_opts(SecondsFormat::Micros, true);
-                write!(f, "the server log states that events are signed since {since}, and the ")?;
-                f.write_str("database does not: MACs were removed, and older events may be forged")
+                write!(
+                    f,
+                    "the server log states that signing began at {since}, but the database states \
+                     a later time or none: the start of signing was changed or removed, and events \
+                     from after {since} that have no MAC may be forged"
+                )
             }
             Self::UnknownPepper(from, to, pepper) => {
                 write!(f, "positions {from} to {to} cannot be checked: ")?;
