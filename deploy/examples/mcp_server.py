@@ -22,7 +22,7 @@ MCP_URL = os.environ["MCP_URL"]
 
 
 class Introspection:
-    """Asks Tenantry about each token (RFC 7662). An answer is never kept: a grant that was revoked
+    """Asks Tenantry about each token (RFC 7662). An answer is never cached: a grant that was revoked
     ends with the next request."""
 
     def __init__(self):

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
 use crate::app::database::Database;
-use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
+use crate::app::lookup_cache::{self, Cacheable, Found, LookupCache};
 use crate::error::Result;
 use crate::model::caller::{Credential, CredentialStatus};
 use crate::model::ids::SessionId;
@@ -42,8 +42,8 @@ pub struct CredentialLookup(BatchLookup<CredentialQuery>);
 impl CredentialLookup {
     /// Starts the workers. They stop when the lookup is dropped.
     #[must_use]
-    pub fn start(db: &Database, kept: KeptAnswers<CredentialStatus>) -> Self {
-        Self(BatchLookup::start(db, CONNECTIONS, kept))
+    pub fn start(db: &Database, cache: LookupCache<CredentialStatus>) -> Self {
+        Self(BatchLookup::start(db, CONNECTIONS, cache))
     }
 
     /// Returns the status of the credential, valid or rejected; `None` if it is unknown.
@@ -65,21 +65,22 @@ impl CredentialLookup {
 
 impl BatchQuery for CredentialQuery {
     type Answer = CredentialStatus;
-    type Shared = KeptAnswers<CredentialStatus>;
+    type Shared = LookupCache<CredentialStatus>;
     const NAME: &'static str = "keys";
 
     async fn answer(
         db: &mut PgConnection,
-        kept: &Self::Shared,
+        cache: &Self::Shared,
         queries: &[Self],
     ) -> Result<Vec<Option<CredentialStatus>>> {
-        kept_answers::answer(db, kept, queries, Self::kept_by, read).await
+        lookup_cache::answer(db, cache, queries, Self::candidates, read).await
     }
 }
 
 impl CredentialQuery {
-    /// Returns the digests by which the answer is kept; none for sessions, which are always read.
-    fn kept_by(&self) -> &[Digest] {
+    /// Returns the digests under which the answer may be cached, one for each pepper; none for
+    /// sessions, which are always read.
+    fn candidates(&self) -> &[Digest] {
         match self {
             Self::Key(candidates)
             | Self::PersonalToken(candidates)
@@ -89,7 +90,7 @@ impl CredentialQuery {
     }
 }
 
-impl Keepable for CredentialStatus {
+impl Cacheable for CredentialStatus {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let Self::Valid(identity) = self else { return None };
         let of_credential = match identity.credential()? {
@@ -102,7 +103,7 @@ impl Keepable for CredentialStatus {
             Credential::Session(..) => return None,
         };
         let (caller, person) = (identity.caller.as_deref(), identity.person.as_deref());
-        // A pinned token without a caller is not kept: a new membership may give it one.
+        // A pinned token without a caller is not cached: a new membership may give it one.
         let is_pinned = person.is_none_or(|person| person.pinned_to.is_some());
         if caller.is_none() && is_pinned {
             return None;

@@ -2,8 +2,8 @@
 //! requests first, and per subject, so that one caller cannot use all of the capacity.
 //!
 //! A request is not in flight while it waits for its body or for another server: it costs almost
-//! nothing, and others decide how long that takes. Such waiting requests are counted separately, per
-//! subject.
+//! nothing, and others decide how long that takes. Such waiting requests are counted separately,
+//! per subject.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,15 +74,15 @@ impl InFlight {
         (before < max).then_some(permit)
     }
 
-    /// Returns a permit for a request in flight of the subject, valid until it is dropped; `None` if
-    /// the subject has none left.
+    /// Returns a permit for a request in flight of the subject, valid until it is dropped; `None`
+    /// if the subject has none left.
     #[must_use]
     pub fn acquire_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.in_flight)
     }
 
-    /// Returns a permit for a waiting request of the subject: one that waits for its body or another
-    /// server. Returns `None` if the subject has none left.
+    /// Returns a permit for a waiting request of the subject: one that waits for its body or
+    /// another server. Returns `None` if the subject has none left.
     #[must_use]
     pub fn acquire_waiting_for(&self, subject: LimitSubject) -> Option<SubjectPermit> {
         self.count(subject, |counts| &counts.waiting)

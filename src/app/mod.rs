@@ -16,7 +16,7 @@ pub mod http_client;
 pub mod id_tokens;
 pub mod in_flight;
 pub mod jwt_access_tokens;
-pub mod kept_answers;
+pub mod lookup_cache;
 pub mod mailer;
 pub mod meter;
 pub mod openid_signer;
@@ -48,7 +48,7 @@ use crate::app::document_fetches::DocumentFetches;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::http_client::HttpClient;
 use crate::app::in_flight::InFlight;
-use crate::app::kept_answers::KeptAnswers;
+use crate::app::lookup_cache::LookupCache;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
 use crate::app::openid_signer::OpenidSigner;
@@ -183,7 +183,7 @@ impl App {
         Ok(Self(Arc::new(Parts {
             credential_lookup: CredentialLookup::start(
                 &lookups,
-                KeptAnswers::new(config.keys.kept_answers),
+                LookupCache::new(config.keys.cache_capacity),
             ),
             origin_lookup: OriginLookup::start(&lookups, origin_lookup::CONNECTIONS, ()),
             readiness: Readiness::start(&lookups, db.clone()),
@@ -193,7 +193,7 @@ impl App {
             verification_lookup: VerificationLookup::start(
                 &verifications,
                 verification_lookup::CONNECTIONS,
-                KeptAnswers::new(config.keys.kept_answers),
+                LookupCache::new(config.keys.cache_capacity),
             ),
             credit_leases: CreditLeases::start(&verifications, &db),
             revocation_feed: RevocationFeed::start(&verifications, stop.clone()),

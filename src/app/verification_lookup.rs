@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::app::batch_lookup::{BatchLookup, BatchQuery};
-use crate::app::kept_answers::{self, Found, Keepable, KeptAnswers};
+use crate::app::lookup_cache::{self, Cacheable, Found, LookupCache};
 use crate::error::Result;
 use crate::model::secret::Digest;
 use crate::model::verification::{CredentialKind, KnownCredential};
@@ -30,15 +30,15 @@ pub struct VerificationQuery {
 
 impl BatchQuery for VerificationQuery {
     type Answer = Arc<KnownCredential>;
-    type Shared = KeptAnswers<Self::Answer>;
+    type Shared = LookupCache<Self::Answer>;
     const NAME: &'static str = "verifications";
 
     async fn answer(
         db: &mut PgConnection,
-        kept: &Self::Shared,
+        cache: &Self::Shared,
         queries: &[Self],
     ) -> Result<Vec<Option<Arc<KnownCredential>>>> {
-        kept_answers::answer(db, kept, queries, |query| &query.candidates, read).await
+        lookup_cache::answer(db, cache, queries, |query| &query.candidates, read).await
     }
 }
 
@@ -58,7 +58,7 @@ async fn read(
     Ok(queries.iter().map(answer).collect())
 }
 
-impl Keepable for Arc<KnownCredential> {
+impl Cacheable for Arc<KnownCredential> {
     fn subjects(&self) -> Option<impl Iterator<Item = Uuid>> {
         let organization = self.organization.as_ref()?;
         // Credits change with every check, and by themselves.

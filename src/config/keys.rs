@@ -7,9 +7,9 @@ use crate::model::key_format::KeyFormat;
 use crate::model::scope::{Scope, ScopeCatalogue};
 
 /// The default of `CREDENTIAL_MEMORY`.
-const DEFAULT_KEPT_ANSWERS: usize = 100_000;
+const DEFAULT_CACHE_CAPACITY: usize = 100_000;
 /// The maximum of `CREDENTIAL_MEMORY`: some gigabytes.
-const MAX_KEPT_ANSWERS: usize = 10_000_000;
+const MAX_CACHE_CAPACITY: usize = 10_000_000;
 
 /// The settings for API keys.
 pub struct KeySettings {
@@ -21,8 +21,8 @@ pub struct KeySettings {
     pub scopes: ScopeCatalogue,
     /// Those of `scopes` that the operator added.
     pub operator_scopes: Vec<Scope>,
-    /// The maximum number of answers about credentials that each kind of lookup keeps in memory.
-    pub kept_answers: usize,
+    /// The maximum number of answers about credentials that each kind of lookup caches.
+    pub cache_capacity: usize,
     /// Whether credentials of another format are looked up among the imported keys.
     pub accepts_imported_keys: bool,
 }
@@ -39,9 +39,9 @@ impl KeySettings {
             peppers: peppers.unwrap_or_default(),
             scopes: ScopeCatalogue::new(&scopes),
             operator_scopes: scopes,
-            kept_answers: env
-                .optional("CREDENTIAL_MEMORY", parse_kept_answers)
-                .unwrap_or(DEFAULT_KEPT_ANSWERS),
+            cache_capacity: env
+                .optional("CREDENTIAL_MEMORY", parse_cache_capacity)
+                .unwrap_or(DEFAULT_CACHE_CAPACITY),
             accepts_imported_keys: env.optional("KEY_IMPORT", parse_switch).unwrap_or(false),
         }
     }
@@ -61,9 +61,9 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, ValidationError> {
     }
 }
 
-fn parse_kept_answers(text: &str) -> Result<usize, ValidationError> {
-    let count = text.parse().ok().filter(|count| *count <= MAX_KEPT_ANSWERS);
-    count.ok_or_else(|| format!("must be a number from 0 to {MAX_KEPT_ANSWERS}").into())
+fn parse_cache_capacity(text: &str) -> Result<usize, ValidationError> {
+    let count = text.parse().ok().filter(|count| *count <= MAX_CACHE_CAPACITY);
+    count.ok_or_else(|| format!("must be a number from 0 to {MAX_CACHE_CAPACITY}").into())
 }
 
 fn parse_scopes(text: &str) -> Result<Vec<Scope>, ValidationError> {

@@ -1,5 +1,5 @@
 //! Entries about changed credentials and what they depend on. Triggers write them (migration 0041);
-//! a server that keeps answers in memory asks with each batch of lookups what has changed since.
+//! a server that caches answers asks with each batch of lookups what has changed since.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;

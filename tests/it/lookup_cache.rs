@@ -1,5 +1,5 @@
-//! Answers about credentials that are kept in memory: they save queries, and no request that starts
-//! after a change is judged by the state before it.
+//! The cache of answers about credentials: it saves queries, and no request that starts after a
+//! change is judged by the state before it.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tenantry::app::batch_lookup::BatchQuery;
 use tenantry::app::credential_lookup::CredentialQuery;
-use tenantry::app::kept_answers::KeptAnswers;
+use tenantry::app::lookup_cache::LookupCache;
 use tenantry::app::verification_lookup::VerificationQuery;
 use tenantry::model::secret::Digest;
 use tenantry::model::verification::CredentialKind;
@@ -37,7 +37,7 @@ async fn lock_credentials(app: &TestApp) -> PgConnection {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_given_without_reading_the_credential() {
+async fn a_cached_answer_is_returned_without_reading_the_credential() {
     run(async |app| {
         let acme = app.sign_up().await;
         let check = async |server: &TestApp| {
@@ -46,7 +46,7 @@ async fn a_kept_answer_is_given_without_reading_the_credential() {
         check(app).await.assert_status(200);
         let lock = lock_credentials(app).await;
         assert_eq!(check(app).await.assert_status(200).body["valid"], true);
-        // A server without a kept answer fails.
+        // A server without a cached answer fails.
         check(&app.replica()).await.assert_status(503);
         lock.close().await.unwrap();
     })
@@ -54,7 +54,7 @@ async fn a_kept_answer_is_given_without_reading_the_credential() {
 }
 
 #[tokio::test]
-async fn with_a_credential_memory_of_0_no_answer_is_kept() {
+async fn with_a_credential_memory_of_0_no_answer_is_cached() {
     with_settings(&[("CREDENTIAL_MEMORY", "0")])
         .run(async |app| {
             let acme = app.sign_up().await;
@@ -212,7 +212,7 @@ async fn changed_names_plans_metadata_and_credits_are_in_the_next_verdict() {
     .await;
 }
 
-/// The columns of each table whose change discards kept answers.
+/// The columns of each table whose change discards cached answers.
 async fn watched_columns(app: &TestApp) -> Vec<(String, String)> {
     let columns = "select event_object_table::text, event_object_column::text
                    from information_schema.triggered_update_columns
@@ -221,7 +221,7 @@ async fn watched_columns(app: &TestApp) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn every_column_that_a_kept_answer_is_made_of_is_watched() {
+async fn every_column_that_a_cached_answer_is_made_of_is_watched() {
     run(async |app| {
         let mut db = app.superuser().await;
         let role = format!("reader_{}", uuid::Uuid::now_v7().simple());
@@ -229,25 +229,25 @@ async fn every_column_that_a_kept_answer_is_made_of_is_watched() {
         for (table, column) in watched_columns(app).await {
             write!(grants, "grant select ({column}) on {table} to {role};").unwrap();
         }
-        // A credential with a balance is not kept.
+        // An answer about a credential with a balance is not cached.
         write!(grants, "grant select on credit_balances to {role}; set role {role};").unwrap();
         db.execute(AssertSqlSafe(grants)).await.unwrap();
         let digests = vec![Digest::new([7; 32])];
-        let nothing_kept = KeptAnswers::new(0);
+        let no_cache = LookupCache::new(0);
         for query in [
             CredentialQuery::Key(digests.clone()),
             CredentialQuery::PersonalToken(digests.clone()),
             CredentialQuery::OauthToken(digests.clone()),
         ] {
-            let read = CredentialQuery::answer(&mut db, &nothing_kept, &[query]).await;
+            let read = CredentialQuery::answer(&mut db, &no_cache, &[query]).await;
             assert!(read.unwrap()[0].is_none());
         }
-        let nothing_kept = KeptAnswers::new(0);
+        let no_cache = LookupCache::new(0);
         for kind in
             [CredentialKind::ApiKey, CredentialKind::PersonalToken, CredentialKind::OauthToken]
         {
             let query = VerificationQuery { kind, candidates: digests.clone() };
-            let read = VerificationQuery::answer(&mut db, &nothing_kept, &[query]).await;
+            let read = VerificationQuery::answer(&mut db, &no_cache, &[query]).await;
             assert!(read.unwrap()[0].is_none());
         }
         let unwatched = db.execute("select last_used_at from api_keys").await;
@@ -379,7 +379,7 @@ async fn a_change_is_deleted_only_when_every_snapshot_of_the_last_ten_minutes_ha
 }
 
 #[tokio::test]
-async fn recovery_from_a_crash_forgets_everything_that_was_kept_before() {
+async fn recovery_from_a_crash_discards_everything_that_was_cached_before() {
     run(async |app| {
         let acme = app.sign_up().await;
         let check = async || {
@@ -407,7 +407,7 @@ async fn recovery_from_a_crash_forgets_everything_that_was_kept_before() {
 }
 
 #[tokio::test]
-async fn an_answer_with_much_metadata_is_not_kept() {
+async fn an_answer_with_much_metadata_is_not_cached() {
     run(async |app| {
         let acme = app.sign_up().await;
         let check = async || {
