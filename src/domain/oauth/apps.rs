@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::record_caller_event;
-use crate::domain::oauth::grants::record_app_end;
+use crate::domain::oauth::grant_revocation::record_app_end;
 use crate::domain::oauth::locks::{lock_and_confirm_caller, lock_app, lock_with_plan, no_such_app};
 use crate::domain::oauth::secrets::create_first;
 use crate::domain::organizations::plan_limits::{LimitedResource, check_plan_limit};

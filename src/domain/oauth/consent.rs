@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::oauth::consent_locks::{lock_all, sign_in_again};
-use crate::domain::oauth::granting::{find_granted, insert_code, permitted_by, record_grant};
+use crate::domain::oauth::grant_creation::{find_granted, insert_code, permitted_by, record_grant};
 use crate::domain::oauth::pending_request::{PendingRequest, consume};
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::AuditContext;

@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::domain::oauth::consent_locks::lock_all;
 use crate::domain::oauth::devices::require_device_client;
-use crate::domain::oauth::granting::{insert_code, permitted_by, record_grant};
+use crate::domain::oauth::grant_creation::{insert_code, permitted_by, record_grant};
 use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;

@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::domain::oauth::authorization::known_resources;
-use crate::domain::oauth::revocation::revoke_reused_code;
+use crate::domain::oauth::client_revocation::revoke_reused_code;
 use crate::domain::oauth::tokens::{IssuedTokens, candidates, invalid_grant, issue_for_code};
 use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;

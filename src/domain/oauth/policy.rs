@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::domain::keys::record_caller_event;
-use crate::domain::oauth::grants::record_revoked;
+use crate::domain::oauth::grant_revocation::record_revoked;
 use crate::domain::oauth::locks::lock_and_confirm_caller;
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType};

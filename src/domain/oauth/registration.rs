@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::app::App;
 use crate::config::oauth::RegistrationSettings;
-use crate::domain::oauth::grants::record_app_end;
+use crate::domain::oauth::grant_revocation::record_app_end;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::ids::{AppId, OrganizationId};

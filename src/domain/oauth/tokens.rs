@@ -13,8 +13,8 @@ use sqlx::PgConnection;
 use subtle::ConstantTimeEq;
 
 use crate::app::App;
+use crate::domain::oauth::client_revocation::{revoke_grant, revoke_reused_code};
 use crate::domain::oauth::narrowing::{narrow_resources, narrow_scopes, still_requestable};
-use crate::domain::oauth::revocation::{revoke_grant, revoke_reused_code};
 use crate::domain::oauth::token_issue::{AccessTokenFormat, TokenIssue};
 use crate::error::{Error, ErrorKind, OauthFailure, Result};
 use crate::model::audit::AuditContext;

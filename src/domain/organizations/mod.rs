@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 
 use crate::app::App;
 use crate::domain::keys::{confirm_caller, record_caller_event};
-use crate::domain::oauth::grants::record_app_end;
+use crate::domain::oauth::grant_revocation::record_app_end;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::audit_detail::diff;

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::oauth::revocation;
+use crate::domain::oauth::client_revocation;
 use crate::error::Result;
 use crate::http::body::Form;
 use crate::http::edge::context::RequestContext;
@@ -47,6 +47,6 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode> {
     let client = authenticate(&app, &context, &headers, &form).await?;
     let token = Secret::new(form.require("token")?.to_owned());
-    revocation::revoke(&app, &client, &token, &context.audit_context()).await?;
+    client_revocation::revoke(&app, &client, &token, &context.audit_context()).await?;
     Ok(StatusCode::OK)
 }

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::oauth::publication;
+use crate::domain::oauth::operator_clients;
 use crate::error::Result;
 use crate::http::auth::{MasterKeyGuard, OauthApps};
 use crate::http::body::JsonBody;
@@ -144,7 +144,7 @@ pub(super) async fn list(
     // One more than the limit shows whether there is a next page.
     let list = async |db: &mut PgConnection| {
         let organization = organization.as_ref().map(OrganizationHandle::as_str);
-        publication::list(db, (organization, kind), after, limit + 1).await
+        operator_clients::list(db, (organization, kind), after, limit + 1).await
     };
     let mut apps = app.db.run(list).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -218,7 +218,7 @@ pub(super) async fn publish(
     body: JsonBody<EmptyBody>,
 ) -> Result<Response> {
     run(&app, (id, idempotency), context, body, async |tx, id, actor, audit| {
-        Ok((publication::publish(tx, id, actor, audit).await?, 0))
+        Ok((operator_clients::publish(tx, id, actor, audit).await?, 0))
     })
     .await
 }
@@ -243,7 +243,7 @@ pub(super) async fn disable(
     body: JsonBody<EmptyBody>,
 ) -> Result<Response> {
     run(&app, (id, idempotency), context, body, async |tx, id, actor, audit| {
-        publication::disable(tx, id, actor, audit).await
+        operator_clients::disable(tx, id, actor, audit).await
     })
     .await
 }
@@ -267,7 +267,7 @@ pub(super) async fn enable(
     body: JsonBody<EmptyBody>,
 ) -> Result<Response> {
     run(&app, (id, idempotency), context, body, async |tx, id, actor, audit| {
-        Ok((publication::enable(tx, id, actor, audit).await?, 0))
+        Ok((operator_clients::enable(tx, id, actor, audit).await?, 0))
     })
     .await
 }

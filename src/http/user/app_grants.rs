@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::domain::oauth::grants::{self, no_such_grant};
+use crate::domain::oauth::grant_revocation::{self, no_such_grant};
 use crate::error::Result;
 use crate::http::auth::{AppGrantsRead, MembersWrite, OrganizationScoped};
 use crate::http::body::RequestFingerprint;
@@ -181,7 +181,7 @@ pub(super) async fn revoke(
     let id = parse_id(&id)?;
     idempotency
         .run(&app, &caller, RequestFingerprint::NOTHING, async |tx| {
-            grants::revoke(tx, &caller, id, &context.audit_context()).await?;
+            grant_revocation::revoke(tx, &caller, id, &context.audit_context()).await?;
             Ok(ChangeResponse::ok(Success::ok("App grant revoked", DONE)))
         })
         .await
@@ -218,8 +218,13 @@ pub(super) async fn revoke_of_client(
     let client_id = client_id.unwrap_or_default();
     idempotency
         .run(&app, &caller, RequestFingerprint::NOTHING, async |tx| {
-            let revoked_grants =
-                grants::revoke_of_client(tx, &caller, &client_id, &context.audit_context()).await?;
+            let revoked_grants = grant_revocation::revoke_of_client(
+                tx,
+                &caller,
+                &client_id,
+                &context.audit_context(),
+            )
+            .await?;
             let revoked = RevokedAppGrants { revoked_grants };
             Ok(ChangeResponse::ok(Success::ok("App grants revoked", revoked)))
         })

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::app::App;
-use crate::domain::oauth::grants;
+use crate::domain::oauth::grant_revocation;
 use crate::error::Result;
 use crate::http::auth::InSession;
 use crate::http::body::RequestFingerprint;
@@ -55,7 +55,8 @@ pub(super) async fn revoke(
     let id = parse_id(&id)?;
     idempotency
         .run(&app, &person, RequestFingerprint::NOTHING, async |tx| {
-            grants::revoke_own(tx, (&person, session), id, &context.audit_context()).await?;
+            grant_revocation::revoke_own(tx, (&person, session), id, &context.audit_context())
+                .await?;
             Ok(ChangeResponse::ok(Success::ok("App grant revoked", DONE)))
         })
         .await

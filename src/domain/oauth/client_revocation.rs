@@ -1,4 +1,5 @@
-//! Revocation of tokens and grants by the client (RFC 7009), or because a code or token was reused.
+//! Revocation of tokens and grants by their client (RFC 7009), or because a code or token was
+//! reused.
 
 use serde_json::json;
 use sqlx::PgConnection;

@@ -1,4 +1,4 @@
-//! Grants are created here: by a person's consent, or by their approval of a device's request.
+//! Creation of grants: by a person's consent, or by their approval of a device's request.
 
 use std::sync::Arc;
 use std::time::Duration;

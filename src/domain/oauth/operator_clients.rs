@@ -1,11 +1,11 @@
-//! What the operator decides about clients: publish the apps of organizations; disable and enable
-//! all kinds.
+//! The clients as the operator manages them: lists, disables and enables those of all kinds, and
+//! publishes the apps of organizations.
 
 use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::domain::oauth::apps::set_grant_counts;
-use crate::domain::oauth::grants::record_app_end;
+use crate::domain::oauth::grant_revocation::record_app_end;
 use crate::domain::oauth::locks::no_such_app;
 use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};

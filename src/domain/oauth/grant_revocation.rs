@@ -1,5 +1,5 @@
-//! Revocation of grants to apps: by the person, by the organization, or because the app ended. From
-//! the commit on, every token of the grant is rejected.
+//! Revocation of grants: by the person, by the organization, or because the client ended. From the
+//! commit on, every token of the grant is rejected.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
