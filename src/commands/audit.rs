@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::app::App;
-use crate::commands::migrate::{load_config, with_app};
+use crate::commands::setup::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::audit;
 use crate::model::audit_chain::{ChainObservation, ChainVerifier};

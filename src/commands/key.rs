@@ -1,6 +1,6 @@
 //! `tenantry key check`, `pattern` and `peppers`: the format of keys, and the use of peppers.
 
-use crate::commands::migrate::{load_config, with_app};
+use crate::commands::setup::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::config::accounts::token_format;
 use crate::config::env::Env;

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::commands::migrate::{load_config, with_app};
+use crate::commands::setup::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::keys::import::{ImportedKey, import};
 use crate::model::ValidationError;

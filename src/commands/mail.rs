@@ -1,6 +1,6 @@
 //! `tenantry mail retry`: retries jobs that were given up: mail, and reports of leaked keys.
 
-use crate::commands::migrate::{load_config, with_app};
+use crate::commands::setup::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::repo::jobs;
 

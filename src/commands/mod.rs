@@ -13,6 +13,7 @@ pub mod openapi;
 pub mod org;
 pub mod private_postgres;
 pub mod serve;
+pub mod setup;
 mod signals;
 
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! `tenantry org …`: some operations of the operator API, as commands.
 
 use crate::app::App;
-use crate::commands::migrate::{load_config, with_app};
+use crate::commands::setup::{load_config, with_app};
 use crate::commands::{Failure, print};
 use crate::domain::organizations::provisioning::{self, OrganizationSpec};
 use crate::domain::organizations::status;

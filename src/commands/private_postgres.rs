@@ -9,7 +9,7 @@ use std::str::FromStr;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::commands::migrate::{CLUSTER_DIR, cluster_settings, start_cluster};
+use crate::commands::setup::{CLUSTER_DIR, cluster_settings, start_cluster};
 use crate::commands::{Failure, print};
 use crate::config::database::DatabaseSettings;
 use crate::config::env::Env;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::SystemClock;
-use crate::commands::migrate::{PreparedDatabase, load_config, prepare_database};
+use crate::commands::setup::{PreparedDatabase, load_config, prepare_database};
 use crate::commands::signals::Signals;
 use crate::commands::{Failure, maintenance, print};
 use crate::config::Config;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::server::Server;
 use tenantry::app::peppers::Peppers;
-use tenantry::commands::migrate::{PreparedDatabase, prepare_database};
+use tenantry::commands::setup::{PreparedDatabase, prepare_database};
 use tenantry::commands::{Failure, print};
 use tenantry::config::env::Env;
 use tenantry::config::{Config, secrets_file};

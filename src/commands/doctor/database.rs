@@ -16,7 +16,7 @@ use crate::commands::Failure;
 use crate::commands::connect::{
     self, ConnectionSecurity, DatabaseConnection, MIN_SERVER_VERSION, Pooler,
 };
-use crate::commands::migrate::{PreparedDatabase, start_cluster};
+use crate::commands::setup::{PreparedDatabase, start_cluster};
 use crate::error::{Error, Result};
 use crate::model::ids::OrganizationId;
 use crate::repo::{

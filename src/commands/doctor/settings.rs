@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Check;
-use crate::commands::migrate::CLUSTER_DIR;
+use crate::commands::setup::CLUSTER_DIR;
 use crate::config::database::data_dir;
 use crate::config::env::Env;
 use crate::config::secrets_file::FeatureSecret;
