@@ -106,14 +106,14 @@ async fn the_migration_chains_existing_events_exactly_as_the_trigger_does() {
         let links = "select string_agg(l::text, '|' order by l::text)
                      from (select organization_id, position, event_id, digest from audit_links) l";
         let links = async || -> String {
-            sqlx::query_scalar(links).fetch_one(&mut app.sql().await).await.unwrap()
+            sqlx::query_scalar(links).fetch_one(&mut app.connect().await).await.unwrap()
         };
         let before = links().await;
         let undo = "drop trigger audit_events_link on audit_events; drop table audit_links;
                     drop function audit_events_link; drop function audit_digest";
-        sqlx::raw_sql(undo).execute(&mut app.sql().await).await.unwrap();
+        sqlx::raw_sql(undo).execute(&mut app.connect().await).await.unwrap();
         let migration = include_str!("../../migrations/0018_audit_chain.sql");
-        sqlx::raw_sql(migration).execute(&mut app.sql().await).await.unwrap();
+        sqlx::raw_sql(migration).execute(&mut app.connect().await).await.unwrap();
         assert_eq!(links().await, before);
     })
     .await;
@@ -396,7 +396,7 @@ pub async fn record_event(
 /// The organization of each audit event, ordered.
 pub async fn organizations(app: &TestApp) -> Vec<OrganizationId> {
     let sql = "select organization_id from audit_events order by 1";
-    let ids: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
+    let ids: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(&mut app.connect().await).await.unwrap();
     ids.into_iter().map(OrganizationId).collect()
 }
 
@@ -463,7 +463,8 @@ async fn the_owner_of_audit_links_cannot_update_delete_or_truncate_it() {
             "truncate audit_links",
         ];
         for attempt in attempts {
-            let rejected = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            let rejected =
+                sqlx::query(attempt).execute(&mut app.connect().await).await.unwrap_err();
             assert!(rejected.to_string().contains("audit_links is append-only"), "{rejected}");
         }
     })

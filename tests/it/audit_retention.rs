@@ -117,7 +117,10 @@ async fn old_events_without_macs_are_kept_while_they_do_not_match_their_publishe
 /// The actor of the third event, which is also that of the second.
 async fn old_actor(app: &TestApp) -> String {
     let actor = format!("select actor from audit_events where id = {}", event_at(3));
-    sqlx::query_scalar(sqlx::AssertSqlSafe(actor)).fetch_one(&mut app.sql().await).await.unwrap()
+    sqlx::query_scalar(sqlx::AssertSqlSafe(actor))
+        .fetch_one(&mut app.connect().await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -159,7 +162,7 @@ async fn a_link_at_a_removed_or_occupied_position_is_found() {
                  select organization_id, 2, (select max(id) from audit_events), digest
                  from audit_links where position = 1 order by event_id limit 1;
              commit";
-        sqlx::raw_sql(hidden).execute(&mut app.sql().await).await.unwrap();
+        sqlx::raw_sql(hidden).execute(&mut app.connect().await).await.unwrap();
         let (is_fine, output) = verify(app, &[]);
         assert!(!is_fine && output.contains(": position 2: the event evt_"), "{output}");
         assert!(output.contains("has no position"), "{output}");
@@ -230,7 +233,7 @@ async fn two_servers_that_remove_and_publish_concurrently_leave_an_intact_chain(
     run(async |app| {
         organization_with_old_and_new_events(app).await;
         let organization = organizations(app).await[0];
-        let mut removing = app.sql().await;
+        let mut removing = app.connect().await;
         let mut tx = sqlx::Connection::begin(&mut removing).await.unwrap();
         let head = statements::lock_head(&mut tx, organization).await.unwrap();
         assert!(head.is_some());

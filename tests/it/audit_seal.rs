@@ -59,7 +59,7 @@ pub async fn tamper_and_recompute(app: &TestApp, sql: &str) {
 
 /// Stores when the signing of events began, as a server does when it starts.
 pub async fn begin_signing(app: &TestApp) {
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     audit::begin_signing(&mut db, &app.app.audit_signer, app.app.clock.now()).await.unwrap();
 }
 
@@ -527,7 +527,7 @@ async fn every_function_is_resolved_at_creation_or_pins_its_search_path() {
                       and not coalesce(
                           p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)";
         let unpinned: Vec<String> =
-            sqlx::query_scalar(unpinned).fetch_all(&mut app.sql().await).await.unwrap();
+            sqlx::query_scalar(unpinned).fetch_all(&mut app.connect().await).await.unwrap();
         assert!(
             unpinned.is_empty(),
             "functions whose calls are resolved when they run: {unpinned:?}"

@@ -98,7 +98,7 @@ async fn mcp_clients_get_access_with_a_metadata_document_and_by_registering_them
     let signed_up = curl(&[&headers[..], &[&server.url("/api/auth/sign-up/email")]].concat());
     assert_eq!(signed_up.status, 200, "{}", signed_up.text);
     sqlx::query("update accounts set proven_at = now()")
-        .execute(&mut dir.sql().await)
+        .execute(&mut dir.connect().await)
         .await
         .unwrap();
     let person = [("EMAIL", email), ("PASSWORD", PASSWORD)];

@@ -19,7 +19,7 @@ async fn assert_other_callers_succeed(
     requests: Vec<(TestClient, &'static str, &'static str, Value)>,
 ) {
     let others = [app.sign_up().await, app.sign_up().await];
-    let mut lock_connection = app.sql().await;
+    let mut lock_connection = app.connect().await;
     sqlx::raw_sql(lock).execute(&mut lock_connection).await.unwrap();
     let mut blocked = tokio::task::JoinSet::new();
     let sent = requests.len();

@@ -235,7 +235,7 @@ async fn an_idempotency_key_can_be_reused_after_24_hours() {
         let day: bool = sqlx::query_scalar(
             "select expires_at = created_at + interval '24 hours' from idempotency_keys",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         assert!(day);
@@ -254,7 +254,7 @@ async fn a_second_request_is_rejected_with_retry_after_while_the_first_one_runs(
         let acme = app.sign_up().await;
         let actor = with_idempotency_key(app, &acme.api_key, "one");
         // The state while the first request runs: it has its lock, and its record is not committed.
-        let mut other = app.sql().await;
+        let mut other = app.connect().await;
         actor.post(KEYS, request("a")).await.assert_status(201);
         let digest: Vec<u8> =
             sqlx::query_scalar("delete from idempotency_keys returning key_digest")

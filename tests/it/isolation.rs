@@ -367,7 +367,7 @@ async fn send_operation(
 
 /// Every row of every table.
 async fn all_rows(app: &TestApp) -> Vec<String> {
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     let tables = "select tablename::text from pg_tables where schemaname = 'public' order by 1";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
     let mut rows = Vec::new();

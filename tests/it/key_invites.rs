@@ -380,7 +380,7 @@ async fn the_migrations_backfill_the_inviting_key_and_the_joined_membership() {
         }
         let known = async || -> Vec<(String, Option<uuid::Uuid>, Option<uuid::Uuid>)> {
             let known = "select email, key_id, joined_user_id from invites order by email";
-            sqlx::query_as(known).fetch_all(&mut app.sql().await).await.unwrap()
+            sqlx::query_as(known).fetch_all(&mut app.connect().await).await.unwrap()
         };
         let before = known().await;
         let by_keys = before.iter().filter(|(_, key, _)| key.is_some()).count();
@@ -391,7 +391,7 @@ async fn the_migrations_backfill_the_inviting_key_and_the_joined_membership() {
             include_str!("../../migrations/0033_keys_of_invites.sql"),
             include_str!("../../migrations/0034_joined_by_invites.sql"),
         ] {
-            sqlx::raw_sql(backfill).execute(&mut app.sql().await).await.unwrap();
+            sqlx::raw_sql(backfill).execute(&mut app.connect().await).await.unwrap();
         }
         assert_eq!(known().await, before);
     })

@@ -29,7 +29,7 @@ async fn admits(app: &TestApp, key: &str) -> (bool, bool) {
 
 /// A connection that has locked the tables of credentials. No one else can read them meanwhile.
 async fn lock_credentials(app: &TestApp) -> PgConnection {
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     db.execute("begin; lock table api_keys, personal_tokens, organizations, accounts")
         .await
         .unwrap();
@@ -168,7 +168,7 @@ async fn a_change_that_commits_after_later_ones_is_not_missed() {
     run(async |app| {
         let acme = app.sign_up().await;
         assert_eq!(admits(app, &acme.api_key).await, (true, true));
-        let mut late = app.sql().await;
+        let mut late = app.connect().await;
         late.execute("begin; savepoint a; update api_keys set enabled = false; release a")
             .await
             .unwrap();
@@ -217,7 +217,7 @@ async fn watched_columns(app: &TestApp) -> Vec<(String, String)> {
     let columns = "select event_object_table::text, event_object_column::text
                    from information_schema.triggered_update_columns
                    where trigger_name like 'credential\\_changed%' order by 1, 2";
-    sqlx::query_as(columns).fetch_all(&mut app.sql().await).await.unwrap()
+    sqlx::query_as(columns).fetch_all(&mut app.connect().await).await.unwrap()
 }
 
 #[tokio::test]
@@ -296,7 +296,7 @@ async fn every_statement_that_sets_a_watched_column_or_removes_a_row_is_a_change
                  now() + interval '1 hour' from granted",
         )
         .await;
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         let columns = watched_columns(app).await;
         assert!(columns.len() > 40, "{columns:?}");
         for (table, column) in columns {
@@ -332,12 +332,12 @@ async fn a_change_is_deleted_only_when_every_snapshot_of_the_last_ten_minutes_ha
         app.sign_up().await;
         // Only what begins here counts.
         let clear = "delete from credential_changes";
-        sqlx::query(clear).execute(&mut app.sql().await).await.unwrap();
+        sqlx::query(clear).execute(&mut app.connect().await).await.unwrap();
         let sweep = async || app.app.db.transaction(credential_changes::sweep).await.unwrap();
         let changes = "select count(*) from credential_changes where organization_id <> \
                        '00000000-0000-0000-0000-000000000000'";
         // One entry in the transaction itself, and one in a savepoint.
-        let mut late = app.sql().await;
+        let mut late = app.connect().await;
         late.execute("begin; update api_keys set enabled = false; savepoint a").await.unwrap();
         late.execute("update api_keys set enabled = true; release a").await.unwrap();
         // Entries of ten minutes ago, from when the transaction was running.
@@ -386,7 +386,7 @@ async fn recovery_from_a_crash_discards_everything_that_was_cached_before() {
             app.verifier().post("/v1/verify", json!({ "key": acme.api_key })).await.status.as_u16()
         };
         assert_eq!(check().await, 200);
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         let (last, _) = credential_changes::find_since(&mut db, None).await.unwrap().unwrap();
         // As recovery after a crash does.
         app.execute("truncate database_epochs").await;

@@ -88,7 +88,7 @@ fn invitation(email: &str) -> serde_json::Value {
 async fn a_request_that_is_cancelled_before_its_mail_is_stored_does_not_count() {
     with_settings(&[("LIMITS_PROFILE", "usual"), ("REQUIRE_EMAIL_VERIFICATION", "on")])
         .run(async |app| {
-            let mut connection = app.sql().await;
+            let mut connection = app.connect().await;
             let mut transaction = connection.begin().await.unwrap();
             let lock = "lock table accounts in exclusive mode";
             sqlx::query(lock).execute(&mut *transaction).await.unwrap();

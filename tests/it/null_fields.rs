@@ -168,7 +168,7 @@ async fn never_expires_is_in_the_response_and_in_the_audit_log() {
 async fn audit_details_of(app: &crate::support::TestApp, id: &str) -> Value {
     sqlx::query_scalar("select detail from audit_events where target = $1 order by id limit 1")
         .bind(id)
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap()
 }

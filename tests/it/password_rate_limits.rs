@@ -114,7 +114,7 @@ async fn a_sign_in_that_fails_for_another_reason_than_the_password_does_not_coun
     with_limits(r#"{"sign_in_failures":{"quota":2}}"#)
         .run(async |app| {
             for _ in 0..2 {
-                let mut connection = app.sql().await;
+                let mut connection = app.connect().await;
                 let lock = "begin; lock table accounts in access exclusive mode";
                 sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
                 let sign_in = || app.sign_in("nobody@example.com", WRONG);

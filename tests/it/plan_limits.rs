@@ -30,7 +30,7 @@ async fn send_at_once(
     requests: Vec<(TestClient, String, Value)>,
 ) -> (Vec<TestResponse>, Vec<TestResponse>) {
     assert_eq!(requests.len(), 20);
-    let mut connection = app.sql().await;
+    let mut connection = app.connect().await;
     sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for (client, path, body) in requests {

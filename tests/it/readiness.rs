@@ -149,7 +149,7 @@ async fn the_required_row_level_security_is_that_of_a_new_schema() {
     run(async |app| {
         let query = include_str!("../../src/repo/sql/tenant_access.sql");
         let actual: Vec<String> =
-            sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
+            sqlx::query_scalar(query).fetch_all(&mut app.connect().await).await.unwrap();
         let expected = include_str!("../../src/repo/sql/tenant_access_expected.sql");
         let required = expected.lines().filter(|line| !line.starts_with("drop policy"));
         let required: Vec<_> = required.map(|line| line.trim_end_matches(';')).collect();

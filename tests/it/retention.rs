@@ -18,7 +18,7 @@ async fn every_table_has_its_retention_in_the_readme_and_every_setting_in_env_ex
             "select relname::text from pg_class
              where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap()
         .into_iter()
@@ -54,13 +54,13 @@ async fn backdate(app: &TestApp, days: u32) {
          update accounts set deleted_at = {ago} where deleted_at is not null;
          update organizations set deleted_at = {ago} where deleted_at is not null;"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.sql().await).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.connect().await).await.unwrap();
 }
 
 /// How many rows a table has.
 async fn rows(app: &TestApp, table: &str) -> i64 {
     let sql = format!("select count(*) from {table}");
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut app.sql().await).await.unwrap()
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut app.connect().await).await.unwrap()
 }
 
 async fn rotate(app: &TestApp, key: &CreatedKey) -> CreatedKey {
@@ -230,8 +230,8 @@ async fn rows_are_removed_in_batches_and_locked_rows_are_skipped() {
             "update api_keys set revoked_at = now() - interval '400 days' where display_id <> '{}'",
             &acme.api_key[9..17]
         );
-        sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut app.sql().await).await.unwrap();
-        let mut connection = app.sql().await;
+        sqlx::raw_sql(AssertSqlSafe(revoke)).execute(&mut app.connect().await).await.unwrap();
+        let mut connection = app.connect().await;
         let lock = "begin; select from api_keys where display_id = $1 for no key update";
         let lock = lock.replace("$1", &format!("'{}'", &dead.api_key[9..17]));
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
@@ -310,7 +310,8 @@ async fn ended_rows_are_removed_after_their_retention_and_not_before() {
             let before = rows(app, table).await;
             for days in [days - 1, days + 1] {
                 let insert = insert.replace("$1", &format!("interval '{days} days'"));
-                let done = sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut app.sql().await).await;
+                let done =
+                    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut app.connect().await).await;
                 done.unwrap_or_else(|error| panic!("{table}: {error}"));
                 sweep(&app.app).await;
                 // The younger row stays, the older one is removed.
@@ -324,7 +325,7 @@ async fn ended_rows_are_removed_after_their_retention_and_not_before() {
                  on conflict on constraint key_claims_pkey do nothing;
                  update key_claims set expires_at = now() - interval '{days} days'"
             );
-            sqlx::raw_sql(AssertSqlSafe(claim)).execute(&mut app.sql().await).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(claim)).execute(&mut app.connect().await).await.unwrap();
             sweep(&app.app).await;
             assert_eq!(rows(app, "key_claims").await, left, "after {days} days");
         }

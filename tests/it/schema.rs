@@ -9,7 +9,7 @@ const NO_OWNER: [&str; 4] = ["_sqlx_migrations", "accounts", "organizations", "o
 async fn assert_no_rows(query: &'static str, what: &str) {
     run(async |app| {
         let rows: Vec<String> =
-            sqlx::query_scalar(query).fetch_all(&mut app.sql().await).await.unwrap();
+            sqlx::query_scalar(query).fetch_all(&mut app.connect().await).await.unwrap();
         assert!(rows.is_empty(), "{what}: {rows:?}");
     })
     .await;
@@ -65,7 +65,7 @@ async fn every_table_has_an_organization_id_or_an_account_id() {
                    and c.is_nullable = 'NO')
              order by 1",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         assert_eq!(tables, NO_OWNER);
@@ -153,7 +153,7 @@ async fn audit_events_can_be_neither_updated_nor_deleted() {
             "truncate audit_events cascade",
         ];
         for attempt in attempts {
-            let error = sqlx::query(attempt).execute(&mut app.sql().await).await.unwrap_err();
+            let error = sqlx::query(attempt).execute(&mut app.connect().await).await.unwrap_err();
             assert!(error.to_string().contains("append-only"), "{error}");
         }
         assert_eq!(app.count("select count(*) from audit_events").await, 1);

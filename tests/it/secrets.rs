@@ -26,7 +26,7 @@ async fn the_search_finds_a_plaintext_in_a_row_and_in_the_log() {
 }
 
 async fn finds_plaintext(app: &TestApp, plaintexts: [String; 1], since: LogStart) -> bool {
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     tokio::spawn(async move { leaks::assert_no_plaintexts(&mut db, &plaintexts, since).await })
         .await
         .is_err()

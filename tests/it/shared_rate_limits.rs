@@ -168,7 +168,7 @@ async fn the_table_grants_the_whole_quota_when_an_interval_is_no_whole_number_of
     with_limits("{}")
         .run(async |app| {
             // A thirteenth of an hour is 276.9230769… seconds.
-            let (rate, mut db) = (Rate::new(13, 3_600), app.sql().await);
+            let (rate, mut db) = (Rate::new(13, 3_600), app.connect().await);
             for left in (0..13).rev() {
                 let outcome =
                     rate_limits::check_and_count(&mut db, "x", Uuid::nil(), &rate).await.unwrap();
@@ -224,7 +224,7 @@ async fn an_email_address_is_stored_as_a_keyed_digest_and_full_limits_are_swept(
             app.anonymous().post("/auth/login", request).await.assert_status(401);
             let subject = "select subject from rate_limits where name = 'sign_in_failures'";
             let stored: Uuid =
-                sqlx::query_scalar(subject).fetch_one(&mut app.sql().await).await.unwrap();
+                sqlx::query_scalar(subject).fetch_one(&mut app.connect().await).await.unwrap();
             assert_eq!(stored, app.app.peppers.subject("sign_in", email).uuid());
             let plain_digest = Sha256::digest(email);
             assert_ne!(stored.as_bytes().as_slice(), &plain_digest[..16]);

@@ -13,7 +13,7 @@ const KEYS: &str = "/v1/organization/api-keys";
 async fn state_of(app: &TestApp, key: &str) -> (bool, bool, Option<String>) {
     let state = "select enabled, revoked_at is not null, revoked_reason from api_keys
                  where display_id = $1";
-    sqlx::query_as(state).bind(display_id(key)).fetch_one(&mut app.sql().await).await.unwrap()
+    sqlx::query_as(state).bind(display_id(key)).fetch_one(&mut app.connect().await).await.unwrap()
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn an_answer_gives_a_code_that_is_bound_to_all_that_was_requested() {
              join organizations o on o.id = g.organization_id
              join users u on u.id = g.user_id",
         );
-        let row = row.fetch_one(&mut app.sql().await).await.unwrap();
+        let row = row.fetch_one(&mut app.connect().await).await.unwrap();
         assert_eq!(row.get::<&str, _>("redirect_uri"), REDIRECT_URI);
         assert_eq!(row.get::<&str, _>("challenge"), CHALLENGE);
         assert_eq!(row.get::<&str, _>("nonce"), "n-1");
@@ -156,7 +156,7 @@ async fn an_answer_gives_a_code_that_is_bound_to_all_that_was_requested() {
                      and o.handle = $1";
         let event: serde_json::Value = sqlx::query_scalar(event)
             .bind(&ann.org_id)
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .unwrap();
         assert_eq!(event["client_id"], json!(client.client_id));

@@ -55,11 +55,11 @@ impl CrashTest {
         let account = json!({ "email": EMAIL, "password": PASSWORD, "name": "Ann" });
         self.post("/api/auth/sign-up/email", &account);
         let prove = "update accounts set proven_at = now()";
-        sqlx::query(prove).execute(&mut self.dir.sql().await).await.unwrap();
+        sqlx::query(prove).execute(&mut self.dir.connect().await).await.unwrap();
         self.post("/api/auth/sign-in/email", &json!({ "email": EMAIL, "password": PASSWORD }));
         let sql = "select handle from organizations where handle <> 'system'";
         let org_id: String =
-            sqlx::query_scalar(sql).fetch_one(&mut self.dir.sql().await).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut self.dir.connect().await).await.unwrap();
         let app = json!({ "name": "Tool", "applicationType": "native",
             "redirectUris": [REDIRECT_URI], "scopes": ["projects:read", "offline_access"] });
         let created = self.post(&format!("/api/user/organizations/{org_id}/apps"), &app);
@@ -112,7 +112,7 @@ fn refresh_token_of(body: &Value) -> String {
 async fn a_refresh_whose_response_is_lost_can_be_repeated_and_a_used_token_stays_used() {
     let mut test = CrashTest::start();
     let (client_id, first) = test.grant().await;
-    let mut lock = TableLock::before_commit(test.dir.sql().await, "oauth_refresh_tokens").await;
+    let mut lock = TableLock::before_commit(test.dir.connect().await, "oauth_refresh_tokens").await;
     let mut command = Command::new("curl");
     let url = test.server.url("/oauth2/token");
     let parameters = refresh_form(&client_id, &first);
@@ -127,7 +127,7 @@ async fn a_refresh_whose_response_is_lost_can_be_repeated_and_a_used_token_stays
     let [second, same] = again.map(|it| refresh_token_of(&it.body));
     assert_eq!(second, same);
     let live = "select count(*) from oauth_refresh_tokens where used_at is null";
-    let live = sqlx::query_scalar::<_, i64>(live).fetch_one(&mut test.dir.sql().await).await;
+    let live = sqlx::query_scalar::<_, i64>(live).fetch_one(&mut test.dir.connect().await).await;
     assert_eq!(live.unwrap(), 1);
     let third = refresh_token_of(&test.refresh(&client_id, &second).body);
     test.restart();

@@ -482,7 +482,7 @@ async fn a_document_without_grants_is_removed_a_day_after_it_expired() {
         for (age, remaining) in [("23 hours", 2), ("25 hours", 1)] {
             let sql = "update oauth_clients set document_expires_at = now() - $1::interval
                        where kind = 'document'";
-            let mut db = app.sql().await;
+            let mut db = app.connect().await;
             sqlx::query(sql).bind(age).execute(&mut db).await.unwrap_or_else(|_| panic!("{age}"));
             sweep(&app.app).await;
             assert_eq!(app.count(DOCUMENTS).await, remaining, "{age}");

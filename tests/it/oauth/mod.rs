@@ -37,5 +37,5 @@ async fn account_and_client(app: &TestApp) -> (TestAccount, OauthClient) {
 
 /// Runs a query that returns one list of texts.
 async fn texts(app: &TestApp, sql: &'static str) -> Vec<String> {
-    sqlx::query_scalar(sql).fetch_one(&mut app.sql().await).await.unwrap()
+    sqlx::query_scalar(sql).fetch_one(&mut app.connect().await).await.unwrap()
 }

@@ -318,7 +318,7 @@ async fn keys_are_not_fetched_from_inside_the_network_and_fetches_are_rate_limit
             let moved = "update oauth_clients
                          set jwks_uri = replace(jwks_uri, 'https://app.example.com/', $1)";
             let moved = sqlx::query(moved).bind(server.client_id(""));
-            moved.execute(&mut app.sql().await).await.unwrap();
+            moved.execute(&mut app.connect().await).await.unwrap();
             for id in &ids[..10] {
                 assert!(!is_accepted(app, &key.sign(app, id, &[])).await);
             }

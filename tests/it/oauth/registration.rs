@@ -313,7 +313,7 @@ async fn a_client_without_a_grant_for_30_days_is_deleted() {
         for client in [&used.client, &lately.client] {
             grant(app, &ann, client).await;
         }
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         sqlx::query(
             "update oauth_clients set created_at = now() - interval '31 days'
                      where client_id <> $1",

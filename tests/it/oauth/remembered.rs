@@ -144,7 +144,7 @@ async fn a_grant_that_is_revoked_while_a_code_is_issued_is_not_created_again() {
         let (ann, client) = account_and_client(app).await;
         let mut browser = Browser::signed_in(app, &ann.cookie);
         browser.grant(&client.path(&[]), &ann.org_id).await;
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         db.execute("begin; select id from accounts for update").await.unwrap();
         let path = client.path(&[]);
         let asking = browser.get(&path);

@@ -53,7 +53,7 @@ impl Client {
         .bind(digest(app, &secret))
         .bind(app.app.peppers.newest_id())
         .bind(&self.public_id)
-        .execute(&mut app.sql().await)
+        .execute(&mut app.connect().await)
         .await
         .unwrap();
         secret
@@ -107,7 +107,7 @@ async fn grant(
     is_offline: bool,
 ) -> Grant {
     let (id, code) = (Uuid::now_v7(), generate(app, &KeyFormat::oauth_code()));
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     sqlx::query(
         "insert into oauth_grants (id, account_id, client_id, organization_id, user_id, scopes,
                                    resources, created_at, updated_at)
@@ -170,7 +170,7 @@ async fn use_token(app: &TestApp, token: &str) -> u16 {
 async fn revoked_reason(app: &TestApp, grant: &Grant) -> Option<String> {
     sqlx::query_scalar("select revoked_reason from oauth_grants where id = $1")
         .bind(grant.id)
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap()
 }

@@ -84,7 +84,7 @@ async fn collide(app: &TestApp, times: u32, table: &str, constraint: &str) {
          end $$;
          create trigger collide before insert on {table} for each row execute function collide();"
     );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.sql().await).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.connect().await).await.unwrap();
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_signup_leaves_one_row_in_the_audit_log() {
         app.sign_up().await;
         let row = "select to_jsonb(e) - '{id,organization_id,nonce,pepper_id,mac}'::text[]
                    from audit_events e";
-        let row: Value = sqlx::query_scalar(row).fetch_one(&mut app.sql().await).await.unwrap();
+        let row: Value = sqlx::query_scalar(row).fetch_one(&mut app.connect().await).await.unwrap();
         insta::assert_json_snapshot!(row);
     })
     .await;

@@ -147,7 +147,7 @@ async fn a_refresh_token_expires_after_seven_days() {
         let week: bool = sqlx::query_scalar(
             "select expires_at = created_at + interval '7 days' from refresh_tokens",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         assert!(week);

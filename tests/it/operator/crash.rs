@@ -59,7 +59,7 @@ impl CrashTest {
 
     async fn count(&self, id: &str) -> i64 {
         let count = sqlx::query_scalar("select count(*) from organizations where handle = $1");
-        count.bind(id).fetch_one(&mut self.work_dir.sql().await).await.unwrap()
+        count.bind(id).fetch_one(&mut self.work_dir.connect().await).await.unwrap()
     }
 
     /// Repeats the request twice. There is one organization then, and at most one of the requests
@@ -91,7 +91,7 @@ async fn after_a_kill_before_the_commit_a_repeated_request_creates_the_organizat
     let mut test = CrashTest::start();
     for table in WRITTEN {
         let id = format!("acme-{}", table.replace('_', "-"));
-        let lock = TableLock::before_write(test.work_dir.sql().await, table).await;
+        let lock = TableLock::before_write(test.work_dir.connect().await, table).await;
         let (first, statement) = test.kill_at(lock, &id).await;
         assert!(statement.contains(table), "{table}: {statement}");
         assert_eq!(first, Value::Null, "{table}");
@@ -105,7 +105,7 @@ async fn after_a_kill_before_the_commit_a_repeated_request_creates_the_organizat
 #[tokio::test]
 async fn after_a_kill_between_commit_and_response_no_request_returns_the_key() {
     let mut test = CrashTest::start();
-    let lock = TableLock::before_commit(test.work_dir.sql().await, "organizations").await;
+    let lock = TableLock::before_commit(test.work_dir.connect().await, "organizations").await;
     let (first, statement) = test.kill_at(lock, "acme").await;
     assert_eq!(statement, "COMMIT");
     assert_eq!(first, Value::Null);

@@ -208,7 +208,7 @@ async fn allowed_origins_are_one_to_fifty_exact_origins() {
         provision(app, "b", request).await.assert_status(201);
         let listed: Vec<String> =
             sqlx::query_scalar("select allowed_origins from organizations where handle = 'local'")
-                .fetch_one(&mut app.sql().await)
+                .fetch_one(&mut app.connect().await)
                 .await
                 .unwrap();
         assert_eq!(listed, ["https://acme.example.com", "http://localhost:5173"]);

@@ -86,7 +86,7 @@ async fn a_forced_revocation_ends_every_key_that_a_concurrent_request_created_be
                  from audit_events where target = $1 or event_type = 'api_keys.force_revoked'",
             )
             .bind(id)
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .unwrap();
             let status = app.key(key).get("/me").await.status.as_u16();
@@ -104,7 +104,7 @@ async fn a_forced_change_during_a_rotation_ends_the_key_and_its_successor() {
     {
         run(async |app| {
             let acme = app.sign_up().await;
-            let mut rotating = app.sql().await;
+            let mut rotating = app.connect().await;
             for step in [
                 "begin",
                 "update api_keys set expires_at = now(), superseded_at = now(), name_held = false",

@@ -77,7 +77,7 @@ async fn rejected_credentials(
          join organizations o on o.id = e.organization_id
          where o.handle = 'system' order by e.id",
     )
-    .fetch_all(&mut app.sql().await)
+    .fetch_all(&mut app.connect().await)
     .await
     .unwrap()
 }

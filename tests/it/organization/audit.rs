@@ -144,7 +144,7 @@ async fn an_event_contains_the_change_and_never_more_than_2_kib() {
         }
         let largest = "select max(octet_length(detail::text)) from audit_events";
         let largest: i32 =
-            sqlx::query_scalar(largest).fetch_one(&mut app.sql().await).await.unwrap();
+            sqlx::query_scalar(largest).fetch_one(&mut app.connect().await).await.unwrap();
         assert!((1_000..=2_300).contains(&largest), "{largest}");
     })
     .await;

@@ -257,7 +257,7 @@ async fn a_revoked_key_leaves_a_tombstone_with_time_reason_and_actor() {
         assert_eq!(presented["revoked_at"], "2036-05-08T09:56:42.855Z");
         assert_eq!(presented["revoked_reason"], "leaked in a log");
         let by: String = sqlx::query_scalar("select revoked_by from api_keys where name = 'ci'")
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .unwrap();
         assert_eq!(by, acme.key_id);

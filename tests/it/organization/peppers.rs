@@ -113,7 +113,7 @@ async fn an_import_writes_to_audit_logs_in_the_order_of_their_organizations() {
             "select o.handle from audit_events e join organizations o on o.id = e.organization_id
              where e.event_type = 'api_key.imported' order by e.id",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         assert_eq!(events, [older.org_id, younger.org_id.clone(), younger.org_id]);

@@ -387,7 +387,7 @@ async fn a_flood_in_many_organizations_is_bounded_too() {
         .await;
         let sql = "select id from organizations where handle like 'of-test-%'";
         let organizations: Vec<Uuid> =
-            sqlx::query_scalar(sql).fetch_all(&mut app.sql().await).await.unwrap();
+            sqlx::query_scalar(sql).fetch_all(&mut app.connect().await).await.unwrap();
         for _ in 0..60 {
             for organization in &organizations {
                 app.app.rejections.record_request(OrganizationId(*organization), || rejection(app));
@@ -420,7 +420,7 @@ async fn the_newest_1_000_rejections_of_an_organization_are_stored_for_at_most_3
         let of = "select count(*)::bigint from denials d join organizations o
                   on o.id = d.organization_id where o.handle = $1";
         let count = async |of_org: &str| -> i64 {
-            sqlx::query_scalar(of).bind(of_org).fetch_one(&mut app.sql().await).await.unwrap()
+            sqlx::query_scalar(of).bind(of_org).fetch_one(&mut app.connect().await).await.unwrap()
         };
         assert_eq!(count(&acme.org_id).await, 1_000);
         assert_eq!(

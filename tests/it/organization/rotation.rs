@@ -58,7 +58,7 @@ async fn the_old_key_works_during_its_grace_period_and_not_after_it() {
             "select expires_at between now() + interval '59 minutes' and now() + interval '1 hour'
              from api_keys where superseded_at is not null",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         assert!(an_hour);

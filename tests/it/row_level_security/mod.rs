@@ -115,7 +115,7 @@ async fn tenant(app: &TestApp, email: &str, member: &str) -> Tenant {
     let created = app.session(&owner.cookie).post(&invites, request).await.assert_status(201);
     app.mails().await;
     let id = async |sql: &'static str, of: &str| -> Uuid {
-        sqlx::query_scalar(sql).bind(of).fetch_one(&mut app.sql().await).await.unwrap()
+        sqlx::query_scalar(sql).bind(of).fetch_one(&mut app.connect().await).await.unwrap()
     };
     let organization = id("select id from organizations where handle = $1", &owner.org_id).await;
     let membership = id("select id from users where handle = $1", &membership_handle).await;
@@ -297,14 +297,14 @@ async fn a_statement_without_a_condition_finds_no_rows_of_another_organization()
             "select c.relname::text from pg_class c join pg_attribute a on a.attrelid = c.oid
              where c.relkind = 'r' and a.attname = 'organization_id' and a.attnotnull order by 1",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         assert!(tables.len() >= 9, "{tables:?}");
         let unreadable = "select not has_any_column_privilege('tenantry_tenant', $1, 'select')";
         for table in tables {
             let unreadable = sqlx::query_scalar(unreadable).bind(&table);
-            let is_unreadable: bool = unreadable.fetch_one(&mut app.sql().await).await.unwrap();
+            let is_unreadable: bool = unreadable.fetch_one(&mut app.connect().await).await.unwrap();
             assert_eq!(is_unreadable, UNREADABLE.contains(&&*table), "{table}");
             if is_unreadable {
                 continue;

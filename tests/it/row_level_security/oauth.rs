@@ -140,7 +140,7 @@ async fn the_client_of_another_organization_can_be_read_where_it_is_used_and_nev
             .bind(other.organization.0)
             .bind(acme.app.uuid())
             .bind(other.owner.0)
-            .execute(&mut app.sql().await)
+            .execute(&mut app.connect().await)
             .await
             .unwrap();
         for (sql, expected) in [

@@ -15,7 +15,7 @@ async fn stored(app: &TestApp, org_id: &str) -> (String, String, Option<String>,
         "select name, plan, domain, allowed_origins from organizations where handle = $1",
     )
     .bind(org_id)
-    .fetch_one(&mut app.sql().await)
+    .fetch_one(&mut app.connect().await)
     .await
     .unwrap()
 }
@@ -41,7 +41,7 @@ async fn a_paid_organization_is_created_from_the_metadata_and_its_key_is_in_no_r
             "select actor, detail, path, status from audit_events
              where event_type = 'organization.provisioned'",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         assert_eq!(events.0, "stripe");

@@ -62,7 +62,7 @@ async fn a_buyer_claims_a_working_key_from_the_mail() {
             "select actor, path, detail ->> 'display_id' from audit_events
              where event_type = 'api_key.created'",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         let display_id = text(&me.body["api_keys"][0]["display_id"]);

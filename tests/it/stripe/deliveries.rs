@@ -97,7 +97,7 @@ async fn only_the_outcome_of_an_event_is_stored() {
         app.send_stripe_event(&event).await.assert_status(200);
         app.seen_secrets.lock().unwrap().push("+15551234567".to_owned());
         let stored: serde_json::Value = sqlx::query_scalar("select body from idempotency_keys")
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .unwrap();
         assert_eq!(stored, json!({ "received": true, "effect": "provisioned" }));

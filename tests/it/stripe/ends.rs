@@ -43,7 +43,7 @@ fn of(invoice: Value, subscription: &str, reason: &str) -> Value {
 
 async fn payer(app: &TestApp) -> String {
     sqlx::query_scalar("select subscription_id from billing_customers")
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap()
 }

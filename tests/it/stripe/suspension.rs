@@ -62,7 +62,7 @@ async fn a_failed_payment_suspends_at_once_and_a_payment_reactivates_with_the_sa
         let events: Vec<String> = sqlx::query_scalar(
             "select event_type from audit_events where actor = 'stripe' order by id",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         let (off, on) = ("organization.suspended", "organization.reactivated");
@@ -200,7 +200,7 @@ async fn a_suspension_by_support_outranks_one_by_billing() {
             "select actor, detail from audit_events where event_type = 'organization.suspended'
              order by id",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         let before = json!({ "suspended_before_by": "stripe" });

@@ -32,7 +32,7 @@ async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKe
 async fn plan(app: &TestApp, org_id: &str) -> String {
     sqlx::query_scalar("select plan from organizations where handle = $1")
         .bind(org_id)
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap()
 }
@@ -67,7 +67,7 @@ async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
             "select actor, target, status, detail from audit_events
              where event_type = 'checkout.unfulfilled'",
         )
-        .fetch_one(&mut app.sql().await)
+        .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
         assert_eq!((client.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
@@ -282,7 +282,7 @@ async fn audited(app: &TestApp, event: &str) -> (String, i16, String) {
          where event_type = 'checkout.unfulfilled' and detail ->> 'event' = $1",
     )
     .bind(event)
-    .fetch_one(&mut app.sql().await)
+    .fetch_one(&mut app.connect().await)
     .await
     .unwrap()
 }

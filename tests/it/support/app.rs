@@ -228,7 +228,7 @@ impl TestApp {
     }
 
     /// A new connection to the database, as its owner.
-    pub async fn sql(&self) -> PgConnection {
+    pub async fn connect(&self) -> PgConnection {
         self.database.connect().await.expect("a connection")
     }
 
@@ -242,7 +242,7 @@ impl TestApp {
     /// # Panics
     /// If it is an update or a deletion that affects no row.
     pub async fn execute(&self, sql: &'static str) -> u64 {
-        let done = sqlx::query(sql).execute(&mut self.sql().await).await;
+        let done = sqlx::query(sql).execute(&mut self.connect().await).await;
         let rows = done.expect("a statement").rows_affected();
         let must_affect = ["update ", "delete "].iter().any(|it| sql.starts_with(it));
         assert!(rows > 0 || !must_affect, "no row is affected: {sql}");
@@ -251,7 +251,7 @@ impl TestApp {
 
     /// Runs a query that returns one number.
     pub async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&mut self.sql().await).await.expect("a count")
+        sqlx::query_scalar(sql).fetch_one(&mut self.connect().await).await.expect("a count")
     }
 
     /// Waits until at least `waiters` connections wait for a lock in the database.
@@ -272,7 +272,7 @@ impl TestApp {
     pub async fn subject_of(&self, org_id: &str) -> LimitSubject {
         let id = sqlx::query_scalar("select id from organizations where handle = $1");
         LimitSubject::from_id(
-            id.bind(org_id).fetch_one(&mut self.sql().await).await.expect("an id"),
+            id.bind(org_id).fetch_one(&mut self.connect().await).await.expect("an id"),
         )
     }
 

@@ -46,7 +46,7 @@ impl TestApp {
                                     and u.removed_at is null
                    where a.email = $1 returning id";
         let scopes: Vec<String> = scopes.iter().map(|it| (*it).to_owned()).collect();
-        let mut db = self.sql().await;
+        let mut db = self.connect().await;
         let insert = sqlx::query_scalar(sql).bind(&account.email).bind(client_id);
         let id = insert.bind(organization).bind(scopes).fetch_one(&mut db).await.expect("a grant");
         tenantry::model::ids::GrantId::from_uuid(id).to_string()

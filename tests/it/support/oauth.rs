@@ -53,7 +53,7 @@ impl OauthClientSpec {
     /// Inserts a client of the organization with this id.
     pub async fn insert(&self, app: &TestApp, org_id: &str) -> OauthClient {
         let number: Uuid = sqlx::query_scalar("select gen_random_uuid()")
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .expect("an id");
         let client_id = format!("app_{}", number.simple());
@@ -72,7 +72,7 @@ impl OauthClientSpec {
             .bind(self.scopes)
             .bind(self.visibility)
             .bind(self.application_type)
-            .execute(&mut app.sql().await)
+            .execute(&mut app.connect().await)
             .await;
         assert_eq!(inserted.expect("a client").rows_affected(), 1);
         OauthClient { client_id, redirect_uri: self.redirect_uris[0] }
@@ -142,7 +142,7 @@ pub async fn insert_refresh_token(app: &TestApp, client: &OauthClient, org_id: &
         .bind(org_id)
         .bind(digest.bytes().as_slice())
         .bind(pepper_id)
-        .execute(&mut app.sql().await)
+        .execute(&mut app.connect().await)
         .await;
     assert_eq!(inserted.expect("a token").rows_affected(), 1);
     app.seen_secrets.lock().expect("no panic").push(token.clone());
@@ -163,7 +163,7 @@ pub async fn insert_openid_token(app: &TestApp, client: &OauthClient) -> String 
     let inserted = sqlx::query(sql)
         .bind(app.app.peppers.digest(&token).0.bytes().as_slice())
         .bind(&client.client_id)
-        .execute(&mut app.sql().await)
+        .execute(&mut app.connect().await)
         .await;
     assert_eq!(inserted.expect("a token").rows_affected(), 1);
     app.seen_secrets.lock().expect("no panic").push(token.clone());
@@ -187,7 +187,7 @@ pub async fn insert_access_token(
     let updated = sqlx::query(sql)
         .bind(app.app.peppers.digest(&token).0.bytes().as_slice())
         .bind(ISSUER)
-        .execute(&mut app.sql().await)
+        .execute(&mut app.connect().await)
         .await;
     assert_eq!(updated.expect("a token").rows_affected(), 1);
     token

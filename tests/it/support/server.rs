@@ -91,7 +91,7 @@ impl WorkDir {
     }
 
     /// A connection to the folder's Postgres as the superuser.
-    pub async fn sql(&self) -> PgConnection {
+    pub async fn connect(&self) -> PgConnection {
         let socket = self.folder.path().join(".tenantry/postgres/socket");
         let options = PgConnectOptions::new_without_pgpass().socket(socket);
         let options = options.username("tenantry").database("tenantry");

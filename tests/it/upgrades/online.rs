@@ -67,8 +67,10 @@ async fn schema(db: &mut PgConnection) -> Vec<String> {
 }
 
 async fn assert_migrated(app: &TestApp, old: &OldDatabase) {
-    let (fresh, upgraded) =
-        (schema(&mut app.sql().await).await, schema(&mut old.connect_as_superuser().await).await);
+    let (fresh, upgraded) = (
+        schema(&mut app.connect().await).await,
+        schema(&mut old.connect_as_superuser().await).await,
+    );
     assert!(fresh.len() > 150);
     assert_eq!(upgraded, fresh);
     let of_keys = "select count(*) from invites where key_id is not null";

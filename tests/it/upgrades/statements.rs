@@ -25,7 +25,7 @@ async fn the_new_schema_accepts_every_statement_of_the_previous_version() {
     run(async |app| {
         let statements = old_statements();
         assert!(statements.len() > 150);
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         for (statement, types) in &statements {
             let prepared = db.prepare(AssertSqlSafe(&**statement).into_sql_str()).await;
             let prepared = prepared.unwrap_or_else(|error| panic!("{statement}: {error}"));

@@ -101,7 +101,7 @@ async fn deleting_an_account_ends_its_credentials_and_frees_its_address() {
 
 /// The rows of all tables that contain one of the texts, except the append-only audit log.
 async fn rows_with(app: &TestApp, texts: &[&str]) -> Vec<String> {
-    let mut db = app.sql().await;
+    let mut db = app.connect().await;
     let tables = "select tablename::text from pg_tables
                   where schemaname = 'public' and tablename not like 'audit%'";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut db).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_deletion_writes_to_audit_logs_in_the_order_of_their_organizations() {
                                    where event_type = 'account.deleted')
              order by e.id",
         )
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         // Ben's organization was created after Ann's and before Cleo's.

@@ -296,7 +296,7 @@ async fn a_grant_that_is_made_while_the_organization_of_the_app_is_deleted_ends_
         let ann = app.sign_up_account("ann@example.com").await;
         let ben = app.sign_up_account("ben@example.com").await;
         let id = text(&app.create_app(&ann, "Reports").await["id"]);
-        let mut consent = app.sql().await;
+        let mut consent = app.connect().await;
         let lock = "begin; select from oauth_clients for share";
         sqlx::raw_sql(lock).execute(&mut consent).await.unwrap();
         let insert =

@@ -111,7 +111,7 @@ async fn events_of_an_account_are_not_in_the_audit_log_of_an_organization_that_i
              order by e.id",
         )
         .bind(&ann.id)
-        .fetch_all(&mut app.sql().await)
+        .fetch_all(&mut app.connect().await)
         .await
         .unwrap();
         let expected = [

@@ -399,7 +399,7 @@ async fn signing_in_mails_a_new_link_only_when_the_last_one_has_expired() {
             let waiting = "select count(*) from outbox where attempts = 0";
             let newest = async || -> uuid::Uuid {
                 let id = sqlx::query_scalar("select id from outbox");
-                id.fetch_one(&mut app.sql().await).await.unwrap()
+                id.fetch_one(&mut app.connect().await).await.unwrap()
             };
             // A mail that was not sent yet is not replaced.
             let first = newest().await;

@@ -147,7 +147,7 @@ async fn reset_during(steps: [&'static str; 2]) {
         request_reset(app, "ann@example.com").await;
         let link = app.mailed_token().await;
 
-        let mut maker = app.sql().await;
+        let mut maker = app.connect().await;
         sqlx::query("begin").execute(&mut maker).await.unwrap();
         for step in steps {
             sqlx::query(step).execute(&mut maker).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_stored_response_contains_no_plain_hash_of_the_request() {
         let session = app.session(&ann.cookie).with("idempotency-key", "change");
         session.post("/api/auth/change-password", request.clone()).await.assert_status(200);
         let stored: Vec<u8> = sqlx::query_scalar("select fingerprint from idempotency_keys")
-            .fetch_one(&mut app.sql().await)
+            .fetch_one(&mut app.connect().await)
             .await
             .unwrap();
         let body = sha2::Sha256::digest(request.to_string());

@@ -414,7 +414,7 @@ async fn the_plan_s_limit_is_exact_under_concurrent_requests() {
             clients.push(app.key(&app.mint_in(&ann).await));
         }
         // Blocks writes until several requests wait for the lock.
-        let mut connection = app.sql().await;
+        let mut connection = app.connect().await;
         sqlx::raw_sql("begin; lock table projects in exclusive mode")
             .execute(&mut connection)
             .await

@@ -73,7 +73,7 @@ async fn a_sign_in_that_fails_for_another_reason_is_in_the_audit_log_with_that_r
                 "select (detail ->> 'reason') || ' ' || status from audit_events
                  where event_type = 'SIGN_IN_FAILED' order by 1",
             )
-            .fetch_all(&mut app.sql().await)
+            .fetch_all(&mut app.connect().await)
             .await
             .unwrap();
             assert_eq!(reasons, ["account_inactive 401", "email_not_verified 403"]);

@@ -100,7 +100,7 @@ async fn a_session_lasts_7_days_after_its_last_use_and_at_most_30_days() {
         let lifetime = async || -> String {
             app.app.meter.flush().await.unwrap();
             let query = "select (expires_at - created_at)::text from sessions";
-            sqlx::query_scalar(query).fetch_one(&mut app.sql().await).await.unwrap()
+            sqlx::query_scalar(query).fetch_one(&mut app.connect().await).await.unwrap()
         };
         session.get("/api/user/me").await.assert_status(200);
         assert_eq!(lifetime().await, "7 days");

@@ -330,7 +330,7 @@ async fn a_key_under_an_old_pepper_is_verified_and_rehashed() {
         let old = app.app.peppers.candidates(&acme.api_key)[1];
         sqlx::query("update api_keys set pepper_id = 'p1', digest = $1")
             .bind(old.bytes().as_slice())
-            .execute(&mut app.sql().await)
+            .execute(&mut app.connect().await)
             .await
             .unwrap();
         assert_eq!(code(app, &acme.api_key, json!({})).await, "valid");

@@ -172,7 +172,7 @@ async fn a_refill_makes_at_least_its_amount_available_and_takes_nothing_away() {
 async fn a_balance_that_another_transaction_has_locked_delays_only_its_own_checks() {
     run(async |app| {
         let (locked, _) = key_with_credits(app, json!({ "remaining": 100 })).await;
-        let mut db = app.sql().await;
+        let mut db = app.connect().await;
         let mut transaction = db.begin().await.unwrap();
         let lock = "select id from credit_balances for no key update";
         sqlx::query(lock).execute(&mut *transaction).await.unwrap();
@@ -200,7 +200,8 @@ async fn a_tenant_cannot_write_the_credits_of_its_organization() {
         )
         .await;
         let find = "select id from organizations where handle = $1";
-        let id = sqlx::query_scalar(find).bind(&acme.org_id).fetch_one(&mut app.sql().await).await;
+        let id =
+            sqlx::query_scalar(find).bind(&acme.org_id).fetch_one(&mut app.connect().await).await;
         let organization = OrganizationId(id.unwrap());
         let added = app.app.db.tenant_transaction(organization, async |tx| {
             credit_balances::add(tx, (organization, organization.0), 100).await

@@ -271,7 +271,7 @@ async fn every_column_of_the_tables_that_a_check_depends_on_is_watched_or_irrele
              where trigger_name like 'revocations%'"
         );
         let columns: Vec<String> = sqlx::query_scalar(AssertSqlSafe(columns))
-            .fetch_all(&mut app.sql().await)
+            .fetch_all(&mut app.connect().await)
             .await
             .unwrap();
         let irrelevant = IRRELEVANT.iter().flat_map(|(table, columns)| {

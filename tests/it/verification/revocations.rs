@@ -89,7 +89,7 @@ async fn entries_of_a_transaction_that_commits_late_are_not_skipped() {
     run(async |app| {
         let keys = [app.sign_up().await, app.sign_up().await, app.sign_up().await];
         let mut reader = Reader::start(app).await;
-        let (mut early, mut late) = (app.sql().await, app.sql().await);
+        let (mut early, mut late) = (app.connect().await, app.connect().await);
         let revoke = "update api_keys set revoked_at = now(), name_held = false
                       where organization_id = (select id from organizations where handle = $1)";
         let mut first = early.begin().await.unwrap();
@@ -118,14 +118,14 @@ async fn write_entries(app: &TestApp, count: i32) {
     let insert = "insert into revocations (organization_id, key_id, type)
                   select id, gen_random_uuid(), 'key.revoked'
                   from organizations, generate_series(1, $1) where handle = 'system'";
-    sqlx::query(insert).bind(count).execute(&mut app.sql().await).await.unwrap();
+    sqlx::query(insert).bind(count).execute(&mut app.connect().await).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_long_list_is_read_in_pages_of_1000_even_if_one_transaction_wrote_it() {
     run(async |app| {
         let mut reader = Reader::start(app).await;
-        let mut open = app.sql().await;
+        let mut open = app.connect().await;
         let mut late = open.begin().await.unwrap();
         let insert = "insert into revocations (organization_id, key_id, type)
                       select id, gen_random_uuid(), 'key.disabled' from organizations";
