@@ -22,7 +22,7 @@ pub struct UnfulfilledCheckout<'a> {
 }
 
 /// Stores a checkout that could not be fulfilled; false if the same event was stored before. A
-/// settled checkout stays settled.
+/// resolved checkout stays resolved.
 pub async fn upsert(
     db: &mut PgConnection,
     checkout: &UnfulfilledCheckout<'_>,
@@ -48,7 +48,7 @@ pub async fn upsert(
     Ok(deliveries == 1)
 }
 
-/// Settles the checkouts that a fulfilled one replaces: the row of its own event, and those of the
+/// Resolves the checkouts that a fulfilled one replaces: the row of its own event, and those of the
 /// same customer, if given, and organization. The rows stay, since Stripe may send their events
 /// again.
 pub async fn resolve(
@@ -74,7 +74,7 @@ pub async fn resolve(
     Ok(())
 }
 
-/// Returns the number of unsettled checkouts, and the event, the organization and the reason of the
+/// Returns the number of unresolved checkouts, and the event, the organization and the reason of the
 /// newest.
 pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(

@@ -22,8 +22,8 @@ fn existing(event: Value) -> Value {
     with_field(event, "metadata/mode", "existing")
 }
 
-/// Signs up with the id that a buyer is about to buy.
-async fn squatter(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKey {
+/// Signs up an organization with this id, which is not the buyer's.
+async fn sign_up_with_id(app: &TestApp, org_id: &str) -> crate::support::app::CreatedKey {
     let created =
         app.anonymous().post("/signup", json!({ "org_id": org_id })).await.assert_status(201);
     crate::support::app::CreatedKey::from(&created.body)
@@ -37,7 +37,9 @@ async fn plan(app: &TestApp, org_id: &str) -> String {
         .unwrap()
 }
 
-async fn send_unfulfilled(app: &TestApp, event: &Value) -> String {
+/// Sends a checkout that conflicts with the organization of its id, or with its absence; returns
+/// the error's message.
+async fn send_conflicting(app: &TestApp, event: &Value) -> String {
     let response = app.send_stripe_event(event).await.assert_error(409, "conflict");
     response.body["detail"].as_str().unwrap().to_owned()
 }
@@ -45,17 +47,17 @@ async fn send_unfulfilled(app: &TestApp, event: &Value) -> String {
 #[tokio::test]
 async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
     run(async |app| {
-        let squatter = squatter(app, "buyerco").await;
+        let signed_up = sign_up_with_id(app, "buyerco").await;
         let event = checkout("evt_1", "BuyerCo", "scale");
         for _ in 0..3 {
-            let detail = send_unfulfilled(app, &event).await;
+            let detail = send_conflicting(app, &event).await;
             assert!(detail.contains("metadata.mode=existing"), "{detail}");
             app.clock.advance(chrono::TimeDelta::hours(1));
         }
         assert_eq!(plan(app, "buyerco").await, "trial");
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
-        app.key(&squatter.api_key).get("/me").await.assert_status(200);
+        app.key(&signed_up.api_key).get("/me").await.assert_status(200);
 
         // The buyer is mailed, and the deployment's audit log has the reason: once, not per retry.
         let mails = app.mails().await;
@@ -63,19 +65,20 @@ async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
         assert_eq!(mails[0].header("To"), "buyer@example.com");
         assert!(!mails[0].text.to_lowercase().contains("buyerco"), "{}", mails[0].text);
         assert_eq!(app.count(AUDITED).await, 1);
-        let (client, target, status, detail): (String, String, i16, Value) = sqlx::query_as(
+        let (actor, target, status, detail): (String, String, i16, Value) = sqlx::query_as(
             "select actor, target, status, detail from audit_events
              where event_type = 'checkout.unfulfilled'",
         )
         .fetch_one(&mut app.connect().await)
         .await
         .unwrap();
-        assert_eq!((client.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
+        assert_eq!((actor.as_str(), target.as_str(), status), ("stripe", "BuyerCo", 409));
         let expected = json!({ "event": "evt_1", "customer": "cus_BuyerCo", "plan": "scale",
                                "reason": "belongs_to_another" });
         assert_eq!(detail, expected);
-        let waiting = "select count(*) from unfulfilled_checkouts where deliveries = 3";
-        assert_eq!(app.count(waiting).await, 1);
+        let delivered_three_times =
+            "select count(*) from unfulfilled_checkouts where deliveries = 3";
+        assert_eq!(app.count(delivered_three_times).await, 1);
         // No response is stored for later deliveries.
         assert_eq!(app.count("select count(*) from idempotency_keys").await, 0);
     })
@@ -85,7 +88,7 @@ async fn an_earlier_signup_with_the_id_does_not_receive_a_buyer_s_plan() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn twenty_concurrent_deliveries_send_the_buyer_one_mail() {
     run(async |app| {
-        squatter(app, "buyerco").await;
+        sign_up_with_id(app, "buyerco").await;
         let body = checkout("evt_1", "buyerco", "scale").to_string();
         let mut deliveries = JoinSet::new();
         for _ in 0..20 {
@@ -104,8 +107,8 @@ async fn twenty_concurrent_deliveries_send_the_buyer_one_mail() {
 #[tokio::test]
 async fn an_invoice_that_names_an_organization_does_not_make_its_payer_the_customer() {
     run(async |app| {
-        squatter(app, "buyerco").await;
-        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
+        sign_up_with_id(app, "buyerco").await;
+        send_conflicting(app, &checkout("evt_1", "buyerco", "scale")).await;
         for (id, event) in [
             ("evt_2", invoice_paid as fn(&str, &str) -> Value),
             ("evt_3", invoice_payment_failed),
@@ -121,10 +124,11 @@ async fn an_invoice_that_names_an_organization_does_not_make_its_payer_the_custo
             let response = app.send_stripe_event(&event).await.assert_status(200);
             assert_eq!(response.body, json!({ "received": true }));
         }
-        // The squatter cannot read the payments, and a failed one suspends no organization.
+        // The organization with the id cannot read the payments, and a failed one does not suspend
+        // it.
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count(SUSPENDED).await, 0);
-        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
+        send_conflicting(app, &checkout("evt_1", "buyerco", "scale")).await;
         assert_eq!(plan(app, "buyerco").await, "trial");
     })
     .await;
@@ -143,7 +147,7 @@ async fn without_mode_existing_only_the_known_customer_changes_the_plan() {
         // Another customer, and a guest, who is no known customer.
         for (id, customer) in [("evt_3", "cus_other".into()), ("evt_4", Value::Null)] {
             let other = with_field(later(checkout(id, "acme", "pro"), 20), "customer", customer);
-            send_unfulfilled(app, &with_field(other, "subscription", format!("sub_{id}"))).await;
+            send_conflicting(app, &with_field(other, "subscription", format!("sub_{id}"))).await;
         }
         assert_eq!(plan(app, "acme").await, "scale");
     })
@@ -158,7 +162,7 @@ async fn two_guests_are_not_the_same_customer() {
             with_field(with_field(event, "subscription", Value::Null), "mode", "payment")
         };
         app.send_stripe_event(&guest("evt_1")).await.assert_status(200);
-        send_unfulfilled(app, &later(guest("evt_2"), 10)).await;
+        send_conflicting(app, &later(guest("evt_2"), 10)).await;
         let meant = existing(later(guest("evt_3"), 20));
         assert_eq!(
             app.send_stripe_event(&meant).await.assert_status(200).body["effect"],
@@ -197,12 +201,12 @@ async fn a_checkout_with_mode_existing_changes_the_plan_and_makes_its_payer_the_
 async fn a_checkout_with_mode_existing_creates_no_organization() {
     run(async |app| {
         let event = existing(checkout("evt_1", "misspelt", "starter"));
-        let detail = send_unfulfilled(app, &event).await;
+        let detail = send_conflicting(app, &event).await;
         assert!(detail.contains("does not exist"), "{detail}");
         assert_eq!(app.count(crate::support::app::COUNT_ORGANIZATIONS).await, 0);
         assert_eq!(app.mails().await.len(), 1);
         // Once the organization exists, the repeated event is fulfilled, and nothing stays open.
-        squatter(app, "misspelt").await;
+        sign_up_with_id(app, "misspelt").await;
         assert_eq!(
             app.send_stripe_event(&event).await.assert_status(200).body["effect"],
             "plan_set"
@@ -222,23 +226,24 @@ async fn a_deleted_organization_s_id_is_not_reused_and_the_buyer_is_mailed() {
         let confirm = json!({ "confirm": ann.org_id }).to_string();
         json.send("DELETE", &path, confirm).await.assert_status(200);
         for event in ["evt_1", "evt_2"].map(|id| checkout(id, &ann.org_id, "pro")) {
-            send_unfulfilled(app, &event).await;
-            send_unfulfilled(app, &existing(event)).await;
+            send_conflicting(app, &event).await;
+            send_conflicting(app, &existing(event)).await;
         }
         assert_eq!(app.count(AUDITED).await, 2);
+        // The second mail replaces the first, which was not sent yet.
         assert_eq!(app.mails().await.len(), 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_fulfilled_checkout_settles_earlier_unfulfilled_ones_of_the_same_customer() {
+async fn a_fulfilled_checkout_resolves_earlier_unfulfilled_ones_of_the_same_customer() {
     run(async |app| {
-        squatter(app, "buyerco").await;
-        send_unfulfilled(app, &checkout("evt_1", "buyerco", "scale")).await;
-        // Without an email address it fails as well.
+        sign_up_with_id(app, "buyerco").await;
+        send_conflicting(app, &checkout("evt_1", "buyerco", "scale")).await;
+        // Another customer's checkout, which is recorded although no mail can be sent about it.
         let other = with_field(checkout("evt_2", "buyerco", "pro"), "customer", "cus_else");
-        send_unfulfilled(app, &without_field(other, "customer_details/email")).await;
+        send_conflicting(app, &without_field(other, "customer_details/email")).await;
         assert_eq!(app.count(OPEN).await, 2);
         let again = existing(later(checkout("evt_3", "buyerco", "scale"), 60));
         app.send_stripe_event(&again).await.assert_status(200);
@@ -250,7 +255,8 @@ async fn a_fulfilled_checkout_settles_earlier_unfulfilled_ones_of_the_same_custo
     .await;
 }
 
-/// Stripe repeats the first event for days, even after the operator has fulfilled the purchase.
+/// Stripe repeats the first event for days, even after a later checkout has fulfilled the
+/// purchase.
 #[tokio::test]
 async fn a_purchase_that_was_fulfilled_meanwhile_is_not_reported_again() {
     run(async |app| {
@@ -305,7 +311,7 @@ async fn a_paid_plan_that_a_home_organization_cannot_have_is_reported_as_unfulfi
         assert_eq!(mails[0].header("To"), "buyer@example.com");
         assert_eq!(app.count(PAYMENTS).await, 0);
         assert_eq!(app.count("select count(*) from billing_customers").await, 0);
-        // A plan that a home organization can have settles it.
+        // A checkout for a plan that a home organization can have resolves it.
         let other = existing(later(checkout("evt_2", &ann.org_id, "pro"), 10));
         assert_eq!(
             app.send_stripe_event(&other).await.assert_status(200).body["effect"],
