@@ -23,8 +23,8 @@ async fn a_secret_is_accepted_in_either_header_while_another_replaces_it() {
                 verifier.post("/v1/verify", check.clone()).await.assert_status(200);
             }
             app.seen_secrets.lock().unwrap().push(NEW.to_owned());
-            let half = app.anonymous().with("x-tenantry-verifier", &NEW[1..]);
-            half.post("/v1/verify", check).await.assert_error(401, "unauthorized");
+            let truncated = app.anonymous().with("x-tenantry-verifier", &NEW[1..]);
+            truncated.post("/v1/verify", check).await.assert_error(401, "unauthorized");
         })
         .await;
 }
@@ -61,7 +61,7 @@ async fn without_verifiers_the_routes_do_not_exist() {
 }
 
 #[tokio::test]
-async fn wrong_secrets_are_limited_and_recorded_once_and_do_not_block_the_right_one() {
+async fn wrong_secrets_are_rate_limited_and_recorded_once_and_do_not_block_the_right_one() {
     with_limits(r#"{"verifier_failures":{"quota":3,"window_s":600}}"#)
         .run(async |app| {
             let acme = app.sign_up().await;
