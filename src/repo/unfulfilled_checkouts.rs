@@ -74,8 +74,8 @@ pub async fn resolve(
     Ok(())
 }
 
-/// Returns the number of unresolved checkouts, and the event, the organization and the reason of the
-/// newest.
+/// Returns the number of unresolved checkouts, and the event, the organization and the reason of
+/// the newest.
 pub async fn find_newest(db: &mut PgConnection) -> Result<Option<(i64, String, String, String)>> {
     let newest = sqlx::query!(
         r#"select count(*) over () as "count!", event_id, handle, reason
