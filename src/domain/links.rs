@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use url::Url;
 
 use crate::app::App;
-use crate::error::{AuthFailure, Error, Result};
+use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::ids::{AccountId, InviteId, OrganizationId};
 use crate::model::key_format::KeyFormat;
 use crate::model::mail::LinkPurpose;
@@ -108,6 +108,12 @@ pub async fn consume(
 ) -> Result<Option<String>> {
     let digests = candidate_digests(app, token).ok_or_else(invalid_link)?;
     email_tokens::consume(tx, link, &digests).await?.ok_or_else(invalid_link)
+}
+
+/// Replaces the error for the account of a link that was deleted meanwhile.
+#[must_use]
+pub fn not_found_to_invalid_link(error: Error) -> Error {
+    if *error.kind() == ErrorKind::NotFound { invalid_link() } else { error }
 }
 
 /// Returns the error for a link that is unknown, expired or used.

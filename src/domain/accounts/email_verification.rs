@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::verified_password::VerifiedPassword;
-use crate::domain::links::{self, invalid_link};
+use crate::domain::links::{self, not_found_to_invalid_link};
 use crate::domain::mail;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::model::audit::{AuditContext, AuditEventType};
@@ -46,7 +46,8 @@ impl PasswordProof {
         match self {
             Self::Password(verified) => verified.lock_account(tx).await,
             Self::Session(session) => {
-                let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
+                let account =
+                    accounts::lock(tx, account).await.map_err(not_found_to_invalid_link)?;
                 account_callers::lock_and_confirm_session(tx, None, *session).await?;
                 Ok(account)
             }

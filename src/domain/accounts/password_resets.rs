@@ -7,7 +7,7 @@ use crate::domain::accounts::cancel_link_mails;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::accounts::passwords::hash_new_password;
 use crate::domain::accounts::unproven;
-use crate::domain::links::{self, candidate_digests, find_account, invalid_link};
+use crate::domain::links::{self, candidate_digests, find_account};
 use crate::domain::mail;
 use crate::error::Result;
 use crate::model::account::AccountAccess;
@@ -36,7 +36,8 @@ pub async fn reset(
     let hash = hash_new_password(app, account, password).await?;
     app.db
         .transaction(async |tx| {
-            let account = accounts::lock(tx, account).await.map_err(|_| invalid_link())?;
+            let account =
+                accounts::lock(tx, account).await.map_err(links::not_found_to_invalid_link)?;
             cancel_link_mails(tx, &account.email).await?;
             let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             accounts::set_password(tx, account.id, &hash).await?;
