@@ -126,6 +126,11 @@ pub struct CreditsUpdate {
     add: Option<i32>,
 }
 
+/// For families whose fields are named like `window_s`.
+pub const SNAKE_CASE: bool = false;
+/// For families whose fields are named like `windowS`.
+pub const CAMEL_CASE: bool = true;
+
 /// The fields of a limit, whose window is called `window_s`, or `windowS` in camel case.
 struct LimitFields<const CAMEL: bool>(NamedLimit);
 
@@ -178,7 +183,8 @@ impl FromFields for CreditChangeFields {
     }
 }
 
-/// Takes the optional field `limits`: a list of limits with different names.
+/// Takes the optional field `limits`: a list of limits with different names, whose fields are named
+/// in [`SNAKE_CASE`] or [`CAMEL_CASE`].
 pub fn take_limits<const CAMEL: bool>(fields: &mut Fields<'_>) -> Option<NamedLimits> {
     let items = fields.optional_objects::<LimitFields<CAMEL>>("limits", 0..=MAX_LIMITS)?;
     match NamedLimits::new(items.into_iter().map(|LimitFields(limit)| limit).collect()) {

@@ -20,9 +20,12 @@ pub struct Account {
     pub name: Option<String>,
     /// The account's short name, unique in the deployment.
     pub handle: String,
-    /// When the address was verified; before 2026-11-28, the mailed link alone was enough.
+    /// When the address was verified, that is, the mailed link was used. Servers before 2026-11-28
+    /// required nothing else.
     pub verified_at: Option<DateTime<Utc>>,
-    /// Whether the address was verified together with the password.
+    /// Whether the address was proven: the client that used the mailed link also had a session or
+    /// the password, or set a new password. Only then is the reader of the mailbox known to be the
+    /// owner of the account.
     pub is_proven: bool,
     /// Whether it may sign in.
     pub is_active: bool,
@@ -40,11 +43,11 @@ pub struct Account {
     pub updated_at: DateTime<Utc>,
 }
 
-/// The number of credentials and invitations of an account that a password reset ends.
+/// The numbers of an account's credentials and invitations. A password reset ends the sessions, and
+/// if the address was not proven, all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountAccess {
-    /// Whether the address was verified together with the password. If so, a reset ends only
-    /// sessions.
+    /// Whether the address was proven, as [`Account::is_proven`].
     pub is_proven: bool,
     /// The number of live sessions.
     pub sessions: u64,
@@ -91,8 +94,8 @@ impl AccountHandle {
     }
 
     /// Returns a handle based on a name: `yourname` for "Your Name". Appends random characters if
-    /// `is_taken`. If the name has no ASCII letters or digits, the handle is `user-` and random
-    /// characters.
+    /// another account has that handle (`is_taken`). If the name has no ASCII letters or digits,
+    /// the handle is `user-` and random characters.
     pub fn suggest(name: Option<&PersonName>, is_taken: bool, entropy: &dyn Entropy) -> Self {
         let characters = name.map_or("", PersonName::as_str).chars();
         let base: String = characters

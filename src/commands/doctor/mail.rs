@@ -7,7 +7,9 @@ use crate::app::mailer::{MailDestination, Mailer};
 
 const SUBJECT: &str = "mail";
 
-/// Connects to the mail server, and checks whether it accepts mail. Sends none.
+/// Connects to the mail server, and checks whether it accepts mail; without a server, checks
+/// whether the folder for mail is writable. Sends no mail. `has_server` states whether `SMTP_URL`
+/// is set.
 pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
     match mailer.check_connection().await {
         Ok(MailDestination::Smtp) => Check::ok(SUBJECT, "the server in SMTP_URL accepts mail"),
@@ -21,7 +23,7 @@ pub(super) async fn check(mailer: &Mailer, has_server: bool) -> Check {
         Err(error) if !has_server => {
             let why = error.source().map(ToString::to_string).unwrap_or_default();
             let text = format!(
-                "cannot be written to the folder mail in DATA_DIR ({why}), so the server will not \
+                "cannot be written to the folder DATA_DIR/mail ({why}), so the server will not \
                  start: make it writable, or set SMTP_URL"
             );
             Check::problem(SUBJECT, text)

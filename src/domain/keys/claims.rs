@@ -1,5 +1,5 @@
 //! Claims to the first key of an organization that was paid for. The buyer is mailed a link, and
-//! the key is created when it is claimed there, so that it exists nowhere before.
+//! the key is created when the buyer claims it there, so that it exists nowhere before.
 
 use sqlx::PgConnection;
 
@@ -18,8 +18,8 @@ use crate::model::organization_handle::OrganizationHandle;
 use crate::model::secret::Secret;
 use crate::repo::{key_claims, organizations, rls};
 
-/// The actor in the audit log: a client with the mailed link.
-const BY_CLAIM: &str = "key_claim";
+/// The actor in the audit log for a client with the mailed link.
+const CLAIM_ACTOR: &str = "key_claim";
 
 /// Creates the claim to the organization's first key, and queues the mail with its link to the
 /// address. `mail_waker` must be notified after the commit.
@@ -39,7 +39,8 @@ pub async fn create(
 ///
 /// # Errors
 /// Unauthenticated if the link's token is unknown, expired or used, or if the operator has revoked
-/// the organization's keys meanwhile; suspended while the organization is: the link remains valid.
+/// the organization's keys meanwhile; suspended if the organization is suspended, and the link
+/// remains valid.
 pub async fn claim_key(
     app: &App,
     token: &Secret,
@@ -63,7 +64,7 @@ pub async fn claim_key(
             }
             let owner = find_or_add_owner(app, tx, &locked, audit).await?;
             let created_key =
-                create_first_key(app, tx, (organization, owner), BY_CLAIM, audit).await?;
+                create_first_key(app, tx, (organization, owner), CLAIM_ACTOR, audit).await?;
             let organization = organizations::find(tx, organization).await?;
             Ok((organization.ok_or_else(invalid_link)?, created_key))
         })

@@ -16,7 +16,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::limits_and_credits::{
-    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+    Credits as CreditsBody, NamedRateLimit, SNAKE_CASE, take_credits, take_limits,
 };
 use crate::http::onboarding::wire::{CreateKeyResponse, Key, parse_key_name};
 use crate::http::path::PathId;
@@ -90,7 +90,7 @@ impl FromFields for CreateKeyRequest {
         let scopes = fields.optional("scopes", |it| config.keys.scopes.parse(&it.into_strings()?));
         let expires_at = fields.future_time("expires_at");
         let external_id = fields.optional("external_id", text(ExternalId::parse));
-        let limits = take_limits::<false>(fields);
+        let limits = take_limits::<SNAKE_CASE>(fields);
         let credits = take_credits(fields);
         Some(Self { name: name.flatten(), scopes, expires_at, external_id, limits, credits })
     }

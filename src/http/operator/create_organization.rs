@@ -14,7 +14,7 @@ use crate::http::body::{Fields, FromFields, JsonBody, parse_metadata, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::ChangeResponse;
 use crate::http::limits_and_credits::{
-    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+    Credits as CreditsBody, NamedRateLimit, SNAKE_CASE, take_credits, take_limits,
 };
 use crate::http::operator::idempotency::{RequireIdempotencyKey, RequiredIdempotencyHeader};
 use crate::http::operator::wire::{KEY_WARNING, ResponseMeta};
@@ -86,7 +86,7 @@ impl FromFields for CreateOrganizationRequest {
             fields.required("allowed_origins", text(parse_comma_separated_origins));
         let external_id = fields.optional("external_id", text(ExternalId::parse));
         let metadata = fields.optional("metadata", parse_metadata);
-        let limits = take_limits::<false>(fields);
+        let limits = take_limits::<SNAKE_CASE>(fields);
         let credits = take_credits(fields);
         let leak_policy = fields.optional_choice("leak_policy", &LeakPolicy::ALL);
         Some(Self {

@@ -13,7 +13,7 @@ use crate::http::auth::{MasterKeyGuard, OrgSettings};
 use crate::http::body::{Fields, FromFields, parse_metadata_changes, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::limits_and_credits::{
-    Credits, CreditsUpdate, NamedRateLimit, take_credit_change, take_limits_update,
+    Credits, CreditsUpdate, NamedRateLimit, SNAKE_CASE, take_credit_change, take_limits_update,
 };
 use crate::http::operator::idempotency::RequiredIdempotencyHeader;
 use crate::http::operator::organization_change::{
@@ -173,7 +173,7 @@ impl FromFields for UpdateSettingsRequest {
         Some(Self {
             external_id: fields.nullable("external_id", text(ExternalId::parse)),
             metadata: fields.non_null("metadata", parse_metadata_changes),
-            limits: take_limits_update::<false>(fields),
+            limits: take_limits_update::<SNAKE_CASE>(fields),
             credits: take_credit_change(fields),
         })
     }

@@ -18,7 +18,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::limits_and_credits::{
-    CreditsUpdate, NamedRateLimit, take_credit_change, take_limits_update,
+    CreditsUpdate, NamedRateLimit, SNAKE_CASE, take_credit_change, take_limits_update,
 };
 use crate::http::organization::wire::KeyResponse;
 use crate::http::path::PathId;
@@ -90,7 +90,7 @@ impl FromFields for UpdateApiKeyRequest {
             allowed_ips: fields.non_null("allowed_ips", parse_allowed_ips),
             enabled: fields.non_null("enabled", JsonNode::into_bool),
             external_id: fields.nullable("external_id", text(ExternalId::parse)),
-            limits: take_limits_update::<false>(fields),
+            limits: take_limits_update::<SNAKE_CASE>(fields),
             credits: take_credit_change(fields),
         })
     }

@@ -18,7 +18,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::limits_and_credits::{
-    Credits as CreditsBody, NamedRateLimit, take_credits, take_limits,
+    Credits as CreditsBody, NamedRateLimit, SNAKE_CASE, take_credits, take_limits,
 };
 use crate::http::organization::wire::{CursorList, Key, KeyResponse, short_prefix};
 use crate::http::path::PathId;
@@ -84,7 +84,7 @@ impl FromFields for CreateApiKeyRequest {
         let metadata = fields.optional("metadata", parse_metadata);
         let allowed_ips = fields.optional("allowed_ips", parse_allowed_ips);
         let external_id = fields.optional("external_id", text(ExternalId::parse));
-        let limits = take_limits::<false>(fields);
+        let limits = take_limits::<SNAKE_CASE>(fields);
         let credits = take_credits(fields);
         let (name, scopes) = (name?, scopes?);
         Some(Self { name, scopes, expires_at, metadata, allowed_ips, external_id, limits, credits })

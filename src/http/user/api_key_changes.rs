@@ -18,7 +18,7 @@ use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::{KeyChangeRequest, parse_key_id};
 use crate::http::limits_and_credits::{
-    CamelCaseLimit, CreditsUpdate, take_credit_change, take_limits_update,
+    CAMEL_CASE, CamelCaseLimit, CreditsUpdate, take_credit_change, take_limits_update,
 };
 use crate::http::path::PathId;
 use crate::http::query::{Query, parse_reason};
@@ -92,7 +92,7 @@ impl FromFields for UpdateOrganizationKeyRequest {
             allowedIps: fields.non_null("allowedIps", parse_allowed_ips),
             enabled: fields.non_null("enabled", JsonNode::into_bool),
             externalId: fields.nullable("externalId", text(ExternalId::parse)),
-            limits: take_limits_update::<true>(fields),
+            limits: take_limits_update::<CAMEL_CASE>(fields),
             credits: take_credit_change(fields),
         })
     }

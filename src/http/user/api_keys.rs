@@ -15,7 +15,9 @@ use crate::http::body::{Fields, FromFields, JsonBody, parse_allowed_ips, parse_m
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{Idempotency, IdempotencyHeader};
 use crate::http::key_endpoints::KeyChangeRequest;
-use crate::http::limits_and_credits::{CamelCaseLimit, Credits, take_credits, take_limits};
+use crate::http::limits_and_credits::{
+    CAMEL_CASE, CamelCaseLimit, Credits, take_credits, take_limits,
+};
 use crate::http::query::{Query, parse_bool};
 use crate::http::render::user::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, TooLarge, Unauthorized, Unavailable,
@@ -155,7 +157,7 @@ impl FromFields for CreateOrganizationKeyRequest {
         let metadata = fields.optional("metadata", parse_metadata);
         let allowed_ips = fields.optional("allowedIps", parse_allowed_ips);
         let external_id = fields.optional("externalId", text(ExternalId::parse));
-        let limits = take_limits::<true>(fields);
+        let limits = take_limits::<CAMEL_CASE>(fields);
         let credits = take_credits(fields);
         Some(Self {
             name: name?,
