@@ -22,8 +22,8 @@ MCP_URL = os.environ["MCP_URL"]
 
 
 class Introspection:
-    """Asks Tenantry about each token (RFC 7662). An answer is never cached: a grant that was revoked
-    ends with the next request."""
+    """Asks Tenantry about each token (RFC 7662). An answer is never cached: a grant that was
+    revoked ends with the next request."""
 
     def __init__(self):
         self.client = httpx2.AsyncClient(auth=VERIFIER, timeout=5)
