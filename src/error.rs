@@ -37,6 +37,10 @@ pub enum ErrorKind {
     EmailNotVerified,
     /// The credential's organization is suspended.
     OrganizationSuspended,
+    /// The session began with single sign-on, and this is outside its organization.
+    SsoSessionScoped,
+    /// No identity provider is connected for this organization or address.
+    SsoNotConfigured,
     /// The plan allows no more of this resource.
     PlanLimit {
         /// The limited resource, for example `keys`.
@@ -56,6 +60,10 @@ pub enum ErrorKind {
     Gone,
     /// Another account has this e-mail address.
     EmailTaken,
+    /// Another organization has verified this domain.
+    DomainTaken,
+    /// The DNS record that proves a domain was not found.
+    DomainRecordNotFound,
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
     /// Another request with this idempotency key is still running.

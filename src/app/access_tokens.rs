@@ -17,7 +17,7 @@ use crate::config::tokens::TokenSettings;
 use crate::error::{Error, Result};
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::secret::Secret;
-use crate::model::short_lived_token::TENANTRY as AUDIENCE;
+use crate::model::short_lived_token::SESSION_TOKEN_AUDIENCE as AUDIENCE;
 
 /// The lifetime of an account's access token.
 pub const ACCOUNT_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);

@@ -145,7 +145,8 @@ impl FetchedKeys {
 
 /// Returns the published keys and their `ETag`; `None` if they are those of `etag`.
 async fn fetch(client: &HttpClient, url: &Url, etag: Option<&str>) -> Result<FetchedList, String> {
-    let request = GetRequest { url, accept: "application/json", etag, max_bytes: MAX_BYTES };
+    let (accept, max_bytes) = ("application/json", MAX_BYTES);
+    let request = GetRequest { url, accept, etag, bearer: None, max_bytes };
     let response = client.get(&request).await.map_err(|error| error.to_string())?;
     match response.status {
         200 => {}

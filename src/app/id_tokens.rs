@@ -1,15 +1,13 @@
 //! Signs ID tokens (`OpenID` Connect Core §2): they tell a client who signed in, when and how. They
 //! are not credentials: this server accepts none.
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::app::openid_signer::OpenidSigner;
 use crate::error::Result;
 use crate::model::ids::{AccountId, SessionId};
+use crate::model::jwt::access_token_hash;
 use crate::model::oauth::IdTokenAlgorithm;
 use crate::model::oauth::tokens::SignIn;
 use crate::model::secret::Secret;
@@ -79,24 +77,5 @@ impl IdTokenContent<'_> {
             organization_id: self.organization,
         };
         signer.sign(self.algorithm, "JWT", &claims)
-    }
-}
-
-/// Returns `at_hash`: the left half of the token's SHA-256, which is the hash of both algorithms,
-/// in base64url (`OpenID` Connect Core §3.1.3.6).
-fn access_token_hash(token: &Secret) -> String {
-    let digest = Sha256::digest(token.expose().as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode(&digest[..digest.len() / 2])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_hash_of_an_access_token_is_that_of_the_specification() {
-        // OpenID Connect Core, appendix A.3.
-        let token = Secret::new("jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y".to_owned());
-        assert_eq!(access_token_hash(&token), "77QmUPtjPfzWtF2AnpK9RQ");
     }
 }

@@ -3,12 +3,12 @@
 
 pub mod access_tokens;
 pub mod batch_lookup;
-pub mod client_key_sets;
 pub mod connection_shares;
 pub mod connector;
 pub mod credential_lookup;
 pub mod credit_leases;
 pub mod database;
+pub mod dns;
 pub mod document_fetches;
 pub mod github_keys;
 pub mod hash_pool;
@@ -16,6 +16,7 @@ pub mod http_client;
 pub mod id_tokens;
 pub mod in_flight;
 pub mod jwt_access_tokens;
+pub mod key_sets;
 pub mod lookup_cache;
 pub mod mailer;
 pub mod meter;
@@ -40,14 +41,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::access_tokens::AccessTokens;
-use crate::app::client_key_sets::ClientKeySets;
 use crate::app::credential_lookup::CredentialLookup;
 use crate::app::credit_leases::CreditLeases;
 use crate::app::database::Database;
+use crate::app::dns::DnsResolver;
 use crate::app::document_fetches::DocumentFetches;
 use crate::app::github_keys::GithubKeyring;
 use crate::app::http_client::HttpClient;
 use crate::app::in_flight::InFlight;
+use crate::app::key_sets::PublishedKeySets;
 use crate::app::lookup_cache::LookupCache;
 use crate::app::mailer::Mailer;
 use crate::app::meter::Meter;
@@ -128,10 +130,12 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Fetches documents over HTTP.
     pub http_client: HttpClient,
+    /// Looks up the DNS records that prove domains.
+    pub dns: DnsResolver,
     /// The fetches of OAuth clients' metadata documents.
     pub document_fetches: DocumentFetches,
-    /// The public keys that OAuth clients publish.
-    pub client_key_sets: ClientKeySets,
+    /// The public keys that OAuth clients and identity providers publish.
+    pub key_sets: PublishedKeySets,
     /// The public keys of GitHub's secret scanning.
     pub github_keys: GithubKeyring,
     /// Wakes the worker of queued mails.
@@ -212,8 +216,9 @@ impl App {
             mailer: Mailer::new(&config.mail, &database_settings.data_dir),
             github_keys: GithubKeyring::new(&config.github, http_client.clone()),
             http_client,
+            dns: DnsResolver::new(&config.sso.dns_servers),
             document_fetches: DocumentFetches::default(),
-            client_key_sets: ClientKeySets::default(),
+            key_sets: PublishedKeySets::default(),
             mail_waker: Notify::new(),
             leak_report_waker: Notify::new(),
             forwarding_warning: Once::new(),

@@ -26,7 +26,8 @@ const DNS_PORT: u16 = 53;
 
 /// The settings of single sign-on.
 pub struct SsoSettings {
-    /// Whether it is on. Otherwise its routes do not exist, and its sessions are not valid.
+    /// Whether it is on. Otherwise its routes do not exist, and the sessions that it began are not
+    /// valid.
     pub is_on: bool,
     /// By how much the clock of an identity provider may differ from the server's.
     pub clock_skew: Duration,

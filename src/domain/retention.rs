@@ -14,7 +14,7 @@ use crate::repo::{
     idempotency_keys, invites, jobs, key_claims, key_lifecycle, key_sessions, memberships,
     oauth_assertions, oauth_devices, oauth_grants, oauth_registrations, oauth_requests,
     oauth_tokens, payments, personal_tokens, rate_limits, rejections, revocations, sessions,
-    unfulfilled_checkouts, usage, usage_events, usage_hourly,
+    sso_flows, unfulfilled_checkouts, usage, usage_events, usage_hourly,
 };
 
 /// The rows that one statement deletes.
@@ -49,12 +49,13 @@ enum SweepTarget {
     OauthClients,
     OauthDevices,
     OauthAssertions,
+    SsoFlows,
     EmailsOfDeleted(OrganizationId),
     RowsOfDeleted(OrganizationId),
 }
 
 /// The order of a sweep: rows that refer to others are deleted before those.
-const SWEEP_ORDER: [SweepTarget; 29] = [
+const SWEEP_ORDER: [SweepTarget; 30] = [
     SweepTarget::Jobs,
     SweepTarget::EmailTokens,
     SweepTarget::Sessions,
@@ -84,6 +85,7 @@ const SWEEP_ORDER: [SweepTarget; 29] = [
     SweepTarget::OauthClients,
     SweepTarget::OauthDevices,
     SweepTarget::OauthAssertions,
+    SweepTarget::SsoFlows,
 ];
 
 impl SweepTarget {
@@ -118,6 +120,7 @@ impl SweepTarget {
             Self::OauthClients => "oauth_clients",
             Self::OauthDevices => "oauth_devices",
             Self::OauthAssertions => "oauth_assertions",
+            Self::SsoFlows => "sso_flows",
             Self::EmailsOfDeleted(_) | Self::RowsOfDeleted(_) => "organizations",
         }
     }
@@ -154,6 +157,7 @@ impl SweepTarget {
             Self::OauthClients => oauth_registrations::sweep(tx).await,
             Self::OauthDevices => oauth_devices::sweep(tx).await,
             Self::OauthAssertions => oauth_assertions::sweep(tx).await,
+            Self::SsoFlows => sso_flows::sweep(tx).await,
             Self::EmailsOfDeleted(id) => deleted_organizations::remove_addresses(tx, id).await,
             Self::RowsOfDeleted(id) => deleted_organizations::remove_rows(tx, id).await,
         }

@@ -21,6 +21,7 @@ use crate::model::api_key::ApiKey;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
 use crate::model::member::KeyInvitedMembership;
+use crate::model::rate_limit::RateLimit;
 
 /// A change to an organization's keys by a caller in it.
 pub struct KeyChangeRequest<'a> {
@@ -46,7 +47,8 @@ impl KeyChangeRequest<'_> {
         respond: impl FnOnce(CreatedKey) -> T,
     ) -> Result<Response> {
         let Self { app, caller, context, idempotency } = self;
-        let count = rate_limits::count_key_creation(app, context, caller.organization);
+        let limit = (RateLimit::KeyMint, caller.organization);
+        let count = rate_limits::count_for_organization(app, context, limit);
         idempotency.count_unless_replay(app, caller, &fingerprint, count).await?;
         let permissions = spec(caller).permissions();
         let check = async |_: &mut _| permissions.require_within(caller);
@@ -93,7 +95,8 @@ impl KeyChangeRequest<'_> {
         respond: impl FnOnce(CreatedKey) -> T,
     ) -> Result<Response> {
         let Self { app, caller, context, idempotency } = self;
-        let count = rate_limits::count_key_creation(app, context, caller.organization);
+        let limit = (RateLimit::KeyMint, caller.organization);
+        let count = rate_limits::count_for_organization(app, context, limit);
         idempotency.count_unless_replay(app, caller, &fingerprint, count).await?;
         let check = async |tx: &mut _| containment::require_updatable(tx, caller, id).await;
         idempotency

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod auth;
 pub mod body;
+pub mod browser_cookie;
 pub mod cursor_page;
 pub mod edge;
 pub mod family;

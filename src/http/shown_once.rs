@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
@@ -111,6 +111,13 @@ pub fn insert_secret_header(response: &mut Response, name: HeaderName, secret: S
     value.set_sensitive(true);
     response.headers_mut().insert(name, value);
     response.extensions_mut().insert(ShownSecrets([secret].into()));
+}
+
+/// Redirects to a URL that contains a secret.
+pub fn see_other(url: Secret) -> Response {
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    insert_secret_header(&mut response, header::LOCATION, url);
+    response
 }
 
 /// The secrets in a response, in its extensions, for checks that they appear nowhere else.

@@ -53,7 +53,7 @@ pub struct AccountAccess {
     pub sessions: u64,
     /// The number of live personal access tokens.
     pub personal_tokens: u64,
-    /// The number of live keys that its memberships created.
+    /// The number of keys that its memberships created and that are neither revoked nor expired.
     pub keys: u64,
     /// The number of open invitations that its memberships created.
     pub invitations: u64,
@@ -65,7 +65,7 @@ pub struct AccountAccess {
 pub struct NewAccount<'a> {
     /// Its id.
     pub id: AccountId,
-    /// The organization that is created with it.
+    /// The organization that is created with it, or that created it by single sign-on.
     pub home_organization: OrganizationId,
     /// Its e-mail address.
     pub email: &'a Email,
@@ -73,8 +73,8 @@ pub struct NewAccount<'a> {
     pub name: Option<&'a PersonName>,
     /// The account's short name.
     pub handle: &'a AccountHandle,
-    /// The PHC string of the password.
-    pub password_hash: &'a str,
+    /// The PHC string of the password; `None` if it can sign in only with single sign-on.
+    pub password_hash: Option<&'a str>,
     /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }

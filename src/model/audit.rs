@@ -151,6 +151,26 @@ event_types! {
     AppEnabled = "app.enabled",
     /// An organization changed which apps its members may grant access to.
     AppPolicyUpdated = "app_policy.updated",
+    /// A domain was added for single sign-on.
+    SsoDomainAdded = "sso.domain_added",
+    /// A domain was verified: its DNS record was found.
+    SsoDomainVerified = "sso.domain_verified",
+    /// The DNS record of a verified domain was not found.
+    SsoDomainAbsent = "sso.domain_absent",
+    /// A verified domain was lost: its DNS record was absent for 7 days.
+    SsoDomainLost = "sso.domain_lost",
+    /// A domain was deleted.
+    SsoDomainDeleted = "sso.domain_deleted",
+    /// A connection to an identity provider was created.
+    SsoConnectionCreated = "sso.connection_created",
+    /// A connection to an identity provider was updated.
+    SsoConnectionUpdated = "sso.connection_updated",
+    /// A connection to an identity provider was activated: members can sign in with it.
+    SsoConnectionActivated = "sso.connection_activated",
+    /// A connection to an identity provider was disabled.
+    SsoConnectionDisabled = "sso.connection_disabled",
+    /// A connection to an identity provider was deleted.
+    SsoConnectionDeleted = "sso.connection_deleted",
     /// A key was created.
     KeyCreated = "api_key.created",
     /// A key was revoked.
@@ -179,6 +199,12 @@ event_types! {
     AppGrantWidened = "app_grant.widened",
     /// An account tried to grant access to an OAuth client that the organization's policy excludes.
     AppGrantRejected = "app_grant.rejected",
+    /// A member signed in with single sign-on.
+    SsoSignedIn = "sso.signed_in",
+    /// A person of an identity provider was linked to an account, which may be new.
+    SsoAccountLinked = "sso.account_linked",
+    /// A person of an identity provider was not signed in.
+    SsoSignInRejected = "sso.sign_in_rejected",
     /// A refresh token was reused, and its session was revoked.
     SessionRevokedByReuse = "session.revoked_by_reuse",
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::account_reach::AccountReach;
 use crate::model::allowed_ips::AllowedIps;
 use crate::model::ids::{
     AccountId, AppId, GrantId, KeyId, MembershipId, OrganizationId, SessionId,
@@ -85,8 +86,9 @@ pub struct Person {
     pub account: AccountId,
     /// The account's home organization, which was created with it.
     pub home_organization: OrganizationId,
-    /// The only organization in which a pinned personal access token or an OAuth token works;
-    /// [`OrganizationId::SYSTEM`], in which neither works, if there is no membership.
+    /// The only organization in which a pinned personal access token, an OAuth token or a session
+    /// of single sign-on works; [`OrganizationId::SYSTEM`], in which none works, if there is no
+    /// membership.
     pub pinned_to: Option<OrganizationId>,
     /// The credential's scopes.
     pub scopes: ScopeSet,
@@ -330,6 +332,26 @@ impl Caller {
 }
 
 impl Person {
+    /// Checks that the credential is not a session that single sign-on began.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SsoSessionScoped`].
+    pub fn require_not_sso(&self) -> Result<()> {
+        if self.is_in_sso_session() { Err(sso_session_scoped()) } else { Ok(()) }
+    }
+
+    /// Returns whether the credential is a session that single sign-on began.
+    #[must_use]
+    pub const fn is_in_sso_session(&self) -> bool {
+        matches!((&self.credential, self.pinned_to), (Credential::Session(..), Some(_)))
+    }
+
+    /// Returns which part of what the account owns the credential reaches.
+    #[must_use]
+    pub const fn reach(&self) -> AccountReach {
+        AccountReach { account: self.account, only: self.pinned_to }
+    }
+
     /// Checks that the credential has `scope`.
     ///
     /// # Errors
@@ -343,6 +365,14 @@ impl Person {
 #[must_use]
 pub fn organization_suspended() -> Error {
     Error::new(ErrorKind::OrganizationSuspended, "This organization is suspended")
+}
+
+/// Returns the error for a request that a session of single sign-on does not reach.
+#[must_use]
+pub fn sso_session_scoped() -> Error {
+    let message = "A session of single sign-on acts in its organization only; sign in with a \
+                   password to do this";
+    Error::new(ErrorKind::SsoSessionScoped, message)
 }
 
 fn missing_role(needed: Role) -> Error {

@@ -43,7 +43,12 @@ impl Email {
             return Err("must have exactly one @, as in name@example.com".into());
         };
         let email = format!("{}@{}", local_part(local)?, domain_name(domain)?);
-        if email.len() > Self::MAX { Err(too_long()) } else { Ok(Self(email)) }
+        if email.len() > Self::MAX {
+            let max = Self::MAX;
+            let message = format!("must be at most {max} characters long with A-labels (xn--…)");
+            return Err(message.into());
+        }
+        Ok(Self(email))
     }
 
     /// Returns the canonical address as text.
@@ -78,17 +83,22 @@ fn local_part(text: &str) -> Result<String, ValidationError> {
 }
 
 fn domain_name(text: &str) -> Result<String, ValidationError> {
-    let invalid = || "must have a domain name such as example.com after the @".into();
+    to_a_labels(text)
+        .ok_or_else(|| "must have a domain name such as example.com after the @".into())
+}
+
+/// Returns a domain name of at least two labels as lower-case A-labels; `None` for any other text,
+/// such as an IP address or a name with a final dot.
+pub(in crate::model) fn to_a_labels(text: &str) -> Option<String> {
     if text.chars().any(is_ignored_or_dot) {
-        return Err(invalid());
+        return None;
     }
     let name = Uts46::new()
         .to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::Check, DnsLength::Verify)
-        .map_err(|_| invalid())?;
-    match name.rsplit_once('.') {
-        Some((_, last)) if !last.bytes().all(|byte| byte.is_ascii_digit()) => Ok(name.into_owned()),
-        _ => Err(invalid()),
-    }
+        .ok()?;
+    let (_, last) = name.rsplit_once('.')?;
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_number).then(|| name.into_owned())
 }
 
 /// Returns whether the conversion to A-labels would silently drop this character (such as a

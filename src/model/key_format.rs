@@ -34,8 +34,9 @@ pub struct KeyFormat {
 impl KeyFormat {
     /// The prefixes of what only Tenantry parses: the tokens of sessions and of mailed links,
     /// refresh tokens, and OAuth's access tokens, refresh tokens, codes, requests, secrets,
-    /// registration access tokens, and device codes.
-    pub const INTERNAL_PREFIXES: [&str; 10] = [
+    /// registration access tokens, and device codes, and the states and sessions of single
+    /// sign-on.
+    pub const INTERNAL_PREFIXES: [&str; 12] = [
         "tnt_session_",
         "tnt_link_",
         "tnt_refresh_",
@@ -46,6 +47,8 @@ impl KeyFormat {
         "tnt_oauth_secret_",
         "tnt_oauth_registration_",
         "tnt_oauth_device_",
+        "tnt_sso_state_",
+        "tnt_sso_session_",
     ];
 
     /// Creates the format with this prefix: a lower-case letter, then up to 30 lower-case letters,
@@ -133,6 +136,19 @@ impl KeyFormat {
     #[must_use]
     pub fn oauth_device_code() -> Self {
         Self { prefix: Self::INTERNAL_PREFIXES[9].to_owned() }
+    }
+
+    /// Returns the format of tokens of sessions that single sign-on began. It is another one so
+    /// that a server of a version that does not know their limits does not accept them.
+    #[must_use]
+    pub fn sso_session_token() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[11].to_owned() }
+    }
+
+    /// Returns the format of the states with which identity providers answer a sign-in.
+    #[must_use]
+    pub fn sso_state() -> Self {
+        Self { prefix: Self::INTERNAL_PREFIXES[10].to_owned() }
     }
 
     /// Returns whether `text` has one of the formats that only Tenantry parses.

@@ -83,11 +83,15 @@ pub enum MailKind {
     KeyLeaked,
     /// The members of an organization granted an app access for the first time.
     AppGranted,
+    /// The DNS record of a verified domain is absent.
+    DomainAbsent,
+    /// A verified domain was lost.
+    DomainLost,
 }
 
 impl MailKind {
     /// The stored names of all kinds.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 14] = [
         LinkPurpose::VerifyEmail.as_str(),
         LinkPurpose::ResetPassword.as_str(),
         "already_registered",
@@ -96,6 +100,8 @@ impl MailKind {
         "checkout_unfulfilled",
         "key_leaked",
         "app_granted",
+        "domain_absent",
+        "domain_lost",
         SecurityNotice::NewSignIn.as_str(),
         SecurityNotice::PasswordChanged.as_str(),
         SecurityNotice::TokenCreated.as_str(),
@@ -116,6 +122,8 @@ impl MailKind {
             Self::CheckoutUnfulfilled,
             Self::KeyLeaked,
             Self::AppGranted,
+            Self::DomainAbsent,
+            Self::DomainLost,
         ];
         let about = invite.map(Self::Invite).into_iter().chain(claim_of.map(Self::ClaimKey));
         let notices = SecurityNotice::ALL.map(Self::Notice);
@@ -134,7 +142,9 @@ impl MailKind {
             | Self::ClaimKey(_)
             | Self::CheckoutUnfulfilled
             | Self::KeyLeaked
-            | Self::AppGranted => None,
+            | Self::AppGranted
+            | Self::DomainAbsent
+            | Self::DomainLost => None,
         }
     }
 
@@ -150,6 +160,8 @@ impl MailKind {
             Self::CheckoutUnfulfilled => "checkout_unfulfilled",
             Self::KeyLeaked => "key_leaked",
             Self::AppGranted => "app_granted",
+            Self::DomainAbsent => "domain_absent",
+            Self::DomainLost => "domain_lost",
         }
     }
 }
@@ -164,6 +176,8 @@ pub struct QueuedMail {
     pub callback_url: Option<String>,
     /// What a mail about a leaked key says.
     pub leak: Option<LeakNotice>,
-    /// The public id of the organization that a mail about an app names.
+    /// The public id of the organization that a mail about an app or a domain names.
     pub organization: Option<String>,
+    /// The name of the domain that a mail about a domain names.
+    pub domain: Option<String>,
 }

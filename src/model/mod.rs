@@ -4,6 +4,7 @@
 //! HTTP receive only these types.
 
 pub mod account;
+pub mod account_reach;
 pub mod allowed_ips;
 pub mod api_key;
 pub mod attribution;
@@ -24,6 +25,7 @@ pub mod idempotency;
 pub mod ids;
 pub mod invite;
 pub mod job;
+pub mod jwt;
 pub mod key_format;
 pub mod leak;
 pub mod mail;
@@ -42,6 +44,7 @@ pub mod payment;
 pub mod personal_token;
 pub mod plan;
 pub mod project;
+pub mod public_key_set;
 pub mod rate;
 pub mod rate_limit;
 pub mod rejection;

@@ -59,11 +59,13 @@ pub enum RateLimit {
     DeviceRequests,
     /// User codes of devices that are typed, for each account and for each client address.
     UserCodes,
+    /// Checks of the DNS records of domains, for each organization.
+    DomainChecks,
 }
 
 impl RateLimit {
     /// Every rate limit.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Address,
         Self::Account,
         Self::UnknownKeys,
@@ -85,6 +87,7 @@ impl RateLimit {
         Self::ClientRegistrations,
         Self::DeviceRequests,
         Self::UserCodes,
+        Self::DomainChecks,
     ];
 
     /// Returns the limit's name in responses, settings and metrics.
@@ -112,6 +115,7 @@ impl RateLimit {
             Self::ClientRegistrations => "client_registrations",
             Self::DeviceRequests => "device_requests",
             Self::UserCodes => "user_codes",
+            Self::DomainChecks => "domain_checks",
         }
     }
 
@@ -138,7 +142,8 @@ impl RateLimit {
             Self::TokenChecks
             | Self::LeakReports
             | Self::ClientDocuments
-            | Self::DeviceRequests => Rate::new(30, 300),
+            | Self::DeviceRequests
+            | Self::DomainChecks => Rate::new(30, 300),
             Self::KeyMint => Rate::new(120, 3_600),
             // 10 at once, then one a minute.
             Self::UserCodes => Rate::new(10, 600),
@@ -166,7 +171,8 @@ impl RateLimit {
             Self::TokenChecks
             | Self::LeakReports
             | Self::ClientDocuments
-            | Self::DeviceRequests => Rate::new(10, 300),
+            | Self::DeviceRequests
+            | Self::DomainChecks => Rate::new(10, 300),
             Self::KeyMint => Rate::new(30, 3_600),
             Self::UserCodes => Rate::new(10, 600),
             Self::Changes => Rate::new(300, 3_600),

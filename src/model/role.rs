@@ -108,6 +108,13 @@ impl Permission {
     /// Listing what the members granted to apps.
     pub const READ_APP_GRANTS: Self =
         Self::new(&[BuiltInScope::MembersRead], "the apps that members use", Role::Admin);
+    /// Activating, disabling and deleting connections to identity providers. A key must have been
+    /// created by an owner.
+    pub const CONTROL_SSO: Self = Self::new(
+        &[BuiltInScope::SsoWrite],
+        "activating, disabling and deleting connections",
+        Role::Owner,
+    );
     /// Ending one's own membership.
     pub const LEAVE: Self = Self::new(&[BuiltInScope::MembersWrite], "leaving", Role::Member);
 
@@ -124,7 +131,7 @@ impl Permission {
 
 /// The permissions in an organization. The first row with a scope applies, unless an operation
 /// names another one.
-pub const PERMISSIONS: [Permission; 19] = [
+pub const PERMISSIONS: [Permission; 20] = [
     Permission::new(
         &[BuiltInScope::OrganizationRead],
         "reading the organization and one's own membership",
@@ -163,6 +170,7 @@ pub const PERMISSIONS: [Permission; 19] = [
         "single sign-on: connections and domains",
         Role::Admin,
     ),
+    Permission::CONTROL_SSO,
     Permission::new(&[BuiltInScope::AuditRead], "the audit log", Role::Admin),
     Permission::new(
         &[BuiltInScope::BillingRead],

@@ -63,3 +63,9 @@ impl fmt::Debug for Digest {
         f.write_str("Digest(…)")
     }
 }
+
+impl fmt::Debug for SealedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealedSecret({})", self.key_id)
+    }
+}

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::model::ids::{AccountId, SessionId};
+use crate::model::ids::{AccountId, ConnectionId, OrganizationId, SessionId};
 use crate::model::secret::Digest;
 
 /// The time after its last use at which a session expires.
@@ -39,6 +39,17 @@ pub struct Session {
     pub expires_at: DateTime<Utc>,
 }
 
+/// The limits of a session that single sign-on began.
+#[derive(Clone, Copy, Debug)]
+pub struct SsoSession {
+    /// The only organization in which it acts.
+    pub organization: OrganizationId,
+    /// The connection, with which it ends.
+    pub connection: ConnectionId,
+    /// When it ends, even if it is used.
+    pub ends_at: DateTime<Utc>,
+}
+
 /// A session to insert.
 pub struct NewSession<'a> {
     /// Its id.
@@ -51,6 +62,8 @@ pub struct NewSession<'a> {
     pub client: &'a SessionClient,
     /// Whether the browser is to keep the cookie when it is closed.
     pub is_remembered: bool,
+    /// The limits of a session that single sign-on began.
+    pub sso: Option<SsoSession>,
     /// The time of its creation.
     pub created_at: DateTime<Utc>,
 }

@@ -1,13 +1,13 @@
-//! Short-lived tokens: signed statements about a customer's credential, which a service verifies
-//! without a request.
+//! Short-lived tokens: JWTs (RFC 9068) about a customer's credential, which a service verifies with
+//! the JWKS, without a request.
 
 use chrono::TimeDelta;
 
 use crate::model::ValidationError;
 use crate::model::scope::Scope;
 
-/// The `aud` claim of Tenantry's own access tokens.
-pub const TENANTRY: &str = "tenantry";
+/// The `aud` claim of the access tokens of sessions and keys, which this server itself accepts.
+pub const SESSION_TOKEN_AUDIENCE: &str = "tenantry";
 
 /// The default lifetime of a short-lived token.
 pub const DEFAULT_LIFETIME: TimeDelta = TimeDelta::seconds(60);
@@ -28,7 +28,7 @@ impl Audience {
     ///
     /// # Errors
     /// The text is empty or longer than 256 characters, has control characters, or is the audience
-    /// of access tokens: a service must not mistake a short-lived token for an access token.
+    /// of the access tokens of sessions, for which a short-lived token must not be mistaken.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
         if text.is_empty() || text.chars().count() > MAX_AUDIENCE_CHARS {
             return Err(format!("must be 1 to {MAX_AUDIENCE_CHARS} characters long").into());
@@ -36,8 +36,10 @@ impl Audience {
         if text.contains(char::is_control) {
             return Err("must not contain control characters".into());
         }
-        if text == TENANTRY {
-            return Err(format!("must not be {TENANTRY}, the audience of access tokens").into());
+        if text == SESSION_TOKEN_AUDIENCE {
+            let message =
+                format!("must not be {text}, the audience of the access tokens of sessions");
+            return Err(message.into());
         }
         Ok(Self(text.to_owned()))
     }
@@ -55,7 +57,8 @@ pub enum TokenScopes {
     /// All that the credential may use.
     #[default]
     Own,
-    /// These. The check must have required them.
+    /// Only these. The caller has put them into the check, so that the credential is known to have
+    /// them.
     Only(Vec<Scope>),
     /// Not stated: the token has no `scope` claim, and proves no scope.
     Unstated,

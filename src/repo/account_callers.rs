@@ -84,6 +84,7 @@ struct SessionRow {
     digest: Vec<u8>,
     account_id: Uuid,
     home_organization_id: Uuid,
+    pinned_to: Option<Uuid>,
     organization_id: Option<Uuid>,
     organization_handle: Option<String>,
     organization_name: Option<String>,
@@ -108,9 +109,12 @@ impl From<SessionRow> for Identity {
             user_handle: row.user_handle,
             role: row.role,
         };
+        // A session of single sign-on whose membership has ended acts nowhere.
+        let member_of = membership.user_id.and(membership.organization_id);
+        let pinned_to = row.pinned_to.map(|_| member_of.unwrap_or(OrganizationId::SYSTEM.0));
         identity(
             account,
-            (row.home_organization_id, None),
+            (row.home_organization_id, pinned_to),
             membership,
             (ScopeSet::all(), credential),
         )
@@ -128,14 +132,15 @@ pub async fn find_by_sessions(
     let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.bytes().to_vec()).collect();
     let rows = sqlx::query_as!(
         SessionRow,
-        r#"select s.id as session_id, s.digest, s.account_id, a.home_organization_id,
+        r#"select s.id as session_id, s.digest, s.account_id, s.pinned_to, a.home_organization_id,
                   o.id as "organization_id?", o.handle as "organization_handle?",
                   o.name as "organization_name?", o.plan as "plan?",
                   o.suspended_at is not null as is_suspended, u.id as "user_id?",
                   u.handle as "user_handle?", u.role as "role?"
            from sessions s
            join accounts a on a.id = s.account_id
-           left join organizations o on o.id = a.home_organization_id and o.deleted_at is null
+           left join organizations o on o.id = coalesce(s.pinned_to, a.home_organization_id)
+                                    and o.deleted_at is null
            left join users u on u.account_id = a.id and u.organization_id = o.id
                             and u.removed_at is null
            where (s.id = any($1) or s.digest = any($2))

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::model::account_reach::AccountReach;
 use crate::model::ids::{AccountId, AppId, GrantId, OrganizationId};
 use crate::model::oauth::ClientKind;
 use crate::model::oauth::app_grant::{
@@ -217,10 +218,10 @@ pub async fn revoke_forbidden(
     Ok(rows.into_iter().map(RevokedGrant::from).collect())
 }
 
-/// Returns the account's live grants in all organizations, newest first.
+/// Returns the account's live grants within this reach, newest first.
 pub async fn list_of_account(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
 ) -> Result<Vec<ListedGrant>> {
     let rows = sqlx::query_as!(
         Row,
@@ -235,35 +236,39 @@ pub async fn list_of_account(
            where g.account_id = $1 and g.revoked_at is null
              and (g.organization_id is null
                   or (o.deleted_at is null and u.removed_at is null))
+             and ($2::uuid is null or g.organization_id = $2)
            order by g.id desc"#,
-        account.uuid(),
+        reach.account.uuid(),
+        reach.only.map(|organization| organization.0),
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().filter_map(Row::into_grant).collect())
 }
 
-/// Returns whether the account has or had the grant.
+/// Returns whether the account has or had the grant, within this reach.
 pub async fn exists_of_account(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: GrantId,
 ) -> Result<bool> {
     let exists = sqlx::query_scalar!(
         r#"select exists (select from oauth_grants
-                          where id = $2 and account_id = $1) as "exists!""#,
-        account.uuid(),
+                          where id = $2 and account_id = $1
+                            and ($3::uuid is null or organization_id = $3)) as "exists!""#,
+        reach.account.uuid(),
         id.uuid(),
+        reach.only.map(|organization| organization.0),
     )
     .fetch_one(db)
     .await?;
     Ok(exists)
 }
 
-/// Revokes a grant of the account, unless it is revoked.
+/// Revokes a grant of the account within this reach, unless it is revoked.
 pub async fn revoke_of_account(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: GrantId,
     at: DateTime<Utc>,
 ) -> Result<Option<RevokedGrant>> {
@@ -272,11 +277,13 @@ pub async fn revoke_of_account(
         "update oauth_grants g set revoked_at = $3, updated_at = $3, revoked_reason = $4
          from oauth_clients c
          where g.id = $2 and g.account_id = $1 and g.revoked_at is null and c.id = g.client_id
+           and ($5::uuid is null or g.organization_id = $5)
          returning g.id, c.client_id, c.name as client_name, g.account_id, g.organization_id",
-        account.uuid(),
+        reach.account.uuid(),
         id.uuid(),
         at,
         GrantRevocationReason::Person.as_str(),
+        reach.only.map(|organization| organization.0),
     )
     .fetch_optional(db)
     .await?;

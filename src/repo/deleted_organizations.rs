@@ -112,6 +112,8 @@ pub async fn remove_rows(db: &mut PgConnection, organization: OrganizationId) ->
         "delete from oauth_clients where ctid = any(array(
              select ctid from oauth_clients where organization_id = $1 limit 1000
              for update skip locked))",
+        "delete from sso_domains where organization_id = $1",
+        "delete from sso_connections where organization_id = $1",
         "delete from users where ctid = any(array(
              select ctid from users where organization_id = $1 limit 1000
              for update skip locked))",

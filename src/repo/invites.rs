@@ -286,6 +286,28 @@ pub async fn find_presented(
     }))
 }
 
+/// Returns the organization's open invitation of an address. Locks nothing.
+pub async fn find_open(
+    db: &mut PgConnection,
+    organization: OrganizationId,
+    email: &str,
+) -> Result<Option<PresentedInvite>> {
+    let row = sqlx::query!(
+        "select id, role from invites
+         where organization_id = $1 and email = $2
+           and accepted_at is null and revoked_at is null and expires_at > now()",
+        organization.0,
+        email,
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let role = Role::parse(&row.role)
+        .ok_or_else(|| Error::internal("an invitation has an unknown role"))?;
+    let (id, email) = (InviteId::from_uuid(row.id), email.to_owned());
+    Ok(Some(PresentedInvite { id, organization, email, role }))
+}
+
 /// Marks an invitation as accepted; false if it is not open. Of several concurrent calls, one
 /// succeeds.
 pub async fn accept(

@@ -41,10 +41,10 @@ impl Row {
         let invite = self.invite_id.map(InviteId::from_uuid);
         let kind = MailKind::parse(&self.kind, invite, self.claim_of.map(OrganizationId))?;
         let leak = self.payload.as_ref().and_then(LeakNotice::from_stored);
-        let organization = self.payload.as_ref().and_then(|it| it.get("organization")?.as_str());
-        let organization = organization.map(str::to_owned);
+        let text_of = |name| Some(self.payload.as_ref()?.get(name)?.as_str()?.to_owned());
+        let (organization, domain) = (text_of("organization"), text_of("domain"));
         let (address, callback_url) = (self.address, self.callback_url);
-        Some(JobKind::Mail(QueuedMail { kind, address, callback_url, leak, organization }))
+        Some(JobKind::Mail(QueuedMail { kind, address, callback_url, leak, organization, domain }))
     }
 }
 
@@ -81,7 +81,8 @@ fn stored_kinds(queue: JobQueue) -> Vec<String> {
 /// Locks a job until the transaction ends; false if it was removed.
 ///
 /// Invariant: jobs are locked before the tokens of links and before invitations and claims, so that
-/// two transactions that lock one of each cannot deadlock.
+/// two transactions that lock one of each cannot deadlock. The exception is
+/// [`super::invites::remove_accepted_by`]: no mail's transaction locks an accepted invitation.
 pub async fn lock(db: &mut PgConnection, id: Uuid) -> Result<bool> {
     let row = sqlx::query!("select id from outbox where id = $1 for update", id)
         .fetch_optional(db)

@@ -172,7 +172,7 @@ pub async fn has_unclaimed_owner(
     Ok(exists)
 }
 
-/// Sets a membership's role; returns whether the membership exists.
+/// Sets the role that a member or a key gives a membership; returns whether the membership exists.
 pub async fn set_role(
     db: &mut PgConnection,
     organization: OrganizationId,
@@ -180,7 +180,7 @@ pub async fn set_role(
     role: Role,
 ) -> Result<bool> {
     let result = sqlx::query!(
-        "update users set role = $3
+        "update users set role = $3, role_source = null
          where id = $2 and (organization_id = $1) is true and removed_at is null",
         organization.0,
         id.0,

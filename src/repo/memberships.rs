@@ -159,11 +159,17 @@ pub async fn sweep(db: &mut PgConnection, days: i32) -> Result<u64> {
                                  and i.joined_user_id = u.id)
                and not exists (select from projects p where p.created_by = u.id)
                and not exists (select from oauth_clients c where c.created_by = u.id)
+               and not exists (select from sso_connections c
+                               where c.organization_id = u.organization_id
+                                 and c.created_by = u.id)
                and not exists (select from oauth_grants g
                                where g.organization_id = u.organization_id and g.user_id = u.id)
                and not exists (select from organization_app_rules r
                                where r.organization_id = u.organization_id
                                  and r.created_by = u.id)
+               and not exists (select from sso_domains d
+                               where d.organization_id = u.organization_id
+                                 and d.created_by = u.id)
                and not exists (select from personal_tokens t
                                where t.pinned_to = u.organization_id and t.pinned_seat = u.id)
              limit 1000 for update of u skip locked))",

@@ -19,7 +19,7 @@ pub async fn insert(
         client.id,
         client.organization.0,
         assertion.id,
-        assertion.expires_at,
+        assertion.accepted_until,
     )
     .execute(db)
     .await?;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
+use crate::model::oauth::client_keys::ClientKeys;
+use crate::model::public_key_set::{KeySetUrl, PublicKeySet};
 
 /// The columns `jwks` and `jwks_uri`, of which one is set if the client has keys.
 pub(super) struct StoredKeys(pub Option<Value>, pub Option<String>);
@@ -11,7 +12,7 @@ impl StoredKeys {
     /// Returns the keys of a client; `None` if it has none, or this version cannot read them: then
     /// the client cannot authenticate.
     pub fn into_keys(self) -> Option<ClientKeys> {
-        let registered = self.0.and_then(|jwks| ClientKeySet::parse(&jwks).ok());
+        let registered = self.0.and_then(|jwks| PublicKeySet::parse(&jwks).ok());
         let published = self.1.and_then(|url| KeySetUrl::parse(&url).ok());
         ClientKeys::of(registered, published).ok().flatten()
     }
@@ -21,6 +22,6 @@ impl From<Option<&ClientKeys>> for StoredKeys {
     fn from(keys: Option<&ClientKeys>) -> Self {
         let registered = keys.and_then(ClientKeys::registered);
         let published = keys.and_then(ClientKeys::published);
-        Self(registered.map(ClientKeySet::to_json), published.map(|it| it.url().to_string()))
+        Self(registered.map(PublicKeySet::to_json), published.map(|it| it.url().to_string()))
     }
 }

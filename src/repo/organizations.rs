@@ -156,6 +156,21 @@ pub async fn find_membership(
     }))
 }
 
+/// Returns the internal id of the organization with this handle, ignoring case.
+pub async fn find_id(
+    db: &mut PgConnection,
+    handle: &OrganizationHandle,
+) -> Result<Option<OrganizationId>> {
+    let id = sqlx::query_scalar!(
+        r#"select id from organizations
+           where lower(handle collate "C") = lower($1 collate "C") and deleted_at is null"#,
+        handle.as_str(),
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(id.map(OrganizationId))
+}
+
 /// A locked organization.
 pub struct LockedOrganization {
     /// Its plan.
@@ -246,7 +261,9 @@ fn to_strings(origins: &[Origin]) -> Vec<String> {
 /// handle replaces the name, which may be the name of a person.
 pub async fn delete(db: &mut PgConnection, id: OrganizationId, at: DateTime<Utc>) -> Result<()> {
     sqlx::query!(
-        "update organizations set deleted_at = $2, updated_at = $2, name = handle
+        // Another organization may verify its domains.
+        "with domains as (delete from sso_domains where organization_id = $1)
+         update organizations set deleted_at = $2, updated_at = $2, name = handle
          where id = $1 and deleted_at is null",
         id.0,
         at,

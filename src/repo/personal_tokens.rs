@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::model::account_reach::AccountReach;
 use crate::model::ids::{AccountId, KeyId};
 use crate::model::names::KeyName;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
@@ -79,11 +80,11 @@ pub async fn insert(db: &mut PgConnection, token: &NewPersonalToken<'_>) -> Resu
     Ok(row.into())
 }
 
-/// Returns a page of the account's tokens whose names contain `search`, newest first, and their
-/// total count, without revoked tokens.
+/// Returns a page of the account's tokens within this reach whose names contain `search`, newest
+/// first, and their total count, without revoked tokens.
 pub async fn list(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     search: Option<&str>,
     (offset, limit): (i64, i64),
 ) -> Result<(Vec<PersonalToken>, i64)> {
@@ -95,30 +96,34 @@ pub async fn list(
            from personal_tokens t left join organizations o on o.id = t.pinned_to
            where t.account_id = $1 and t.revoked_at is null
              and ($2::text is null or strpos(lower(t.name), lower($2)) > 0)
+             and ($5::uuid is null or t.pinned_to = $5)
            order by t.id desc offset $3 limit $4"#,
-        account.uuid(),
+        reach.account.uuid(),
         search,
         offset,
         limit,
+        reach.only.map(|organization| organization.0),
     )
     .fetch_all(&mut *db)
     .await?;
     let total = sqlx::query_scalar!(
         r#"select count(*) as "count!" from personal_tokens
            where account_id = $1 and revoked_at is null
-             and ($2::text is null or strpos(lower(name), lower($2)) > 0)"#,
-        account.uuid(),
+             and ($2::text is null or strpos(lower(name), lower($2)) > 0)
+             and ($3::uuid is null or pinned_to = $3)"#,
+        reach.account.uuid(),
         search,
+        reach.only.map(|organization| organization.0),
     )
     .fetch_one(db)
     .await?;
     Ok((rows.into_iter().map(PersonalToken::from).collect(), total))
 }
 
-/// Returns a token of the account, if it exists and was not revoked.
+/// Returns a token of the account within this reach, if it exists and was not revoked.
 pub async fn find(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: KeyId,
 ) -> Result<Option<PersonalToken>> {
     let row = sqlx::query_as!(
@@ -127,20 +132,22 @@ pub async fn find(
                   o.handle as "organization_handle?", t.expires_at, t.last_used_at, t.created_at,
                   t.updated_at
            from personal_tokens t left join organizations o on o.id = t.pinned_to
-           where t.account_id = $1 and t.id = $2 and t.revoked_at is null"#,
-        account.uuid(),
+           where t.account_id = $1 and t.id = $2 and t.revoked_at is null
+             and ($3::uuid is null or t.pinned_to = $3)"#,
+        reach.account.uuid(),
         id.uuid(),
+        reach.only.map(|organization| organization.0),
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(PersonalToken::from))
 }
 
-/// Updates a token's name and scopes, if given, and returns it; `None` if it does not exist or was
-/// revoked.
+/// Updates the name and scopes of a token within this reach, if given, and returns it; `None` if it
+/// does not exist or was revoked.
 pub async fn update(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: KeyId,
     (name, scopes): (Option<&KeyName>, Option<&ScopeSet>),
     at: DateTime<Utc>,
@@ -151,33 +158,37 @@ pub async fn update(
         r#"update personal_tokens
          set name = coalesce($3, name), scopes = coalesce($4, scopes), updated_at = $5
          where account_id = $1 and id = $2 and revoked_at is null
+           and ($6::uuid is null or pinned_to = $6)
          returning id, name, prefix, display_id, scopes,
                    (select handle from organizations where id = pinned_to) as organization_handle,
                    expires_at, last_used_at, created_at, updated_at"#,
-        account.uuid(),
+        reach.account.uuid(),
         id.uuid(),
         name.map(KeyName::as_str),
         scopes.as_deref(),
         at,
+        reach.only.map(|organization| organization.0),
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(PersonalToken::from))
 }
 
-/// Revokes a token; false if it does not exist or was revoked before.
+/// Revokes a token within this reach; false if it does not exist or was revoked before.
 pub async fn revoke(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: KeyId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let result = sqlx::query!(
         "update personal_tokens set revoked_at = $3
-         where account_id = $1 and id = $2 and revoked_at is null",
-        account.uuid(),
+         where account_id = $1 and id = $2 and revoked_at is null
+           and ($4::uuid is null or pinned_to = $4)",
+        reach.account.uuid(),
         id.uuid(),
         at,
+        reach.only.map(|organization| organization.0),
     )
     .execute(db)
     .await?;

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::model::account_reach::AccountReach;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::session::{ABSOLUTE_LIFETIME, IDLE_LIFETIME, NewSession, Session};
 
@@ -13,8 +14,9 @@ use crate::model::session::{ABSOLUTE_LIFETIME, IDLE_LIFETIME, NewSession, Sessio
 pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<()> {
     sqlx::query!(
         "insert into sessions (id, account_id, digest, address, user_agent, created_at,
-                               last_seen_at, expires_at, is_remembered)
-         values ($1, $2, $3, $4, $5, $6, $6, $7, $8)",
+                               last_seen_at, expires_at, is_remembered, pinned_to, connection_id,
+                               ends_at)
+         values ($1, $2, $3, $4, $5, $6, $6, least($7, $11::timestamptz), $8, $9, $10, $11)",
         session.id.uuid(),
         session.account.uuid(),
         session.digest.bytes().as_slice(),
@@ -23,15 +25,18 @@ pub async fn insert(db: &mut PgConnection, session: &NewSession<'_>) -> Result<(
         session.created_at,
         session.created_at + IDLE_LIFETIME,
         session.is_remembered,
+        session.sso.map(|sso| sso.organization.0),
+        session.sso.map(|sso| sso.connection.uuid()),
+        session.sso.map(|sso| sso.ends_at),
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Extends sessions that were used, but not beyond [`ABSOLUTE_LIFETIME`]. Never moves times back.
-/// To save writes, a session stays unchanged if its stored last use is less than a minute before
-/// this one.
+/// Extends sessions that were used, but not beyond [`ABSOLUTE_LIFETIME`] or their own latest end.
+/// Never moves times back. To save writes, a session stays unchanged if its stored last use is less
+/// than a minute before this one.
 pub async fn extend_used(db: &mut PgConnection, uses: &[(SessionId, DateTime<Utc>)]) -> Result<()> {
     let ids: Vec<Uuid> = uses.iter().map(|(id, _)| id.uuid()).collect();
     let times: Vec<DateTime<Utc>> = uses.iter().map(|(_, at)| *at).collect();
@@ -47,7 +52,8 @@ pub async fn extend_used(db: &mut PgConnection, uses: &[(SessionId, DateTime<Utc
          update sessions s
          set last_seen_at = l.at,
              expires_at = greatest(s.expires_at, least(l.at + make_interval(secs => $3),
-                                                       s.created_at + make_interval(secs => $4)))
+                                                       s.created_at + make_interval(secs => $4),
+                                                       s.ends_at))
          from locked l where s.id = l.id",
         &ids,
         &times,
@@ -81,14 +87,16 @@ impl From<Row> for Session {
     }
 }
 
-/// Returns at most 1,000 of the account's valid sessions, newest first.
-pub async fn list(db: &mut PgConnection, account: AccountId) -> Result<Vec<Session>> {
+/// Returns at most 1,000 of the account's valid sessions, newest first: those within this reach.
+pub async fn list(db: &mut PgConnection, reach: AccountReach) -> Result<Vec<Session>> {
     let rows = sqlx::query_as!(
         Row,
         "select id, address, user_agent, created_at, last_seen_at, expires_at from sessions
          where account_id = $1 and revoked_at is null and expires_at > now()
+           and ($2::uuid is null or pinned_to = $2)
          order by id desc limit 1000",
-        account.uuid(),
+        reach.account.uuid(),
+        reach.only.map(|organization| organization.0),
     )
     .fetch_all(db)
     .await?;
@@ -131,7 +139,8 @@ pub async fn is_remembered(
 }
 
 /// Returns whether the account with this e-mail address signed in from the network since this time,
-/// as far as sessions are stored.
+/// as far as sessions are stored. Single sign-on does not count: an organization's provider says
+/// who signs in.
 pub async fn signed_in_from(
     db: &mut PgConnection,
     email: &str,
@@ -142,6 +151,7 @@ pub async fn signed_in_from(
         r#"select exists (
                select from sessions s join accounts a on a.id = s.account_id
                where a.email = $1 and s.created_at > $3 and s.address::inet <<= $2
+                 and s.pinned_to is null
            ) as "was_started!""#,
         email,
         network as IpNet,
@@ -162,7 +172,7 @@ pub async fn is_new_network(
 ) -> Result<bool> {
     let is_new = sqlx::query_scalar!(
         r#"select count(*) > 0 and not coalesce(bool_or(address::inet <<= $2), false) as "is_new!"
-           from sessions where account_id = $1 and created_at > $3"#,
+           from sessions where account_id = $1 and created_at > $3 and pinned_to is null"#,
         account.uuid(),
         network as IpNet,
         since,
@@ -172,29 +182,31 @@ pub async fn is_new_network(
     Ok(is_new)
 }
 
-/// Revokes a session of the account; returns whether it was valid until now.
+/// Revokes a session of the account within this reach; returns whether it was valid until now.
 pub async fn revoke(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     id: SessionId,
     at: DateTime<Utc>,
 ) -> Result<bool> {
     let result = sqlx::query!(
         "update sessions set revoked_at = $3
-         where account_id = $1 and id = $2 and revoked_at is null and expires_at > now()",
-        account.uuid(),
+         where account_id = $1 and id = $2 and revoked_at is null and expires_at > now()
+           and ($4::uuid is null or pinned_to = $4)",
+        reach.account.uuid(),
         id.uuid(),
         at,
+        reach.only.map(|organization| organization.0),
     )
     .execute(db)
     .await?;
     Ok(result.rows_affected() == 1)
 }
 
-/// Revokes every session of the account except `except`; returns how many.
+/// Revokes every session of the account within this reach except `except`; returns how many.
 pub async fn revoke_all(
     db: &mut PgConnection,
-    account: AccountId,
+    reach: AccountReach,
     except: Option<SessionId>,
     at: DateTime<Utc>,
 ) -> Result<u64> {
@@ -202,13 +214,15 @@ pub async fn revoke_all(
         "with held as (
              select id from sessions
              where account_id = $1 and revoked_at is null and id is distinct from $2
+               and ($4::uuid is null or pinned_to = $4)
              order by id
              for no key update
          )
          update sessions s set revoked_at = $3 from held where s.id = held.id",
-        account.uuid(),
+        reach.account.uuid(),
         except.map(SessionId::uuid),
         at,
+        reach.only.map(|organization| organization.0),
     )
     .execute(db)
     .await?;

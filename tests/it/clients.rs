@@ -1,8 +1,5 @@
 //! Published client libraries, which `tests/clients/install` installs, against the real server.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Once;
 use std::time::Duration;
 
 use serde_json::json;
@@ -13,20 +10,7 @@ use crate::support::documents::document;
 use crate::support::ports::free_address;
 use crate::support::relay::{RelayTarget, relay};
 use crate::support::server::{Server, WorkDir, curl};
-use crate::support::tools;
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
-}
-
-/// Installs the clients that are missing, once. Needs npm and pip; each test checks whether its
-/// client is installed.
-fn install() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let _ = Command::new(folder().join("install")).status();
-    });
-}
+use crate::support::tools::{self, clients_folder, install_clients};
 
 /// Runs a program of `tests/clients`, which exits with an error if one of its assertions fails. It
 /// needs `installed` in that folder.
@@ -36,15 +20,15 @@ fn run_client(
     (language, program, installed): (&str, &str, &str),
     settings: &[(&str, &str)],
 ) {
-    install();
+    install_clients();
     let client = format!("tests/clients/{installed} (tests/clients/install needs npm and pip)");
-    if !tools::is_installed(&client, folder().join(installed).exists()) {
+    if !tools::is_installed(&client, clients_folder().join(installed).exists()) {
         return;
     }
     let Some(language) = tools::find_program(language) else { return };
     let mut command = dir.command_for(&language, settings);
-    command.env("TENANTRY_URL", url).env("PYTHONPATH", folder().join("python"));
-    let done = command.arg(folder().join(program)).output().unwrap();
+    command.env("TENANTRY_URL", url).env("PYTHONPATH", clients_folder().join("python"));
+    let done = command.arg(clients_folder().join(program)).output().unwrap();
     let (stdout, stderr) =
         (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{program}:\n{stdout}\n{stderr}");

@@ -115,14 +115,14 @@ const RESTRICTED_WORDS: [(&str, &str, &str); 19] = [
     (
         ".expose()",
         "src/app/ src/bin/ src/commands/ src/domain/ src/model/ src/http/shown_once.rs \
-         src/http/auth/session_cookie.rs src/http/oauth/browser_cookie.rs \
+         src/http/auth/session_cookie.rs src/http/browser_cookie.rs \
          src/http/onboarding/tokens.rs",
         "ShownOnce",
     ),
     (
         "Secret::expose",
         "src/app/ src/bin/ src/commands/ src/domain/ src/model/ src/http/shown_once.rs \
-         src/http/auth/session_cookie.rs src/http/oauth/browser_cookie.rs \
+         src/http/auth/session_cookie.rs src/http/browser_cookie.rs \
          src/http/onboarding/tokens.rs",
         "ShownOnce",
     ),

@@ -196,6 +196,23 @@ async fn keys_whose_pepper_is_not_configured_are_reported_with_their_number() {
 }
 
 #[tokio::test]
+async fn client_secrets_whose_sealing_key_is_not_configured_are_reported_with_their_number() {
+    run(async |app| {
+        let ann = app.sign_up_account("ann@example.com").await;
+        app.insert_connection(&ann).await;
+        let mut settings = settings(app);
+        settings.insert("SSO".to_owned(), "on".to_owned());
+        settings.insert("SEALING_KEYS".to_owned(), PEPPER.replace("p1", "s9"));
+        assert_problems(&settings, &[("sealing", "SEALING_KEYS lacks their key (1 under s1)")]);
+        let guessable = "s1:c2VhbGluZy1rZXktbnVtYmVyLTEtb2YtMzItYnl0ZXM=".to_owned();
+        settings.insert("SEALING_KEYS".to_owned(), guessable);
+        let (_, output) = run_doctor(&settings);
+        assert!(output.contains("all 1 client secrets can be opened"), "{output}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn changed_pending_and_newer_migrations_are_reported_and_not_run() {
     run(async |app| {
         let settings = settings(app);

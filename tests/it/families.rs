@@ -55,6 +55,10 @@ fn all_errors() -> Vec<Error> {
         ErrorKind::Oauth(OauthFailure::SlowDown),
         ErrorKind::Oauth(OauthFailure::ExpiredToken),
         ErrorKind::Oauth(OauthFailure::AccessDenied),
+        ErrorKind::SsoSessionScoped,
+        ErrorKind::SsoNotConfigured,
+        ErrorKind::DomainTaken,
+        ErrorKind::DomainRecordNotFound,
     ];
     for (at, kind) in kinds.iter().enumerate() {
         assert_eq!(position(kind), at);
@@ -110,6 +114,10 @@ fn position(kind: &ErrorKind) -> usize {
         ErrorKind::Oauth(OauthFailure::SlowDown) => 37,
         ErrorKind::Oauth(OauthFailure::ExpiredToken) => 38,
         ErrorKind::Oauth(OauthFailure::AccessDenied) => 39,
+        ErrorKind::SsoSessionScoped => 40,
+        ErrorKind::SsoNotConfigured => 41,
+        ErrorKind::DomainTaken => 42,
+        ErrorKind::DomainRecordNotFound => 43,
     }
 }
 

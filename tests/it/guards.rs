@@ -9,7 +9,7 @@ use crate::support::run;
 use crate::support::spec::{Operation, operations};
 
 /// The routes that anyone may call.
-const PUBLIC: [&str; 32] = [
+const PUBLIC: [&str; 37] = [
     "GET /.well-known/jwks.json",
     "GET /.well-known/oauth-authorization-server",
     "GET /.well-known/oauth-protected-resource",
@@ -18,6 +18,10 @@ const PUBLIC: [&str; 32] = [
     "GET /api/auth/claim-key",
     "GET /api/auth/get-session",
     "GET /api/auth/reset-password",
+    // The browser's cookie and the provider's answer are the credential.
+    "GET /api/auth/sso/callback/{connectionId}",
+    "GET /api/auth/sso/error",
+    "GET /api/auth/sso/start",
     "GET /api/auth/verify-email",
     "GET /api/user/invites/{token}/accept",
     "GET /device",
@@ -27,9 +31,11 @@ const PUBLIC: [&str; 32] = [
     "GET /oauth2/consent",
     "GET /oauth2/sign-in",
     "POST /api/auth/claim-key",
+    "POST /api/auth/identify",
     "POST /api/auth/request-password-reset",
     "POST /api/auth/reset-password",
     "POST /api/auth/sign-in/email",
+    "POST /api/auth/sign-in/sso",
     "POST /api/auth/sign-up/email",
     "POST /api/auth/verify-email",
     "POST /auth/login",

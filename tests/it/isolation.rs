@@ -33,12 +33,16 @@ const MEMBER_OPERATIONS: [&str; 10] = [
     "updateProject",
 ];
 /// Operations that require the admin role.
-const ADMIN_OPERATIONS: [&str; 25] = [
+const ADMIN_OPERATIONS: [&str; 33] = [
+    "addSsoDomain",
     "changeMemberRole",
     "createApp",
     "createAppSecret",
     "deleteApp",
     "deleteAppSecret",
+    "deleteSsoDomain",
+    "listSsoDomains",
+    "verifySsoDomain",
     "getApp",
     "getAppPolicy",
     "listAppGrants",
@@ -47,6 +51,10 @@ const ADMIN_OPERATIONS: [&str; 25] = [
     "revokeAppGrantsOfClient",
     "updateApp",
     "updateAppPolicy",
+    "createSsoConnection",
+    "getSsoConnection",
+    "listSsoConnections",
+    "updateSsoConnection",
     "createInvite",
     "createOrganizationKey",
     "listAuditLogs",
@@ -61,7 +69,10 @@ const ADMIN_OPERATIONS: [&str; 25] = [
     "updateOrganizationKey",
 ];
 /// Operations that require the owner role and a session.
-const OWNER_OPERATIONS: [&str; 1] = ["deleteOrganization"];
+const OWNER_SESSION_OPERATIONS: [&str; 1] = ["deleteOrganization"];
+/// Operations that require the owner role, or a key that an owner created.
+const OWNER_OPERATIONS: [&str; 3] =
+    ["activateSsoConnection", "deleteSsoConnection", "disableSsoConnection"];
 /// Operations that name a key of the caller's organization.
 const KEY_OPERATIONS: [&str; 5] =
     ["getApiKey", "revokeApiKey", "revokeMyKey", "rotateApiKey", "updateApiKey"];
@@ -85,17 +96,22 @@ const OPERATOR_OPERATIONS: [&str; 13] = [
 /// session.
 const ACCOUNT_OPERATIONS: [&str; 5] =
     ["createToken", "deleteToken", "getToken", "revokeSession", "updateToken"];
-/// Operations that name an object by a secret: `user::invites` tests them.
-const SECRET_OPERATIONS: [&str; 2] = ["acceptInvite", "showInvitePage"];
+/// Operations that name an object by a secret, or need one beside its id: `user::invites` and
+/// `sso::sign_in` test them.
+const SECRET_OPERATIONS: [&str; 3] = ["acceptInvite", "completeSso", "showInvitePage"];
 /// Operations about an organization that a person chooses for an app: `oauth::consent` and
 /// `oauth::device` test them.
 const CONSENT_OPERATIONS: [&str; 3] = ["answerConsent", "approveDevice", "authorize"];
+/// Operations that name where a person signs in, before anyone has: `sso::sign_in` tests them.
+const SIGN_IN_OPERATIONS: [&str; 2] = ["signInSso", "startSso"];
 /// Operations with a registration access token (RFC 7592): `oauth::registration` tests them.
 const REGISTRATION_OPERATIONS: [&str; 3] =
     ["deleteClientRegistration", "getClientRegistration", "updateClientRegistration"];
 /// Operations with a client id in the body, which must be the client's own or is ignored:
 /// `oauth::registration` tests them.
 const CLIENT_OPERATIONS: [&str; 2] = ["registerClient", "updateClientRegistration"];
+/// Operations with the id of a client at an identity provider, which names no object of Tenantry.
+const PROVIDER_OPERATIONS: [&str; 2] = ["createSsoConnection", "updateSsoConnection"];
 /// Operations that name an object of the caller's account in the path: `user::app_grants` tests
 /// them.
 const OWN_OPERATIONS: [&str; 1] = ["revokeAuthorizedApp"];
@@ -115,6 +131,8 @@ const UNKNOWN_IDS: PathIds<'static> = PathIds {
     app: "app_0000000000000000000000",
     secret: "secret_0000000000000000000000",
     grant: "grant_0000000000000000000000",
+    connection: "conn_0000000000000000000000",
+    domain: "dom_0000000000000000000000",
 };
 const UNKNOWN_SESSION: &str = "sess_0000000000000000000000";
 
@@ -128,6 +146,8 @@ struct PathIds<'a> {
     app: &'a str,
     secret: &'a str,
     grant: &'a str,
+    connection: &'a str,
+    domain: &'a str,
 }
 
 #[test]
@@ -135,6 +155,7 @@ fn every_operation_that_takes_an_id_is_in_a_list() {
     let rows = [
         &MEMBER_OPERATIONS[..],
         &ADMIN_OPERATIONS,
+        &OWNER_SESSION_OPERATIONS,
         &OWNER_OPERATIONS,
         &KEY_OPERATIONS,
         &OPERATOR_OPERATIONS,
@@ -153,6 +174,8 @@ fn every_operation_that_takes_an_id_is_in_a_list() {
         .chain(CONSENT_OPERATIONS)
         .chain(SELECTING_OPERATIONS)
         .chain(CLIENT_OPERATIONS)
+        .chain(PROVIDER_OPERATIONS)
+        .chain(SIGN_IN_OPERATIONS)
         .collect();
     // Operations with a master key, a verifier or a signature accept no credential of a tenant.
     let is_for_tenants =
@@ -176,6 +199,8 @@ struct TenantFixture {
     app_id: String,
     secret_id: String,
     grant_id: String,
+    connection_id: String,
+    domain_id: String,
 }
 
 impl TenantFixture {
@@ -195,6 +220,11 @@ impl TenantFixture {
         let secret_id = app.first_secret(&account, &app_id).await;
         let of_account = (&account, Some(account.org_id.as_str()));
         let grant_id = app.insert_grant(of_account, &app_id, &["projects:read"]).await;
+        let connection_id = app.insert_connection(&account).await;
+        let domains = format!("/api/user/organizations/{}/sso/domains", account.org_id);
+        let domain = json!({ "domain": "acme.example" });
+        let domain = app.session(&account.cookie).post(&domains, domain).await.assert_status(201);
+        let domain_id = text(&domain.body["data"]["id"]);
         Self {
             account,
             key,
@@ -205,6 +235,8 @@ impl TenantFixture {
             app_id,
             secret_id,
             grant_id,
+            connection_id,
+            domain_id,
         }
     }
 
@@ -217,6 +249,8 @@ impl TenantFixture {
             app: &self.app_id,
             secret: &self.secret_id,
             grant: &self.grant_id,
+            connection: &self.connection_id,
+            domain: &self.domain_id,
         }
     }
 }
@@ -345,6 +379,8 @@ fn path(operation: &Operation, organization: &str, ids: PathIds<'_>) -> String {
         path if path.contains("/api-keys/{id}") => ids.key,
         path if path.contains("/apps/{id}") => ids.app,
         path if path.contains("/app-grants/{id}") => ids.grant,
+        path if path.contains("/sso/connections/{id}") => ids.connection,
+        path if path.contains("/domains/{id}") => ids.domain,
         path if path.contains('{') => panic!("no kind of id is known for {path}"),
         _ => return path,
     };
@@ -420,11 +456,15 @@ enum Target {
     Another,
 }
 
+fn needs_owner(operation: &str) -> bool {
+    OWNER_SESSION_OPERATIONS.contains(&operation) || OWNER_OPERATIONS.contains(&operation)
+}
+
 /// The expected rejection of a caller; `None` if it has permission.
 fn expected(caller: &Caller, operation: &Operation, target: Target) -> Option<(u16, &'static str)> {
     let id = operation.id();
-    let for_session = OWNER_OPERATIONS.contains(&id) && !caller.in_session;
-    let role_needed = ADMIN_OPERATIONS.contains(&id) || OWNER_OPERATIONS.contains(&id);
+    let for_session = OWNER_SESSION_OPERATIONS.contains(&id) && !caller.in_session;
+    let role_needed = ADMIN_OPERATIONS.contains(&id) || needs_owner(id);
     Some(match (caller.access, target) {
         (Access::Unauthenticated, _) => ANONYMOUS,
         (Access::OtherTenant | Access::PinnedElsewhere, _) | (_, Target::Another) => FORBIDDEN,
@@ -450,6 +490,8 @@ async fn no_caller_can_use_another_organization_or_exceed_its_permissions() {
             app: "acc_1",
             secret: "acc_1",
             grant: "acc_1",
+            connection: "acc_1",
+            domain: "acc_1",
         };
         let before = all_rows(app).await;
         for operation in operations().iter().filter(|it| it.path.contains("{organizationId}")) {
@@ -487,8 +529,7 @@ async fn no_caller_can_use_another_organization_or_exceed_its_permissions() {
                         assert_eq!(missing.len(), 1, "{what}");
                     }
                     if rejection == NO_ROLE {
-                        let owners = OWNER_OPERATIONS.contains(&operation.id());
-                        let role = if owners { "owner" } else { "admin" };
+                        let role = if needs_owner(operation.id()) { "owner" } else { "admin" };
                         assert_eq!(meta["required_role"], role, "{what}");
                     }
                 }

@@ -71,6 +71,7 @@ mod schema;
 mod secrets;
 mod shared_rate_limits;
 mod slow_database;
+mod sso;
 mod stripe;
 mod support;
 mod telemetry;

@@ -197,6 +197,9 @@ async fn without_its_database_the_server_is_live_not_ready_and_responds_503() {
                 "showVerifyEmailPage",
                 "showResetPasswordPage",
                 "showClaimKeyPage",
+                // Without a state.
+                "completeSso",
+                "showSsoError",
             ];
             for operation in operations().iter().filter(|it| !needs_none.contains(&it.id())) {
                 let client = fixtures.client_for(app, operation);

@@ -33,7 +33,8 @@ fn client(allow: &str, deadline: Duration) -> HttpClient {
 }
 
 fn request(url: &Url) -> GetRequest<'_> {
-    GetRequest { url, accept: "application/json", etag: None, max_bytes: DOCUMENT_MAX_BYTES }
+    let (accept, max_bytes) = ("application/json", DOCUMENT_MAX_BYTES);
+    GetRequest { url, accept, etag: None, bearer: None, max_bytes }
 }
 
 async fn get(client: &HttpClient, url: &str) -> Result<Fetched, FetchError> {

@@ -13,16 +13,18 @@ mod resolver;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, HeaderMap, IF_NONE_MATCH};
-use reqwest::{Client, redirect, retry};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, IF_NONE_MATCH};
+use reqwest::{Client, RequestBuilder, redirect, retry};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use url::Url;
+use zeroize::Zeroizing;
 
 pub use crate::app::http_client::error::FetchError;
 use crate::app::http_client::resolver::{CheckedResolver, Lookup, system_lookup};
 use crate::config::outbound::OutboundSettings;
 use crate::model::outbound::{AddressRule, AllowedHosts};
+use crate::model::secret::Secret;
 
 /// The size limit of most documents, in bytes.
 pub const DOCUMENT_MAX_BYTES: usize = 64 * 1024;
@@ -32,7 +34,7 @@ pub const METADATA_MAX_BYTES: usize = 512 * 1024;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What to fetch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct GetRequest<'a> {
     /// The URL.
     pub url: &'a Url,
@@ -40,8 +42,54 @@ pub struct GetRequest<'a> {
     pub accept: &'static str,
     /// The `ETag` of a response that the caller has. If it is still current, the status is 304.
     pub etag: Option<&'a str>,
+    /// The access token that is sent (RFC 6750 §2.1).
+    pub bearer: Option<&'a Secret>,
     /// The size limit of the body, in bytes.
     pub max_bytes: usize,
+}
+
+/// A form to post to the token endpoint of another server (RFC 6749 §4.1.3).
+pub struct FormRequest<'a> {
+    /// The URL.
+    pub url: &'a Url,
+    /// The fields of the form.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// The client id and secret, for HTTP Basic (RFC 6749 §2.3.1).
+    pub basic: Option<(&'a str, &'a Secret)>,
+    /// The size limit of the response's body, in bytes.
+    pub max_bytes: usize,
+}
+
+impl FormRequest<'_> {
+    fn build(&self, client: &Client) -> RequestBuilder {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        let form = form.extend_pairs(self.fields).finish();
+        let builder = client.post(self.url.clone()).header(ACCEPT, "application/json");
+        let builder = builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+        let encode = |text: &str| -> String {
+            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+        };
+        match self.basic {
+            None => builder,
+            Some((id, secret)) => {
+                let secret = Zeroizing::new(encode(secret.expose()));
+                builder.basic_auth(encode(id), Some(&*secret))
+            }
+        }
+    }
+}
+
+impl GetRequest<'_> {
+    fn build(&self, client: &Client) -> RequestBuilder {
+        let mut builder = client.get(self.url.clone()).header(ACCEPT, self.accept);
+        if let Some(etag) = self.etag {
+            builder = builder.header(IF_NONE_MATCH, etag);
+        }
+        match self.bearer {
+            None => builder,
+            Some(token) => builder.bearer_auth(token.expose()),
+        }
+    }
 }
 
 /// A complete response, of any status.
@@ -113,29 +161,45 @@ impl HttpClient {
     /// the body is larger than the size limit. No error contains the URL, an address, or what the
     /// other server sent.
     pub async fn get(&self, request: &GetRequest<'_>) -> Result<Fetched, FetchError> {
-        let rule = self.0.allowed_hosts.check(request.url).map_err(FetchError::NotAllowed)?;
+        let (url, max_bytes) = (request.url, request.max_bytes);
+        self.send_in_time(url, max_bytes, |client| request.build(client)).await
+    }
+
+    /// Posts a form, with the same rules and the same deadline as [`HttpClient::get`].
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub async fn post_form(&self, request: &FormRequest<'_>) -> Result<Fetched, FetchError> {
+        let (url, max_bytes) = (request.url, request.max_bytes);
+        self.send_in_time(url, max_bytes, |client| request.build(client)).await
+    }
+
+    async fn send_in_time(
+        &self,
+        url: &Url,
+        max_bytes: usize,
+        build: impl FnOnce(&Client) -> RequestBuilder,
+    ) -> Result<Fetched, FetchError> {
+        let rule = self.0.allowed_hosts.check(url).map_err(FetchError::NotAllowed)?;
         let deadline = self.0.deadline;
-        match timeout(deadline, self.fetch(request, rule)).await {
+        match timeout(deadline, self.send(rule, max_bytes, build)).await {
             Ok(result) => result,
             Err(_) => Err(FetchError::NoResponse(format!("the deadline of {deadline:?} passed"))),
         }
     }
 
-    async fn fetch(
+    async fn send(
         &self,
-        request: &GetRequest<'_>,
         rule: AddressRule,
+        max_bytes: usize,
+        build: impl FnOnce(&Client) -> RequestBuilder,
     ) -> Result<Fetched, FetchError> {
         let client = self.client(rule).await?;
-        let mut builder = client.get(request.url.clone()).header(ACCEPT, request.accept);
-        if let Some(etag) = request.etag {
-            builder = builder.header(IF_NONE_MATCH, etag);
-        }
-        let mut response = builder.send().await?;
+        let mut response = build(client).send().await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > request.max_bytes {
-                return Err(FetchError::TooLarge(request.max_bytes));
+            if body.len() + chunk.len() > max_bytes {
+                return Err(FetchError::TooLarge(max_bytes));
             }
             body.extend_from_slice(&chunk);
         }
@@ -212,7 +276,9 @@ mod tests {
     async fn get(client: &HttpClient, url: &str) -> Result<Fetched, FetchError> {
         let url = Url::parse(url).expect("a URL");
         let max_bytes = DOCUMENT_MAX_BYTES;
-        client.get(&GetRequest { url: &url, accept: "*/*", etag: None, max_bytes }).await
+        client
+            .get(&GetRequest { url: &url, accept: "*/*", etag: None, bearer: None, max_bytes })
+            .await
     }
 
     fn is_not_allowed(result: &Result<Fetched, FetchError>) -> bool {

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::settings::DoctorSettings;
-use super::{Check, definitions};
+use super::{Check, definitions, sealing};
 use crate::app::OTHER_CONNECTIONS;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::Failure;
@@ -93,6 +93,12 @@ async fn run_checks(settings: &DoctorSettings, options: &PgConnectOptions) -> Ve
         // Before its migration, the table does not exist.
         if progress.pending.is_empty() {
             checks.push(or_problem("checkouts", check_unfulfilled_checkouts(db).await));
+            checks.extend(
+                sealing::check(settings, db)
+                    .await
+                    .transpose()
+                    .map(|checked| or_problem(sealing::SUBJECT, checked)),
+            );
         }
     }
     let _ = connection.db.close().await;

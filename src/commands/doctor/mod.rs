@@ -6,6 +6,7 @@ mod addresses;
 mod database;
 mod definitions;
 mod mail;
+mod sealing;
 mod secrets;
 mod settings;
 

@@ -6,12 +6,13 @@ use super::Check;
 use super::settings::DoctorSettings;
 use crate::config::named_secret::NamedSecret;
 use crate::config::openid_keys;
+use crate::config::sso::SEALING_KEYS;
 
 /// The number of distinct byte values up to which a secret counts as weak. 32 random bytes have
 /// about 30 distinct values, and practically never as few as this.
 const WEAK_DISTINCT_BYTES: usize = 10;
 
-/// Checks the peppers, and the secrets that sign access tokens.
+/// Checks the peppers, the secrets that sign access tokens, and the sealing keys.
 pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     let (keys, tokens) = (&settings.config.keys, &settings.config.tokens);
     let token_description = match tokens.private_keys.first() {
@@ -20,7 +21,7 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
     };
     let newest = keys.peppers.first().map_or("", |newest| &newest.id);
     let key_description = format!("{} in the list; {newest} digests new keys", keys.peppers.len());
-    let lists = [
+    let mut lists = vec![
         ("KEY_PEPPERS", &keys.peppers, key_description, "rotate to it as the README describes"),
         (
             "JWT_SECRETS",
@@ -29,6 +30,13 @@ pub(super) fn check_strength(settings: &DoctorSettings) -> Vec<Check> {
             "put it first, then remove the old one",
         ),
     ];
+    let sso = &settings.config.sso;
+    if sso.is_on {
+        let newest = sso.sealing_keys.first().map_or("", |newest| &newest.id);
+        let description = format!("{} in the list; {newest} is the newest", sso.sealing_keys.len());
+        let how_to_rotate = "rotate to it as the README describes";
+        lists.push((SEALING_KEYS, &sso.sealing_keys, description, how_to_rotate));
+    }
     let mut checks = Vec::new();
     for (variable, secrets, description, how_to_rotate) in lists {
         if settings.is_unusable(variable) {

@@ -14,7 +14,7 @@ use crate::repo;
 use crate::repo::memberships::Membership;
 use crate::repo::{
     accounts, app_grants, audit_events, email_tokens, idempotency_keys, invites, mails,
-    memberships, oauth_apps, oauth_grants, organizations,
+    memberships, oauth_apps, oauth_grants, organizations, sso_identities,
 };
 
 /// Deletes an account, its sessions and its tokens. Removes its memberships, and revokes the
@@ -68,6 +68,7 @@ async fn remove_personal_data(tx: &mut PgConnection, person: &Person, email: &st
     repo::personal_tokens::remove_all(tx, account).await?;
     mails::remove_about_account(tx, email).await?;
     email_tokens::remove_all(tx, account).await?;
+    sso_identities::remove_of_account(tx, account).await?;
     invites::remove_accepted_by(tx, account, email).await?;
     idempotency_keys::remove_for_account(tx, account, &person.credential.principal()).await
 }

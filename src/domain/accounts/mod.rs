@@ -144,7 +144,7 @@ pub async fn sign_up_hashed(
             email: &person.email,
             name: person.name.as_ref(),
             handle: &handle,
-            password_hash: &person.password_hash,
+            password_hash: Some(&person.password_hash),
             created_at: audit.at,
         };
         let created = app.db.transaction(async |tx| {

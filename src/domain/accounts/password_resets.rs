@@ -11,6 +11,7 @@ use crate::domain::links::{self, candidate_digests, find_account};
 use crate::domain::mail;
 use crate::error::Result;
 use crate::model::account::AccountAccess;
+use crate::model::account_reach::AccountReach;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::mail::{LinkPurpose, SecurityNotice};
 use crate::model::password::NewPassword;
@@ -20,12 +21,13 @@ use crate::repo::{account_access, accounts, email_tokens, memberships, sessions}
 const PURPOSE: LinkPurpose = LinkPurpose::ResetPassword;
 
 /// Sets a new password by a mailed link, and revokes every session. A reader of the mailbox knows
-/// the password then, so the address is proven; if it was not before, the access that the account
-/// gave is revoked: see [`unproven`]. Returns the link's callback URL.
+/// the password then, so the address is proven; if it was not before, the account's personal access
+/// tokens, app grants, keys and open invitations are revoked, too: see [`unproven`]. Returns the
+/// link's callback URL.
 ///
 /// # Errors
 /// Unauthenticated if the link's token is unknown, expired or used; invalid if the password is the
-/// e-mail address.
+/// e-mail address; unavailable if too many passwords are waiting to be hashed.
 pub async fn reset(
     app: &App,
     token: &Secret,
@@ -42,7 +44,7 @@ pub async fn reset(
             let callback_url = links::consume(app, tx, (account.id, PURPOSE), token).await?;
             accounts::set_password(tx, account.id, &hash).await?;
             accounts::mark_email_proven(tx, account.id, audit.at).await?;
-            // Locked before sessions, as everywhere.
+            // Organizations are locked before sessions, as everywhere.
             let memberships = memberships::lock_of_account(tx, account.id).await?;
             email_tokens::remove_all(tx, account.id).await?;
             let mut detail = json!({
@@ -50,7 +52,9 @@ pub async fn reset(
                 "was_proven": account.is_proven,
             });
             if account.is_proven {
-                let ended = sessions::revoke_all(tx, account.id, None, audit.at).await?;
+                let ended =
+                    sessions::revoke_all(tx, AccountReach::all_of(account.id), None, audit.at)
+                        .await?;
                 detail["sessions_ended"] = json!(ended);
             } else {
                 let revoked = unproven::revoke_access(tx, account.id, &memberships, audit).await?;
@@ -74,8 +78,8 @@ pub async fn reset(
         .await
 }
 
-/// Returns the access that the link's account has, some of which a reset ends; `None` if the link
-/// is not valid.
+/// Returns the numbers of credentials and invitations of the link's account. A reset ends the
+/// sessions, and if the address is not proven, all of them. `None` if the link is not valid.
 pub async fn find_access(app: &App, token: &Secret) -> Result<Option<AccountAccess>> {
     let Some(digests) = candidate_digests(app, token) else { return Ok(None) };
     app.db

@@ -19,6 +19,7 @@ use crate::domain::mail;
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::account::Account;
+use crate::model::account_reach::AccountReach;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::Person;
 use crate::model::email::Email;
@@ -150,9 +151,9 @@ pub async fn change(
     let account = verified.lock_account(tx).await?;
     accounts::set_password(tx, account.id, hash).await?;
     if ends_others {
-        sessions::revoke_all(tx, account.id, None, audit.at).await?;
+        sessions::revoke_all(tx, AccountReach::all_of(account.id), None, audit.at).await?;
     } else {
-        sessions::revoke(tx, account.id, this, audit.at).await?;
+        sessions::revoke(tx, AccountReach::all_of(account.id), this, audit.at).await?;
     }
     // Reset links of an unproven account are for the mailbox's owner. A password change may come
     // from another person, who must not be able to cancel them by changing it again.

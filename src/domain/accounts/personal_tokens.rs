@@ -8,17 +8,17 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::domain::mail;
-use crate::error::{Error, Result};
+use crate::error::{Error, Issue, Result};
 use crate::model::ValidationError;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::audit_detail::diff;
-use crate::model::caller::{Person, organization_suspended};
+use crate::model::caller::{Person, organization_suspended, sso_session_scoped};
 use crate::model::ids::{KeyId, MembershipId, OrganizationId, SessionId};
 use crate::model::mail::SecurityNotice;
 use crate::model::names::KeyName;
 use crate::model::organization_handle::OrganizationHandle;
 use crate::model::personal_token::{NewPersonalToken, PersonalToken};
-use crate::model::scope::ScopeSet;
+use crate::model::scope::{BuiltInScope, ScopeSet};
 use crate::model::secret::Secret;
 use crate::model::timestamp;
 use crate::repo::{account_callers, organizations, personal_tokens};
@@ -59,6 +59,7 @@ pub async fn create(
 ) -> Result<CreatedToken> {
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     let pinned_to = find_pinned_organization(tx, person, spec.organization.as_ref()).await?;
+    check_scopes(person, &spec.scopes)?;
     let format = &app.config.accounts.token_format;
     let secret = format.generate(&*app.entropy);
     let (digest, pepper_id) = app.peppers.digest(secret.expose());
@@ -90,22 +91,38 @@ pub async fn create(
     Ok(CreatedToken { secret, token })
 }
 
+/// Checks that a token does not reach further than the session that it is created in: a session of
+/// single sign-on does not change the account.
+fn check_scopes(person: &Person, scopes: &ScopeSet) -> Result<()> {
+    if person.is_in_sso_session() && scopes.grants(BuiltInScope::UserWrite) {
+        let message = "must not cover user:write in a session of single sign-on";
+        return Err(Error::invalid(vec![Issue::field("scopes", message)]));
+    }
+    Ok(())
+}
+
 /// Returns the organization to pin a token to and the account's membership in it, `None` if no
 /// organization is named.
 ///
 /// # Errors
 /// Forbidden if the account is not a member of that organization, even if no such organization
-/// exists; suspended if the organization is suspended.
+/// exists; suspended if the organization is suspended. In a session of single sign-on, its
+/// organization must be named.
 pub async fn find_pinned_organization(
     tx: &mut PgConnection,
     person: &Person,
     organization: Option<&Result<OrganizationHandle, ValidationError>>,
 ) -> Result<Option<(OrganizationId, MembershipId)>> {
-    let Some(handle) = organization else { return Ok(None) };
+    let Some(handle) = organization else {
+        return if person.pinned_to.is_none() { Ok(None) } else { Err(sso_session_scoped()) };
+    };
     let not_a_member = || Error::forbidden("Your account is not a member of this organization");
     let handle = handle.as_ref().map_err(|_| not_a_member())?;
     let membership = organizations::find_membership(tx, person.account, handle).await?;
     let membership = membership.ok_or_else(not_a_member)?;
+    if person.pinned_to.is_some_and(|pinned_to| pinned_to != membership.organization) {
+        return Err(sso_session_scoped());
+    }
     if membership.is_suspended {
         return Err(organization_suspended());
     }
@@ -117,7 +134,7 @@ pub async fn find_pinned_organization(
 /// # Errors
 /// Not found if it belongs to another account or was revoked.
 pub async fn find(tx: &mut PgConnection, person: &Person, id: KeyId) -> Result<PersonalToken> {
-    let token = personal_tokens::find(tx, person.account, id).await?;
+    let token = personal_tokens::find(tx, person.reach(), id).await?;
     token.ok_or_else(no_such_token)
 }
 
@@ -133,8 +150,9 @@ pub async fn update(
     audit: &AuditContext,
 ) -> Result<PersonalToken> {
     account_callers::lock_and_confirm_session(tx, None, session).await?;
+    scopes.map_or(Ok(()), |scopes| check_scopes(person, scopes))?;
     let before = find(tx, person, id).await?;
-    let token = personal_tokens::update(tx, person.account, id, (name, scopes), audit.at).await?;
+    let token = personal_tokens::update(tx, person.reach(), id, (name, scopes), audit.at).await?;
     let token = token.ok_or_else(no_such_token)?;
     let mut detail = diff(audited_fields(&before), audited_fields(&token));
     detail["display_id"] = json!(token.display_id);
@@ -159,7 +177,7 @@ pub async fn revoke(
 ) -> Result<()> {
     account_callers::lock_and_confirm_session(tx, None, session).await?;
     let token = find(tx, person, id).await?;
-    if !personal_tokens::revoke(tx, person.account, id, audit.at).await? {
+    if !personal_tokens::revoke(tx, person.reach(), id, audit.at).await? {
         return Err(no_such_token());
     }
     let detail = json!({ "display_id": token.display_id, "name": token.name });

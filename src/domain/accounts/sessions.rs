@@ -6,12 +6,13 @@ use sqlx::PgConnection;
 use crate::app::App;
 use crate::domain::accounts::events::record_account_event;
 use crate::error::{Error, Result};
+use crate::model::account_reach::AccountReach;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::Person;
 use crate::model::ids::{AccountId, SessionId};
 use crate::model::key_format::KeyFormat;
 use crate::model::secret::Secret;
-use crate::model::session::{NewSession, SessionClient};
+use crate::model::session::{NewSession, SessionClient, SsoSession};
 use crate::repo::{account_callers, accounts, sessions};
 
 /// A new session with its secrets, which are stored nowhere.
@@ -32,23 +33,45 @@ pub async fn start_session(
     app: &App,
     tx: &mut PgConnection,
     account: AccountId,
+    client: (&SessionClient, bool),
+    audit: &AuditContext,
+) -> Result<StartedSession> {
+    start(app, tx, (account, None), client, audit).await
+}
+
+/// Starts a session that single sign-on begins. The browser discards its cookie when it closes.
+pub async fn start_sso_session(
+    app: &App,
+    tx: &mut PgConnection,
+    (account, sso): (AccountId, SsoSession),
+    client: &SessionClient,
+    audit: &AuditContext,
+) -> Result<StartedSession> {
+    start(app, tx, (account, Some(sso)), (client, false), audit).await
+}
+
+async fn start(
+    app: &App,
+    tx: &mut PgConnection,
+    (account, sso): (AccountId, Option<SsoSession>),
     (client, is_remembered): (&SessionClient, bool),
     audit: &AuditContext,
 ) -> Result<StartedSession> {
     let id = SessionId::new(audit.at, &*app.entropy);
-    let cookie = KeyFormat::session_token().generate(&*app.entropy);
+    let format = match sso {
+        None => KeyFormat::session_token(),
+        Some(_) => KeyFormat::sso_session_token(),
+    };
+    let cookie = format.generate(&*app.entropy);
     let (digest, _) = app.peppers.digest(cookie.expose());
-    let session = NewSession { id, account, digest, client, is_remembered, created_at: audit.at };
+    let created_at = audit.at;
+    let session = NewSession { id, account, digest, client, is_remembered, sso, created_at };
     sessions::insert(tx, &session).await?;
-    record_account_event(
-        tx,
-        account,
-        AuditEventType::SessionCreated,
-        &id.to_string(),
-        json!({}),
-        audit,
-    )
-    .await?;
+    // The organization of the connection records the other sessions.
+    if sso.is_none() {
+        let (event, target) = (AuditEventType::SessionCreated, id.to_string());
+        record_account_event(tx, account, event, &target, json!({}), audit).await?;
+    }
     let token = app.access_tokens.issue_for_account(id, account, audit.at)?;
     Ok(StartedSession { id, cookie, is_remembered, token })
 }
@@ -60,13 +83,15 @@ pub async fn sign_out(
     this: SessionId,
     audit: &AuditContext,
 ) -> Result<()> {
-    revoke_and_record(tx, person, this, audit).await.map(|_| ())
+    let own = (person.account, AccountReach::all_of(person.account));
+    revoke_and_record(tx, own, this, audit).await.map(|_| ())
 }
 
 /// Revokes one of the account's sessions; `this` is the current one.
 ///
 /// # Errors
-/// Not found if the session belongs to another account or has ended; unauthenticated if the current
+/// Not found if the session belongs to another account, has ended, or is out of the credential's
+/// reach; unauthenticated if the current
 /// session has ended meanwhile.
 pub async fn revoke_session(
     tx: &mut PgConnection,
@@ -75,7 +100,7 @@ pub async fn revoke_session(
     audit: &AuditContext,
 ) -> Result<()> {
     lock_and_confirm_session(tx, person, this).await?;
-    if revoke_and_record(tx, person, id, audit).await? {
+    if revoke_and_record(tx, (person.account, person.reach()), id, audit).await? {
         return Ok(());
     }
     Err(Error::not_found("There is no such session"))
@@ -83,14 +108,14 @@ pub async fn revoke_session(
 
 async fn revoke_and_record(
     tx: &mut PgConnection,
-    person: &Person,
+    (account, reach): (AccountId, AccountReach),
     id: SessionId,
     audit: &AuditContext,
 ) -> Result<bool> {
-    let is_revoked = sessions::revoke(tx, person.account, id, audit.at).await?;
+    let is_revoked = sessions::revoke(tx, reach, id, audit.at).await?;
     if is_revoked {
         let (event, target) = (AuditEventType::SessionRevoked, id.to_string());
-        record_account_event(tx, person.account, event, &target, json!({}), audit).await?;
+        record_account_event(tx, account, event, &target, json!({}), audit).await?;
     }
     Ok(is_revoked)
 }
@@ -116,7 +141,7 @@ pub async fn revoke_other_sessions(
     audit: &AuditContext,
 ) -> Result<u64> {
     lock_and_confirm_session(tx, person, this).await?;
-    let revoked = sessions::revoke_all(tx, person.account, Some(this), audit.at).await?;
+    let revoked = sessions::revoke_all(tx, person.reach(), Some(this), audit.at).await?;
     if revoked > 0 {
         let detail = json!({ "count": revoked });
         let account = person.account.to_string();

@@ -1,8 +1,8 @@
 //! The texts of mails.
 //!
 //! They never contain text from a caller, not even a name, except the URL of a report that GitHub
-//! signed. Otherwise a stranger could sign up with another person's address and have the product
-//! send any text to it.
+//! signed, and a domain that an organization proved, for its owners. Otherwise a stranger could
+//! sign up with another person's address and have the product send any text to it.
 
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -57,6 +57,17 @@ pub enum Message<'a> {
         /// The time of the grant.
         at: DateTime<Utc>,
     },
+    /// States that the DNS record of a verified domain is absent, or that the domain is lost.
+    Domain {
+        /// The public id of the organization.
+        organization: &'a str,
+        /// The domain, as A-labels.
+        domain: &'a str,
+        /// Whether the domain is lost.
+        is_lost: bool,
+        /// The time of the check.
+        at: DateTime<Utc>,
+    },
     /// States to a buyer that the checkout could not be fulfilled, and that nothing changed.
     CheckoutUnfulfilled,
 }
@@ -96,6 +107,10 @@ impl Message<'_> {
             Self::KeyLeaked { notice, .. } if notice.is_key() => "An API key of yours has leaked",
             Self::KeyLeaked { .. } => "A personal access token has leaked",
             Self::AppGranted { .. } => "Security notice: an app has access to your organization",
+            Self::Domain { is_lost: false, .. } => {
+                "Single sign-on: the DNS record of a domain is missing"
+            }
+            Self::Domain { is_lost: true, .. } => "Single sign-on: a domain is no longer verified",
             Self::CheckoutUnfulfilled => "Your payment could not be matched to an organization",
         }
     }
@@ -269,6 +284,24 @@ mod tests {
                 assert!(words.contains(phrase), "{phrase}: {words}");
             }
             assert!(!words.contains('{'), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_mail_about_a_domain_names_it_its_record_the_time_and_what_to_do() {
+        let at = "2036-05-08T09:56:42Z".parse().expect("a time");
+        let organization = "org_79d0fHwDRh";
+        for (is_lost, what) in [(false, "within 7 days"), (true, "verify it again")] {
+            let message = Message::Domain { organization, domain: "acme.example", is_lost, at };
+            let (text, html) = (text(&message), html(&message));
+            assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 76), "{text}");
+            for words in [collapse_whitespace(&text), collapse_whitespace(&html)] {
+                let record = "_tenantry-verification.acme.example";
+                for phrase in [organization, record, "2036-05-08 09:56 UTC", what] {
+                    assert!(words.contains(phrase), "{phrase}: {words}");
+                }
+                assert!(!words.contains('{'), "{words}");
+            }
         }
     }
 

@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::model::ids::{AccountId, InviteId, OrganizationId, new_uuid};
 use crate::model::job::{Job, JobOutcome};
 use crate::model::mail::{LinkPurpose, MailKind, QueuedMail, SecurityNotice};
+use crate::model::sso::domain_name::DomainName;
 use crate::repo::{accounts, email_tokens, jobs, mails};
 
 /// Queues a mail, which replaces an older one of its kind to this address that was not sent yet.
@@ -74,6 +75,21 @@ pub async fn queue_app_granted(
     mails::insert_each(tx, MailKind::AppGranted, &new, &content, at).await
 }
 
+/// Queues a mail of this kind to each owner of an organization: about its verified domain.
+/// `mail_waker` must be notified after the commit.
+pub async fn queue_about_domain(
+    app: &App,
+    tx: &mut PgConnection,
+    kind: MailKind,
+    (organization, handle, domain): (OrganizationId, &str, &DomainName),
+    at: DateTime<Utc>,
+) -> Result<()> {
+    let addresses = mails::find_addresses(tx, Some(organization), None).await?.into_iter();
+    let new: Vec<_> = addresses.map(|it| (new_uuid(at, &*app.entropy), it)).collect();
+    let content = json!({ "organization": handle, "domain": domain.as_str() });
+    mails::insert_each(tx, kind, &new, &content, at).await
+}
+
 /// Queues the mail with the link that claims an organization's first key.
 pub async fn queue_claim(
     app: &App,
@@ -121,7 +137,8 @@ pub async fn discard(tx: &mut PgConnection, mail: &QueuedMail) -> Result<()> {
 
 /// Returns the link for a mail, with a new token; for a mail without a link, the public URL. `None`
 /// means that the mail must not be sent: a newer one has replaced it, no active account has the
-/// address, the address is already verified, or the invitation or claim is no longer open.
+/// address, the address is already verified, the account has no password to reset, or the
+/// invitation or claim is no longer open.
 async fn create_link(
     app: &App,
     tx: &mut PgConnection,
@@ -139,7 +156,9 @@ async fn create_link(
         | MailKind::AlreadyRegistered
         | MailKind::Notice(_)
         | MailKind::KeyLeaked
-        | MailKind::AppGranted => {
+        | MailKind::AppGranted
+        | MailKind::DomainAbsent
+        | MailKind::DomainLost => {
             let account = accounts::find_by_email(tx, &mail.address).await?;
             let Some(account) = account.filter(|account| account.is_active) else {
                 return Ok(None);
@@ -147,7 +166,13 @@ async fn create_link(
             let MailKind::Link(purpose) = mail.kind else {
                 return Ok(Some(app.config.http.public_url.clone()));
             };
-            if purpose == LinkPurpose::VerifyEmail && account.is_proven {
+            // An account that signs in with single sign-on alone gets no password: it would outlive
+            // the person's place in the organization.
+            let is_needed = match purpose {
+                LinkPurpose::VerifyEmail => !account.is_proven,
+                LinkPurpose::ResetPassword => account.password_hash.is_some(),
+            };
+            if !is_needed {
                 return Ok(None);
             }
             LinkTarget::Account(account.id, purpose, mail.callback_url.as_deref())
@@ -178,6 +203,13 @@ async fn send(
             Some(organization) => Message::AppGranted { organization, at: queued_at },
             None => return Err(no_content()),
         },
+        MailKind::DomainAbsent | MailKind::DomainLost => {
+            let (Some(organization), Some(domain)) = (&mail.organization, &mail.domain) else {
+                return Err(no_content());
+            };
+            let is_lost = mail.kind == MailKind::DomainLost;
+            Message::Domain { organization, domain, is_lost, at: queued_at }
+        }
     };
     let now = app.clock.now();
     // A retry gets a new message id: its token differs, and mail clients hide messages with an id

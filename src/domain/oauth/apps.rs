@@ -18,8 +18,9 @@ use crate::model::ids::{AppId, OrganizationId};
 use crate::model::oauth::ClientAuthMethod;
 use crate::model::oauth::app::{AppChanges, AppSpec, NewApp, OauthApp};
 use crate::model::oauth::app_grant::GrantRevocationReason;
-use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys};
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::RedirectUri;
+use crate::model::public_key_set::PublicKeySet;
 use crate::model::scope::BuiltInScope;
 use crate::model::secret::Secret;
 use crate::repo::{app_grants, oauth_app_secrets, oauth_apps, rls};
@@ -140,7 +141,7 @@ fn audited_fields(app: &OauthApp) -> Value {
         "redirect_uris": uris,
         "application_type": app.application_type.as_str(),
         "token_endpoint_auth_method": app.auth_method.as_str(),
-        "jwks": app.keys.as_ref().and_then(ClientKeys::registered).map(ClientKeySet::key_names),
+        "jwks": app.keys.as_ref().and_then(ClientKeys::registered).map(PublicKeySet::key_names),
         "jwks_uri": app.keys.as_ref().and_then(ClientKeys::published).map(|it| it.url().as_str()),
         "id_token_signed_response_alg": app.id_token_algorithm.as_str(),
         "scopes": app.scopes,

@@ -133,7 +133,7 @@ async fn approve_again(
     caller: (&Person, SessionId),
     audit: &AuditContext,
 ) -> Result<Option<AuthorizationResponse>> {
-    let remembered = find_remembered(app, pending, caller.0.account).await?;
+    let remembered = find_remembered(app, pending, caller.0).await?;
     let Some(remembered) = remembered else { return Ok(None) };
     match consent::approve(app, pending, caller, &remembered, audit).await {
         Ok(response) => Ok(Some(response)),

@@ -105,6 +105,7 @@ async fn fetch_and_store(app: App, document: StaleDocument) -> FetchOutcome {
     let request = GetRequest {
         url: document.url.url(),
         accept: MEDIA_TYPE,
+        bearer: None,
         etag: document.etag.as_deref(),
         max_bytes: MAX_DOCUMENT_BYTES,
     };

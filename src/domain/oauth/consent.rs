@@ -12,7 +12,7 @@ use crate::domain::oauth::pending_request::{PendingRequest, consume};
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::AuditContext;
 use crate::model::caller::Person;
-use crate::model::ids::{AccountId, OrganizationId, SessionId};
+use crate::model::ids::{OrganizationId, SessionId};
 use crate::model::key_format::KeyFormat;
 use crate::model::oauth::authorization_response::{
     AuthorizationError, AuthorizationErrorCode, AuthorizationResponse,
@@ -35,16 +35,18 @@ pub struct Approval {
     pub is_remembered: bool,
 }
 
-/// Returns the organizations of an account, each with the obstacle to granting the client access.
+/// Returns the organizations in which a person's session acts, each with the obstacle to granting
+/// the client access.
 ///
 /// # Errors
 /// The errors of the database.
 pub async fn list_candidates(
     db: &mut PgConnection,
     client: &OauthClient,
-    account: AccountId,
+    person: &Person,
 ) -> Result<Vec<(GrantCandidate, Option<GrantObstacle>)>> {
-    let candidates = oauth_grants::list_candidates(db, account, client.id).await?;
+    let mut candidates = oauth_grants::list_candidates(db, person.account, client.id).await?;
+    candidates.retain(|it| person.pinned_to.is_none_or(|pinned_to| pinned_to == it.organization));
     let ids: Vec<OrganizationId> = candidates.iter().map(|it| it.organization).collect();
     let permitting = app_policies::filter_permitting(db, &ids, client.id).await?;
     let with_obstacle = candidates.into_iter().map(|candidate| {
@@ -111,7 +113,9 @@ pub async fn approve(
             return Err(sign_in_again());
         }
         consume(tx, pending, caller.1, audit.at).await?;
-        let Some(scopes) = permitted_by(membership.as_deref(), &selected) else {
+        let Some(scopes) =
+            permitted_by((request.client, caller.0), membership.as_deref(), &selected)
+        else {
             return Ok(Ok(None));
         };
         let granted = if approval.is_remembered {

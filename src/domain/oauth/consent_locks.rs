@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
-use crate::model::caller::{Caller, Person};
+use crate::model::caller::{Caller, Person, sso_session_scoped};
 use crate::model::ids::{OrganizationId, SessionId};
 use crate::model::oauth::ClientVisibility;
 use crate::model::oauth::client::OauthClient;
@@ -54,6 +54,7 @@ pub(super) async fn lock_all(
                 confirm_organization(tx, request.client, person, organization, audit).await?;
             Ok(confirmed.map(Some))
         }
+        None if person.pinned_to.is_some() => Err(sso_session_scoped()),
         None => confirm_personal(tx, request.client, person).await.map(|()| Ok(None)),
     }
 }

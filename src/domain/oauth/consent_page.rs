@@ -5,7 +5,7 @@ use crate::domain::accounts;
 use crate::domain::oauth::consent;
 use crate::domain::oauth::pending_request::AccessRequest;
 use crate::error::Result;
-use crate::model::ids::AccountId;
+use crate::model::caller::Person;
 use crate::model::oauth::authorization_request::RequestedAccess;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::document_url::document_host;
@@ -86,7 +86,7 @@ pub struct ConsentView {
     pub obstacle: Option<&'static str>,
 }
 
-/// Returns what the consent page shows to an account. `named` is the organization that the client
+/// Returns what the consent page shows to a person. `named` is the organization that the client
 /// expects.
 ///
 /// # Errors
@@ -95,12 +95,12 @@ pub async fn view(
     app: &App,
     request: AccessRequest<'_>,
     named: Option<&OrganizationHandle>,
-    id: AccountId,
+    person: &Person,
 ) -> Result<ConsentView> {
     let AccessRequest { client, access, redirect_uri } = request;
     let read = async |db: &mut _| {
-        let account = accounts::find(db, id).await?;
-        Ok((account, consent::list_candidates(db, client, id).await?))
+        let account = accounts::find(db, person.account).await?;
+        Ok((account, consent::list_candidates(db, client, person).await?))
     };
     let (account, candidates) = app.db.run(read).await?;
     let redirect_uri = redirect_uri.map(|uri| RedirectUri::from_stored(uri.to_owned()));
@@ -111,6 +111,8 @@ pub async fn view(
     let obstacle = if needs_organization {
         let has_choice = candidates.iter().any(|(_, obstacle)| obstacle.is_none());
         (!has_choice).then_some("None of your organizations can grant this access.")
+    } else if person.pinned_to.is_some() {
+        Some("You signed in for one organization. Sign in with a password to grant this access.")
     } else {
         (is_private && !is_member).then_some(GrantObstacle::PrivateClient.message())
     };

@@ -110,7 +110,7 @@ pub async fn approve(
             Ok(membership) => membership,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let scopes = permitted_by(membership.as_deref(), &requested);
+        let scopes = permitted_by((request.client, caller.0), membership.as_deref(), &requested);
         let left = oauth_devices::answer(tx, device.digest, claim, scopes.is_some()).await?;
         let left = left.ok_or_else(no_such_request)?;
         let Some(scopes) = scopes else { return Ok(Ok(false)) };

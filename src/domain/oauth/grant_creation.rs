@@ -14,10 +14,11 @@ use crate::error::{Error, Result};
 use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Person};
 use crate::model::ids::{GrantId, MembershipId, OrganizationId, SessionId};
-use crate::model::oauth::OFFLINE_ACCESS;
 use crate::model::oauth::authorization_request::AuthorizationRequest;
 use crate::model::oauth::client::OauthClient;
 use crate::model::oauth::grant::{GrantedAccess, NewAuthorizationCode, NewGrant, permitted_scopes};
+use crate::model::oauth::{OFFLINE_ACCESS, OpenidScope};
+use crate::model::scope::BuiltInScope;
 use crate::model::secret::Digest;
 use crate::repo::{audit_events, oauth_codes, oauth_grants};
 
@@ -27,13 +28,26 @@ pub(super) struct Granted {
     scopes: Vec<String>,
 }
 
-/// Returns those of the selected scopes that the membership's role permits; `None` if it permits no
-/// access.
+/// Returns those of the selected scopes that the membership's role and the session permit; `None`
+/// if they permit no access.
+///
+/// A session of single sign-on acts in its organization only. So it does not permit an app to
+/// change the account, and it signs the person in to apps of the same organization only: an ID
+/// token for another app would be about the whole account.
 pub(super) fn permitted_by(
+    (client, person): (&OauthClient, &Person),
     membership: Option<&Caller>,
     selected: &[String],
 ) -> Option<Vec<String>> {
-    let scopes = permitted_scopes(selected, membership.and_then(|membership| membership.role));
+    let mut scopes = permitted_scopes(selected, membership.and_then(|membership| membership.role));
+    if person.is_in_sso_session() {
+        let is_own_app = person.pinned_to == Some(client.organization);
+        let is_of_account = |scope: &str| {
+            scope == BuiltInScope::UserWrite.as_str()
+                || !is_own_app && OpenidScope::parse(scope).is_some()
+        };
+        scopes.retain(|scope| !is_of_account(scope));
+    }
     let is_access = scopes.iter().any(|scope| scope != OFFLINE_ACCESS);
     is_access.then_some(scopes)
 }

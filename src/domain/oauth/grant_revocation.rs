@@ -67,8 +67,8 @@ pub async fn revoke_own(
     let account = person.account;
     accounts::lock(tx, account).await?;
     account_callers::lock_and_confirm_session(tx, None, session).await?;
-    let Some(grant) = app_grants::revoke_of_account(tx, account, id, audit.at).await? else {
-        let exists = app_grants::exists_of_account(tx, account, id).await?;
+    let Some(grant) = app_grants::revoke_of_account(tx, person.reach(), id, audit.at).await? else {
+        let exists = app_grants::exists_of_account(tx, person.reach(), id).await?;
         return if exists { Ok(()) } else { Err(no_such_grant()) };
     };
     let (event_type, target) = (AuditEventType::AppGrantRevoked, id.to_string());

@@ -1,4 +1,4 @@
-//! What every change of apps, policies and grants locks first.
+//! What every change of apps, policies, grants and single sign-on locks first.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::repo::{oauth_apps, organizations};
 ///
 /// # Errors
 /// Unauthenticated if the credential has ended; forbidden if its scopes or role no longer suffice.
-pub(super) async fn lock_and_confirm_caller(
+pub(in crate::domain) async fn lock_and_confirm_caller(
     tx: &mut PgConnection,
     caller: &Caller,
     scope: BuiltInScope,

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::domain::oauth::consent::{Approval, list_candidates};
 use crate::domain::oauth::pending_request::PendingRequest;
 use crate::error::Result;
-use crate::model::ids::AccountId;
+use crate::model::caller::Person;
 use crate::model::oauth::authorization_request::Prompt;
 use crate::model::oauth::grant::permitted_scopes;
 use crate::model::oauth::redirect_uri::RedirectUri;
@@ -19,7 +19,7 @@ use crate::repo::oauth_grants;
 pub async fn find_remembered(
     app: &App,
     pending: &PendingRequest,
-    account: AccountId,
+    person: &Person,
 ) -> Result<Option<Approval>> {
     let PendingRequest { client, request, .. } = pending;
     let redirect_uri = RedirectUri::from_stored(request.target.redirect_uri.clone());
@@ -30,16 +30,18 @@ pub async fn find_remembered(
         return Ok(None);
     }
     let scopes = request.access.scope_texts();
-    if !request.access.needs_organization() && !client.is_verified() {
+    let is_personal = !request.access.needs_organization();
+    if is_personal && (!client.is_verified() || person.pinned_to.is_some()) {
         return Ok(None);
     }
-    if !request.access.needs_organization() {
+    if is_personal {
+        let account = person.account;
         let live = async |tx: &mut _| oauth_grants::lock_live(tx, account, client.id, None).await;
         let granted = app.db.transaction(live).await?.map(|(_, access)| access);
         let granted = granted.filter(|access| access.contains(&scopes, &request.access.resources));
         return Ok(granted.map(|_| remembered(None)));
     }
-    let list = async |db: &mut _| list_candidates(db, client, account).await;
+    let list = async |db: &mut _| list_candidates(db, client, person).await;
     let mut candidates = app.db.run(list).await?;
     candidates.retain(|(candidate, obstacle)| {
         let named = request.organization.as_ref();

@@ -16,7 +16,8 @@ use crate::model::audit::{AuditContext, AuditEventType, NewAuditEvent};
 use crate::model::caller::{Caller, Credential, Person, organization_suspended};
 use crate::model::email::Email;
 use crate::model::ids::{
-    InviteId, KeyId, MembershipId, SessionId, new_membership_handle, new_uuid,
+    AccountId, InviteId, KeyId, MembershipId, OrganizationId, SessionId, new_membership_handle,
+    new_uuid,
 };
 use crate::model::invite::{Invite, NewInvite};
 use crate::model::member::NewMembership;
@@ -237,8 +238,8 @@ async fn accept_locked(
     if !invites::accept(tx, presented.organization, presented.id, audit.at).await? {
         return Err(no_such_invite());
     }
-    if let Some(added) = add_membership(app, tx, person, (presented, locked.plan), audit).await? {
-        invites::record_membership(tx, presented.organization, presented.id, added).await?;
+    if account_callers::find_caller_in(tx, person, presented.organization).await?.is_none() {
+        add_membership(app, tx, person.account, (presented, locked.plan), audit).await?;
     }
     let member = account_callers::find_caller_in(tx, person, presented.organization).await?;
     let member =
@@ -265,35 +266,55 @@ async fn find_by_token(
     invites::find_presented(tx, &digests).await?.ok_or_else(no_such_invite)
 }
 
-/// Gives the account a membership: for an owner's invitation the owner's membership that no account
-/// has claimed yet, if there is one, and otherwise a new one. Returns `None` if the account is a
-/// member already.
-async fn add_membership(
+/// Gives an account that is not a member the membership of an invitation: for an owner's invitation
+/// the owner's membership that no account has claimed yet, if there is one, and otherwise a new
+/// one. The organization must be locked.
+///
+/// # Errors
+/// Plan limit.
+pub async fn add_membership(
     app: &App,
     tx: &mut PgConnection,
-    person: &Person,
+    account: AccountId,
     (presented, plan): (&PresentedInvite, Plan),
     audit: &AuditContext,
-) -> Result<Option<MembershipId>> {
-    if account_callers::find_caller_in(tx, person, presented.organization).await?.is_some() {
-        return Ok(None);
-    }
-    if presented.role == Role::Owner {
-        let claimed = members::claim(tx, presented.organization, person.account).await?;
-        if claimed.is_some() {
-            return Ok(claimed);
-        }
-    }
-    check_plan_limit(app, tx, (presented.organization, plan), LimitedResource::Seats).await?;
+) -> Result<MembershipId> {
+    let claimed = match presented.role {
+        Role::Owner => members::claim(tx, presented.organization, account).await?,
+        Role::Admin | Role::Member => None,
+    };
+    let id = if let Some(id) = claimed {
+        id
+    } else {
+        let joining = (presented.organization, plan, presented.role);
+        create_membership(app, tx, account, joining, audit).await?
+    };
+    invites::record_membership(tx, presented.organization, presented.id, id).await?;
+    Ok(id)
+}
+
+/// Gives an account that is not a member a new membership with this role. The organization must be
+/// locked.
+///
+/// # Errors
+/// Plan limit.
+pub async fn create_membership(
+    app: &App,
+    tx: &mut PgConnection,
+    account: AccountId,
+    (organization, plan, role): (OrganizationId, Plan, Role),
+    audit: &AuditContext,
+) -> Result<MembershipId> {
+    check_plan_limit(app, tx, (organization, plan), LimitedResource::Seats).await?;
     let id = MembershipId(new_uuid(audit.at, &*app.entropy));
     let membership = NewMembership {
-        organization: presented.organization,
+        organization,
         id,
         handle: &new_membership_handle(&*app.entropy),
-        role: presented.role,
-        account: Some(person.account),
+        role,
+        account: Some(account),
         created_at: audit.at,
     };
     memberships::insert(tx, &membership).await?;
-    Ok(Some(id))
+    Ok(id)
 }

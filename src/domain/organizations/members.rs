@@ -10,13 +10,14 @@ use sqlx::PgConnection;
 
 use crate::domain::keys::{confirm_caller, record_caller_event};
 use crate::error::{Error, Result};
+use crate::model::account_reach::AccountReach;
 use crate::model::audit::{AuditContext, AuditEventType};
 use crate::model::caller::{Caller, Credential};
 use crate::model::ids::is_membership_handle;
 use crate::model::member::Member;
 use crate::model::role::Role;
 use crate::model::scope::BuiltInScope;
-use crate::repo::{invites, members, organizations};
+use crate::repo::{invites, members, organizations, rls, sessions};
 
 /// Changes a member's role. Admins may change members and admins; owners may change everyone. A
 /// member whose role is lowered loses the open invitations that its new role may not send.
@@ -55,8 +56,9 @@ pub async fn change_role(
 }
 
 /// Removes a membership: the account's sessions and tokens no longer have access to the
-/// organization, and the invitations sent from the membership are revoked. Admins may remove
-/// members and admins, owners may remove everyone, and any member may leave.
+/// organization, its sessions of single sign-on there end, and the invitations sent from the
+/// membership are revoked. Admins may remove members and admins, owners may remove everyone, and
+/// any member may leave.
 ///
 /// # Errors
 /// Not found; missing role; conflict if this is the last owner.
@@ -82,6 +84,13 @@ pub async fn remove(
         return Err(no_such_member());
     }
     invites::revoke_by_inviter(tx, caller.organization, member.id, false, audit.at).await?;
+    if let Some(account) = member.account {
+        // Row-level security hides the sessions of accounts that are no longer members.
+        rls::clear_tenant(tx).await?;
+        let reach = AccountReach { account, only: Some(caller.organization) };
+        sessions::revoke_all(tx, reach, None, audit.at).await?;
+        rls::set_tenant(tx, caller.organization).await?;
+    }
     let detail = json!({ "role": member.role.as_str() });
     record_caller_event(tx, &caller, AuditEventType::MemberRemoved, handle, detail, audit).await
 }

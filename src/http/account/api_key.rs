@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::keys::default_key;
 use crate::error::{Error, Result};
 use crate::http::account::wire::DataEnvelope;
-use crate::http::auth::InSession;
+use crate::http::auth::{InAnySession, InSession};
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -18,6 +18,7 @@ use crate::http::render::account::{
     BadRequest, Conflict, Forbidden, IdempotencyReused, Unauthorized, Unavailable,
 };
 use crate::http::shown_once::ShownOnce;
+use crate::model::rate_limit::RateLimit;
 use crate::model::scope::BuiltInScope;
 
 /// A new default key.
@@ -43,14 +44,15 @@ pub struct RegeneratedKey {
               BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn regenerate(
     State(app): State<App>,
-    InSession { person, caller, .. }: InSession,
+    InSession(InAnySession { person, caller, .. }): InSession,
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {
     let no_home_organization =
         || Error::forbidden("This account no longer has a membership in its home organization");
     let caller = caller.ok_or_else(no_home_organization)?;
-    let count = rate_limits::count_key_creation(&app, &context, caller.organization);
+    let limit = (RateLimit::KeyMint, caller.organization);
+    let count = rate_limits::count_for_organization(&app, &context, limit);
     idempotency.count_unless_replay(&app, &caller, &RequestFingerprint::NOTHING, count).await?;
     let check = async |_: &mut _| caller.authorize(BuiltInScope::ApiKeysWrite);
     idempotency

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::domain::accounts;
 use crate::error::Result;
 use crate::http::account::wire::{Account, DataEnvelope};
-use crate::http::auth::InSession;
+use crate::http::auth::InAnySession;
 use crate::http::render::account::{BadRequest, Forbidden, Unauthorized, Unavailable};
 use crate::http::wire::Timestamp;
 
@@ -29,7 +29,7 @@ pub struct Me {
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InAnySession { person, .. }: InAnySession,
 ) -> Result<Json<DataEnvelope<Me>>> {
     let account = app.db.run(async |db| accounts::find(db, person.account).await).await?;
     let created_at = Timestamp(account.created_at);

@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use crate::app::App;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::auth::cookies::identify_cookies;
-use crate::http::auth::guards::InSession;
+use crate::http::auth::guards::InAnySession;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::{self, count_account_first, count_anonymous};
 use crate::model::rate_limit::RateLimit;
@@ -15,7 +15,7 @@ use crate::model::rate_limit::RateLimit;
 /// are ignored: a proxy in front of the pages may require its own. Counts the request.
 ///
 /// For safe methods only, and routes that accept no credential.
-pub struct CookieSession(pub Option<InSession>);
+pub struct CookieSession(pub Option<InAnySession>);
 
 impl FromRequestParts<App> for CookieSession {
     type Rejection = Error;
@@ -26,7 +26,7 @@ impl FromRequestParts<App> for CookieSession {
             Ok(Some(identity)) => {
                 let _ = context.identity.set(identity.clone());
                 count_account_first(app, &context, &identity)?;
-                InSession::from_identity(identity).map(Some).map(Self)
+                InAnySession::from_identity(identity).map(Some).map(Self)
             }
             Ok(None) => {
                 count_anonymous(app, &context, &parts.headers)?;

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use crate::app::App;
 use crate::domain::accounts::sessions;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::http::auth::guards::{InSession, has_explicit_credential};
+use crate::http::auth::guards::{InAnySession, has_explicit_credential};
 use crate::http::auth::identity::{identify_cookie, invalid_credential};
 use crate::http::auth::session_cookie;
 use crate::http::edge::context::RequestContext;
@@ -74,8 +74,9 @@ async fn live_identities<'a>(
     context: &RequestContext,
     values: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<Identity>> {
-    let format = KeyFormat::session_token();
-    let values: Vec<&str> = values.filter(|value| format.matches(value)).collect();
+    let formats = [KeyFormat::session_token(), KeyFormat::sso_session_token()];
+    let is_token = |value: &&str| formats.iter().any(|format| format.matches(value));
+    let values: Vec<&str> = values.filter(is_token).collect();
     let mut selected = BTreeSet::new();
     for value in values.into_iter().rev() {
         if selected.len() == MAX_LOOKUPS {
@@ -105,8 +106,8 @@ pub async fn end_sessions_of_other_accounts(
 
 fn cookie_sessions(context: &RequestContext) -> Vec<(Arc<Person>, SessionId)> {
     let identities = context.cookie_sessions.get().cloned().unwrap_or_default().into_iter();
-    let sessions = identities.filter_map(|identity| InSession::from_identity(identity).ok());
-    sessions.map(|InSession { person, session, .. }| (person, session)).collect()
+    let sessions = identities.filter_map(|identity| InAnySession::from_identity(identity).ok());
+    sessions.map(|InAnySession { person, session, .. }| (person, session)).collect()
 }
 
 /// Guard: every session of a request that signs out. If none is live, the rejection still clears
@@ -145,7 +146,7 @@ async fn find_sign_out_sessions(parts: &mut Parts, app: &App) -> Result<SignOutS
         query::require_known(&parts.extensions)?;
         return Ok(SignOutSessions(several));
     }
-    let InSession { person, session, .. } = InSession::from_request_parts(parts, app).await?;
+    let InAnySession { person, session, .. } = InAnySession::from_request_parts(parts, app).await?;
     Ok(SignOutSessions(vec![(person, session)]))
 }
 

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::http::auth::IdentityResult;
 use crate::http::auth::admission::{AdmissionPolicy, admit, reject};
+use crate::http::auth::required_scopes::RequiredScope;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits;
 use crate::http::path::PathOrganization;
@@ -19,7 +20,7 @@ use crate::model::caller::{Caller, Credential, Identity, Person};
 use crate::model::ids::SessionId;
 use crate::model::oauth::OpenidScope;
 use crate::model::organization_handle::OrganizationHandle;
-use crate::model::role::{Permission, Role};
+use crate::model::role::Role;
 use crate::model::scope::BuiltInScope;
 use crate::repo::account_callers;
 
@@ -56,14 +57,6 @@ impl FromRequestParts<App> for Authenticated {
         admit(app, &context, &parts.extensions, AdmissionPolicy::Organization(&caller)).await?;
         Ok(Self(caller))
     }
-}
-
-/// A scope, as a type parameter of a guard.
-pub trait RequiredScope {
-    /// The scope.
-    const SCOPE: BuiltInScope;
-    /// The permission that is required beside the scope, if it is not the scope's usual one.
-    const PERMISSION: Option<Permission> = None;
 }
 
 /// Notes the scope that a route requires, for the challenge of a request without a credential.
@@ -158,11 +151,15 @@ async fn find_caller(
     };
     match caller {
         Some(caller) => Ok(caller),
-        None => {
-            let error = Error::forbidden("This credential does not belong to this organization");
-            reject(app, context, &identity, error)
-        }
+        None => reject(app, context, &identity, no_access(&identity)),
     }
+}
+
+/// Returns the error for an organization in which an identity does not act.
+fn no_access(identity: &Identity) -> Error {
+    let scoped = identity.person.as_ref().and_then(|person| person.require_not_sso().err());
+    scoped
+        .unwrap_or_else(|| Error::forbidden("This credential does not belong to this organization"))
 }
 
 /// Guard: an account, by a session, a personal access token or an OAuth access token.
@@ -232,8 +229,23 @@ impl FromRequestParts<App> for OpenidScoped {
     }
 }
 
-/// Guard: an account in a session, by cookie or access token. Other credentials are rejected.
-pub struct InSession {
+/// Guard: [`InAnySession`], except for sessions that single sign-on began: those act in their
+/// organization only, and not on the account itself.
+pub struct InSession(pub InAnySession);
+
+impl FromRequestParts<App> for InSession {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let in_session = InAnySession::from_request_parts(parts, app).await?;
+        in_session.person.require_not_sso()?;
+        Ok(Self(in_session))
+    }
+}
+
+/// Guard: an account in a session, by cookie or access token. Other credentials are rejected. A
+/// handler that names this guard acts within the reach of the [`Person`] only.
+pub struct InAnySession {
     /// The account.
     pub person: Arc<Person>,
     /// The session.
@@ -247,7 +259,7 @@ fn session_required() -> Error {
     Error::forbidden("This endpoint requires a session")
 }
 
-impl InSession {
+impl InAnySession {
     /// Returns the account and the session.
     #[must_use]
     pub fn person_and_session(&self) -> (&Person, SessionId) {
@@ -263,7 +275,7 @@ impl InSession {
     }
 }
 
-impl FromRequestParts<App> for InSession {
+impl FromRequestParts<App> for InAnySession {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
@@ -286,7 +298,7 @@ pub(super) fn has_explicit_credential(parts: &Parts) -> bool {
 
 /// Guard: an account in a session, or `None` without a live one. An invalid credential in a header
 /// is still rejected.
-pub struct MaybeInSession(pub Option<InSession>);
+pub struct MaybeInSession(pub Option<InAnySession>);
 
 impl FromRequestParts<App> for MaybeInSession {
     type Rejection = Error;
@@ -300,7 +312,7 @@ impl FromRequestParts<App> for MaybeInSession {
             Ok(None) => Ok(Self(None)),
             Ok(Some(identity)) => {
                 rate_limits::count_account_first(app, &context, &identity)?;
-                InSession::from_identity(identity).map(Some).map(Self)
+                InAnySession::from_identity(identity).map(Some).map(Self)
             }
             Err(error) if !is_explicit && matches!(error.kind(), ErrorKind::Unauthenticated(_)) => {
                 Ok(Self(None))
@@ -325,75 +337,4 @@ impl FromRequestParts<App> for CountedRequest {
         }
         query::require_known(&parts.extensions).map(|()| Self)
     }
-}
-
-/// `organization:write`, for operations that only an owner may perform, and only in a session.
-pub struct OwnerInSession;
-
-impl RequiredScope for OwnerInSession {
-    const SCOPE: BuiltInScope = BuiltInScope::OrganizationWrite;
-    const PERMISSION: Option<Permission> = Some(Permission::DELETE_ORGANIZATION);
-}
-
-/// `members:read`, for the list of invitations.
-pub struct InvitesRead;
-
-impl RequiredScope for InvitesRead {
-    const SCOPE: BuiltInScope = BuiltInScope::MembersRead;
-    const PERMISSION: Option<Permission> = Some(Permission::READ_INVITES);
-}
-
-/// `organization:read`, for the app policy.
-pub struct AppPolicyRead;
-
-impl RequiredScope for AppPolicyRead {
-    const SCOPE: BuiltInScope = BuiltInScope::OrganizationRead;
-    const PERMISSION: Option<Permission> = Some(Permission::READ_APP_POLICY);
-}
-
-/// `members:read`, for the list of what members granted to apps.
-pub struct AppGrantsRead;
-
-impl RequiredScope for AppGrantsRead {
-    const SCOPE: BuiltInScope = BuiltInScope::MembersRead;
-    const PERMISSION: Option<Permission> = Some(Permission::READ_APP_GRANTS);
-}
-
-/// `members:write`, for operations of members on their own membership.
-pub struct OwnMembership;
-
-impl RequiredScope for OwnMembership {
-    const SCOPE: BuiltInScope = BuiltInScope::MembersWrite;
-    const PERMISSION: Option<Permission> = Some(Permission::LEAVE);
-}
-
-macro_rules! scopes {
-    ($($name:ident,)*) => {$(
-        #[doc = concat!("[`BuiltInScope::", stringify!($name), "`]")]
-        pub struct $name;
-
-        impl RequiredScope for $name {
-            const SCOPE: BuiltInScope = BuiltInScope::$name;
-        }
-    )*};
-}
-
-scopes! {
-    ApiKeysRead,
-    ApiKeysWrite,
-    AppsRead,
-    AppsWrite,
-    AuditRead,
-    BillingRead,
-    MembersRead,
-    MembersWrite,
-    OrganizationRead,
-    OrganizationWrite,
-    ProjectsRead,
-    ProjectsWrite,
-    SsoRead,
-    SsoWrite,
-    UsageRead,
-    UserRead,
-    UserWrite,
 }

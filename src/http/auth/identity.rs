@@ -76,7 +76,8 @@ async fn identify_oauth_token(app: &App, context: &RequestContext, text: &str) -
 /// # Errors
 /// As [`identify_key`].
 pub async fn identify_cookie(app: &App, context: &RequestContext, text: &str) -> Result<Identity> {
-    if !KeyFormat::session_token().matches(text) {
+    let formats = [KeyFormat::session_token(), KeyFormat::sso_session_token()];
+    if !formats.iter().any(|format| format.matches(text)) {
         return Err(invalid_credential(AuthFailure::InvalidToken));
     }
     let query = CredentialQuery::SessionToken(app.peppers.candidates(text));
@@ -107,6 +108,9 @@ async fn look_up(
         }
         Some(CredentialStatus::Valid(identity)) => identity,
     };
+    if !app.config.sso.is_on && identity.person.as_ref().is_some_and(|it| it.is_in_sso_session()) {
+        return Err(invalid_credential(failure));
+    }
     let (Some(caller), Some(Credential::Key(key, _))) = (&identity.caller, identity.credential())
     else {
         return Ok(identity);

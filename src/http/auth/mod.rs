@@ -13,6 +13,7 @@ mod identity;
 mod master_key;
 mod quota;
 pub mod rejected_caller;
+mod required_scopes;
 pub mod session_cookie;
 
 use std::sync::Arc;
@@ -30,12 +31,8 @@ pub use self::cookies::{SignOutSessions, end_sessions_of_other_accounts};
 pub use self::credential::PresentedCredential;
 use self::credential::SEND_KEY_MESSAGE;
 pub use self::guards::{
-    ApiKeysRead, ApiKeysWrite, AppGrantsRead, AppPolicyRead, AppsRead, AppsWrite, AuditRead,
-    Authenticated, AuthenticatedPerson, BillingRead, CountedRequest, InOrganization, InSession,
-    InvitesRead, MaybeInSession, MembersRead, MembersWrite, OpenidScoped, OrganizationRead,
-    OrganizationScoped, OrganizationWrite, OwnMembership, OwnerInSession, PersonScoped,
-    ProjectsRead, ProjectsWrite, RequiredScope, Scoped, SsoRead, SsoWrite, UsageRead, UserRead,
-    UserWrite,
+    Authenticated, AuthenticatedPerson, CountedRequest, InAnySession, InOrganization, InSession,
+    MaybeInSession, OpenidScoped, OrganizationScoped, PersonScoped, Scoped,
 };
 use self::identity::identify_bearer;
 pub use self::identity::identify_key;
@@ -45,6 +42,12 @@ pub use self::master_key::{
 };
 pub use self::quota::count_presented;
 use self::rejected_caller::RejectedCaller;
+pub use self::required_scopes::{
+    ApiKeysRead, ApiKeysWrite, AppGrantsRead, AppPolicyRead, AppsRead, AppsWrite, AuditRead,
+    BillingRead, InvitesRead, MembersRead, MembersWrite, OrganizationRead, OrganizationWrite,
+    OwnMembership, OwnerInSession, ProjectsRead, ProjectsWrite, RequiredScope, SsoControl, SsoRead,
+    SsoWrite, UsageRead, UserRead, UserWrite,
+};
 use crate::app::App;
 use crate::app::connection_shares::with_share_owner;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};

@@ -214,6 +214,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Does the same as [`Self::optional_object`] for the field of an update. Null is invalid.
+    pub fn non_null_object<T: FromFields>(&mut self, name: &'static str) -> Option<T> {
+        let node = self.take(name)?;
+        self.object(&[name.to_owned()], node)
+    }
+
     /// Parses the required field `name`, which is a list of objects; `length` is the allowed number
     /// of items.
     pub fn required_objects<T: FromFields>(
@@ -235,6 +241,16 @@ impl<'a> Fields<'a> {
             JsonNode::Null => None,
             items => self.objects(name, items, length),
         }
+    }
+
+    /// Does the same as [`Self::optional_objects`] for the field of an update. Null is invalid.
+    pub fn non_null_objects<T: FromFields>(
+        &mut self,
+        name: &'static str,
+        length: RangeInclusive<usize>,
+    ) -> Option<Vec<T>> {
+        let items = self.take(name)?;
+        self.objects(name, items, length)
     }
 
     /// Parses the required field `name`, a list whose items `parse` parses one by one; `length` is

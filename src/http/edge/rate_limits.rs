@@ -138,16 +138,16 @@ pub fn peek_account_limit(app: &App, context: &RequestContext, id: Uuid) -> Resu
     }
 }
 
-/// Counts the creation of a key in an organization.
+/// Counts a request against a limit of its organization, such as the creation of a key.
 ///
 /// # Errors
 /// Rate limited.
-pub async fn count_key_creation(
+pub async fn count_for_organization(
     app: &App,
     context: &RequestContext,
-    organization: OrganizationId,
+    (limit, organization): (RateLimit, OrganizationId),
 ) -> Result<()> {
-    count(app, context, RateLimit::KeyMint, LimitSubject::from_id(organization.0)).await
+    count(app, context, limit, LimitSubject::from_id(organization.0)).await
 }
 
 /// Counts the creation of a personal access token.

@@ -43,6 +43,12 @@ pub fn check(headers: &HeaderMap, app: &App) -> Result<()> {
     }
 }
 
+/// Returns whether a browser followed a link of another site. Browsers send nothing without TLS.
+#[must_use]
+pub fn is_cross_site(headers: &HeaderMap) -> bool {
+    headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site")
+}
+
 /// Guard that applies [`check`] to the request.
 pub struct FromTrustedOrigin;
 

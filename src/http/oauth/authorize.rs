@@ -8,16 +8,17 @@ use crate::app::App;
 use crate::domain::oauth::authorization::{self, NextStep};
 use crate::domain::oauth::pending_request::{self, PendingRequest, page_path};
 use crate::error::Result;
-use crate::http::auth::{CookieSession, CountedRequest, InSession};
+use crate::http::auth::{CookieSession, CountedRequest, InAnySession};
 use crate::http::body::FormPairs;
+use crate::http::browser_cookie::BrowserCookies;
 use crate::http::edge::context::RequestContext;
-use crate::http::oauth::browser_cookie::BrowserCookies;
 use crate::http::oauth::client_documents;
-use crate::http::oauth::responses::{respond, see_other, unknown_sender};
+use crate::http::oauth::responses::{respond, unknown_sender};
 use crate::http::oauth::{CONSENT_PATH, SIGN_IN_PATH};
 use crate::http::render::oauth::{
     ErrorBody, TooLarge, TooManyRequests, Unavailable, UnsupportedMediaType,
 };
+use crate::http::shown_once::see_other;
 use crate::http::switches::OauthIsOn;
 use crate::model::oauth::authorization_request::RequestParameters;
 
@@ -119,7 +120,7 @@ pub(super) async fn authorize(
         Ok(pending) => pending,
         Err(response) => return Ok(response),
     };
-    let caller = session.as_ref().map(InSession::person_and_session);
+    let caller = session.as_ref().map(InAnySession::person_and_session);
     let audit = context.audit_context();
     match authorization::next_step(&app, &pending, caller, &audit).await? {
         NextStep::Respond(response) => Ok(respond(&response)),

@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::domain::key_sets;
 use crate::domain::oauth::client_authentication::{self, ClientProof, PresentedClient};
 use crate::domain::oauth::client_key_sets;
 use crate::error::{AuthFailure, Error, ErrorKind, Issue, Result};
@@ -113,7 +114,7 @@ async fn refresh_keys(
     if !keys.is_being_fetched(app) {
         count_address(app, context, RateLimit::ClientDocuments)?;
     }
-    shedding::await_without_permits(app, context, client_key_sets::refresh(app, keys)).await
+    shedding::await_without_permits(app, context, key_sets::refresh(app, keys)).await
 }
 
 fn not_authentic() -> Error {

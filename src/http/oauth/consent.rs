@@ -15,19 +15,20 @@ use crate::domain::oauth::consent::{self, Approval};
 use crate::domain::oauth::consent_page::{self, ClientPublisher, ConsentView};
 use crate::domain::oauth::pending_request::{self, page_path};
 use crate::error::{Error, Result};
-use crate::http::auth::{CookieSession, InSession};
+use crate::http::auth::{CookieSession, InAnySession};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_secret, text};
+use crate::http::browser_cookie::BrowserCookies;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::html_page::HtmlPage;
-use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::responses::{form_action, request_handle_error_page, respond, see_other};
+use crate::http::oauth::responses::{form_action, request_handle_error_page, respond};
 use crate::http::oauth::{SIGN_IN_PATH, SWITCH_PARAMETER, parse_text};
 use crate::http::query::Query;
 use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, Unavailable,
     UnknownRequest, UnsupportedMediaType,
 };
+use crate::http::shown_once::see_other;
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::http::switches::OauthIsOn;
 use crate::model::oauth::authorization_response::{AuthorizationResponse, ResponseMode};
@@ -74,7 +75,7 @@ pub(super) async fn show_page(
         Ok(pending) => pending,
         Err(error) => return Ok(request_handle_error_page(error)),
     };
-    let caller = session.as_ref().map(InSession::person_and_session);
+    let caller = session.as_ref().map(InAnySession::person_and_session);
     let audit = context.audit_context();
     let step = match authorization::next_step(&app, &pending, caller, &audit).await {
         Ok(step) => step,
@@ -85,12 +86,11 @@ pub(super) async fn show_page(
         (NextStep::Consent, Some(session)) => session,
         _ => return Ok(see_other(page_path(SIGN_IN_PATH, &handle))),
     };
-    let account = session.person.account;
     pending_request::record_shown(&app, &pending, session.session).await?;
     let page = format!("{SIGN_IN_PATH}?{SWITCH_PARAMETER}=1");
     let named = pending.request.organization.as_ref();
     let template = ConsentPage {
-        view: consent_page::view(&app, pending.access_request(), named, account).await?,
+        view: consent_page::view(&app, pending.access_request(), named, &session.person).await?,
         switch_path: page_path(&page, &handle),
     };
     let (status, script) = (StatusCode::OK, CONSENT_SCRIPT);
@@ -187,7 +187,7 @@ impl From<&AuthorizationResponse> for ConsentResponse {
 pub(super) async fn answer(
     State(app): State<App>,
     _: OauthIsOn,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     _: FromTrustedOrigin,
     context: RequestContext,
     browser: BrowserCookies,

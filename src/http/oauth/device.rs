@@ -13,13 +13,13 @@ use crate::domain::accounts;
 use crate::domain::oauth::consent_page::{self, ClientPublisher, ConsentView};
 use crate::domain::oauth::device_answers;
 use crate::error::{Error, Result};
-use crate::http::auth::{CookieSession, InSession};
+use crate::http::auth::{CookieSession, InAnySession};
 use crate::http::body::{Fields, FromFields, JsonBody, parse_secret, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::rate_limits::count_user_code;
 use crate::http::edge::trusted_origin::FromTrustedOrigin;
 use crate::http::html_page::HtmlPage;
-use crate::http::oauth::responses::{request_handle_error_page, see_other};
+use crate::http::oauth::responses::request_handle_error_page;
 use crate::http::oauth::sign_in_page::path_for_device;
 use crate::http::oauth::{USER_CODE_PARAMETER, parse_text};
 use crate::http::query::Query;
@@ -27,6 +27,7 @@ use crate::http::render::oauth::{
     BadRequest, Conflict, ErrorBody, Forbidden, InvalidSession, TooLarge, TooManyRequests,
     Unavailable, UnknownDevice, UnsupportedMediaType,
 };
+use crate::http::shown_once::see_other;
 use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::http::switches::OauthIsOn;
 use crate::model::organization_handle::OrganizationHandle;
@@ -85,7 +86,7 @@ pub(super) async fn show_page(
 
 async fn show_code(
     app: &App,
-    session: &InSession,
+    session: &InAnySession,
     (user_code, switch_path): (Secret, Secret),
 ) -> Result<Response> {
     let account = session.person.account;
@@ -95,14 +96,13 @@ async fn show_code(
     Ok(HtmlPage { status, template, script, form_action: None }.into_response())
 }
 
-async fn show_approval(app: &App, session: &InSession, handle: Secret) -> Result<Response> {
+async fn show_approval(app: &App, session: &InAnySession, handle: Secret) -> Result<Response> {
     let caller = session.person_and_session();
     let device = match device_answers::find(app, caller, &handle).await {
         Ok(device) => device,
         Err(error) => return Ok(request_handle_error_page(error)),
     };
-    let view =
-        consent_page::view(app, device.access_request(), None, session.person.account).await?;
+    let view = consent_page::view(app, device.access_request(), None, &session.person).await?;
     let (template, script) = (ApprovalPage { view }, APPROVAL_SCRIPT);
     Ok(HtmlPage { status: StatusCode::OK, template, script, form_action: None }.into_response())
 }
@@ -143,7 +143,7 @@ pub struct DeviceClaimResponse {
 pub(super) async fn claim(
     State(app): State<App>,
     _: OauthIsOn,
-    session: InSession,
+    session: InAnySession,
     _: FromTrustedOrigin,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<DeviceClaimRequest>,
@@ -198,7 +198,7 @@ pub struct DeviceAnswer {
 pub(super) async fn approve(
     State(app): State<App>,
     _: OauthIsOn,
-    session: InSession,
+    session: InAnySession,
     _: FromTrustedOrigin,
     context: RequestContext,
     JsonBody { value: request, .. }: JsonBody<DeviceApprovalRequest>,
@@ -237,7 +237,7 @@ impl FromFields for DeviceDenialRequest {
 pub(super) async fn deny(
     State(app): State<App>,
     _: OauthIsOn,
-    session: InSession,
+    session: InAnySession,
     _: FromTrustedOrigin,
     JsonBody { value: request, .. }: JsonBody<DeviceDenialRequest>,
 ) -> Result<axum::Json<DeviceAnswer>, Error> {

@@ -15,8 +15,8 @@ use crate::http::public_document::PublicDocument;
 use crate::http::render::problem::Problem;
 use crate::http::switches::OauthIsOn;
 use crate::model::oauth::authorization_request::Prompt;
-use crate::model::oauth::client_keys::CLIENT_ALGORITHMS;
 use crate::model::oauth::{ClientAuthMethod, IdTokenAlgorithm, OFFLINE_ACCESS, OpenidScope};
+use crate::model::public_key_set::SIGNATURE_ALGORITHMS;
 
 /// The claims of ID tokens, and those of the userinfo endpoint.
 const CLAIMS: [&str; 16] = [
@@ -139,9 +139,9 @@ impl From<&OauthSettings> for ServerMetadata {
             token_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint_auth_methods_supported: methods.clone(),
             introspection_endpoint_auth_methods_supported: methods,
-            token_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
-            revocation_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
-            introspection_endpoint_auth_signing_alg_values_supported: CLIENT_ALGORITHMS,
+            token_endpoint_auth_signing_alg_values_supported: SIGNATURE_ALGORITHMS,
+            revocation_endpoint_auth_signing_alg_values_supported: SIGNATURE_ALGORITHMS,
+            introspection_endpoint_auth_signing_alg_values_supported: SIGNATURE_ALGORITHMS,
             authorization_response_iss_parameter_supported: true,
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: algorithms.collect(),

@@ -3,7 +3,6 @@
 //! the routes exists.
 
 mod authorize;
-mod browser_cookie;
 mod client_authentication;
 mod client_documents;
 mod consent;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use url::Url;
 
@@ -11,7 +11,7 @@ use crate::domain::oauth::authorization::UnknownSender;
 use crate::error::{Error, ErrorKind};
 use crate::http::html_page::HtmlPage;
 use crate::http::render::{ErrorExtension, IsRendered};
-use crate::http::shown_once::insert_secret_header;
+use crate::http::shown_once::see_other;
 use crate::model::oauth::authorization_response::{
     AuthorizationResponse, ResponseMode, ResponseTarget,
 };
@@ -21,7 +21,7 @@ const FORM_POST_SCRIPT: &str = include_str!("../../web/pages/oauth_form_post.js"
 
 /// A page that states why a request cannot be answered.
 #[derive(Template)]
-#[template(path = "pages/oauth_error.html", config = "src/web/askama.toml")]
+#[template(path = "pages/message.html", config = "src/web/askama.toml")]
 struct ErrorPage {
     heading: &'static str,
     message: String,
@@ -100,11 +100,4 @@ pub fn form_action(target: &ResponseTarget) -> Option<String> {
     let url = Url::parse(&target.redirect_uri).ok();
     let url = url.filter(|_| target.mode == ResponseMode::FormPost);
     url.map(|url| url.origin().ascii_serialization())
-}
-
-/// Redirects to a URL that contains a secret.
-pub fn see_other(url: Secret) -> Response {
-    let mut response = StatusCode::SEE_OTHER.into_response();
-    insert_secret_header(&mut response, header::LOCATION, url);
-    response
 }

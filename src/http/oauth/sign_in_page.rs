@@ -8,15 +8,16 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::domain::oauth::pending_request::{self, REQUEST_PARAMETER, page_path, page_with};
 use crate::error::Result;
-use crate::http::auth::{CookieSession, InSession};
+use crate::http::auth::{CookieSession, InAnySession};
+use crate::http::browser_cookie::BrowserCookies;
 use crate::http::html_page::HtmlPage;
-use crate::http::oauth::browser_cookie::BrowserCookies;
-use crate::http::oauth::responses::{request_handle_error_page, see_other};
+use crate::http::oauth::responses::request_handle_error_page;
 use crate::http::oauth::{
     CONSENT_PATH, SIGN_IN_PATH, SWITCH_PARAMETER, USER_CODE_PARAMETER, parse_text,
 };
 use crate::http::query::Query;
 use crate::http::render::oauth::{ErrorBody, Unavailable};
+use crate::http::shown_once::see_other;
 use crate::http::switches::OauthIsOn;
 use crate::model::secret::Secret;
 
@@ -89,7 +90,8 @@ pub(super) async fn show_page(
         Ok(pending) => pending,
         Err(error) => return Ok(request_handle_error_page(error)),
     };
-    if let Some(caller) = session.as_ref().map(InSession::person_and_session).filter(|_| !is_switch)
+    if let Some(caller) =
+        session.as_ref().map(InAnySession::person_and_session).filter(|_| !is_switch)
     {
         let must_sign_in = async |db: &mut _| pending.requires_sign_in(db, caller).await;
         if !app.db.run(must_sign_in).await? {

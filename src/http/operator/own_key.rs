@@ -24,6 +24,7 @@ use crate::http::shown_once::{JsonWithSecrets, ShownOnce};
 use crate::http::wire::Timestamp;
 use crate::model::caller::Caller;
 use crate::model::ids::KeyId;
+use crate::model::rate_limit::RateLimit;
 
 /// The key that replaces the key of the request.
 #[derive(Serialize, ToSchema)]
@@ -58,7 +59,8 @@ pub(super) async fn rotate(
     _: Idempotency,
     JsonBody { .. }: JsonBody<EmptyBody>,
 ) -> Result<JsonWithSecrets<RotatedKey>> {
-    rate_limits::count_key_creation(&app, &context, caller.organization).await?;
+    let limit = (RateLimit::KeyMint, caller.organization);
+    rate_limits::count_for_organization(&app, &context, limit).await?;
     let (id, audit) = (own_key_id(&caller)?, context.audit_context());
     let created = app
         .db

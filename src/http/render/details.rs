@@ -41,11 +41,15 @@ impl From<&ErrorKind> for DetailValues {
             | ErrorKind::Forbidden
             | ErrorKind::EmailNotVerified
             | ErrorKind::OrganizationSuspended
+            | ErrorKind::SsoSessionScoped
+            | ErrorKind::SsoNotConfigured
             | ErrorKind::NotFound
             | ErrorKind::MethodNotAllowed
             | ErrorKind::Conflict
             | ErrorKind::Gone
             | ErrorKind::EmailTaken
+            | ErrorKind::DomainTaken
+            | ErrorKind::DomainRecordNotFound
             | ErrorKind::IdempotencyKeyReused
             | ErrorKind::IdempotencyKeyInUse
             | ErrorKind::TooLarge

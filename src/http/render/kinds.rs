@@ -113,6 +113,20 @@ const MISSING_SCOPES: ErrorMapping = ErrorMapping {
     ..FORBIDDEN
 };
 
+const SSO_SESSION_SCOPED: ErrorMapping = ErrorMapping {
+    code: "sso_session_scoped",
+    user: "SSO_SESSION_SCOPED",
+    suggestion: "Use a session that did not begin with single sign-on.",
+    ..FORBIDDEN
+};
+
+const SSO_NOT_CONFIGURED: ErrorMapping = ErrorMapping {
+    code: "sso_not_configured",
+    user: "SSO_NOT_CONFIGURED",
+    suggestion: "Sign in with a password.",
+    ..NOT_FOUND
+};
+
 const MISSING_ROLE: ErrorMapping = ErrorMapping {
     user: "INSUFFICIENT_PERMISSIONS",
     suggestion: "Ask a member who has the role.",
@@ -171,6 +185,22 @@ const GONE: ErrorMapping = ErrorMapping {
 };
 
 const EMAIL_TAKEN: ErrorMapping = ErrorMapping { user: "USER_ALREADY_EXISTS", ..CONFLICT };
+
+const DOMAIN_TAKEN: ErrorMapping = ErrorMapping {
+    code: "domain_taken",
+    user: "DOMAIN_TAKEN",
+    suggestion: "Ask the owner of the domain to remove it from the other organization.",
+    ..CONFLICT
+};
+
+const DOMAIN_RECORD_NOT_FOUND: ErrorMapping = ErrorMapping {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "domain_record_not_found",
+    user: "DOMAIN_RECORD_NOT_FOUND",
+    suggestion: "Add the record, and try again once your DNS servers return it.",
+    is_retryable: true,
+    ..CONFLICT
+};
 
 const IDEMPOTENCY_KEY_REUSED: ErrorMapping = ErrorMapping {
     status: StatusCode::UNPROCESSABLE_ENTITY,
@@ -250,12 +280,16 @@ pub const fn mapping(kind: &ErrorKind) -> ErrorMapping {
         ErrorKind::Forbidden => FORBIDDEN,
         ErrorKind::EmailNotVerified => EMAIL_NOT_VERIFIED,
         ErrorKind::OrganizationSuspended => ORGANIZATION_SUSPENDED,
+        ErrorKind::SsoSessionScoped => SSO_SESSION_SCOPED,
+        ErrorKind::SsoNotConfigured => SSO_NOT_CONFIGURED,
         ErrorKind::PlanLimit { .. } => PLAN_LIMIT,
         ErrorKind::NotFound => NOT_FOUND,
         ErrorKind::MethodNotAllowed => METHOD_NOT_ALLOWED,
         ErrorKind::Conflict => CONFLICT,
         ErrorKind::Gone => GONE,
         ErrorKind::EmailTaken => EMAIL_TAKEN,
+        ErrorKind::DomainTaken => DOMAIN_TAKEN,
+        ErrorKind::DomainRecordNotFound => DOMAIN_RECORD_NOT_FOUND,
         ErrorKind::IdempotencyKeyReused => IDEMPOTENCY_KEY_REUSED,
         ErrorKind::IdempotencyKeyInUse => IDEMPOTENCY_KEY_IN_USE,
         ErrorKind::TooLarge => TOO_LARGE,

@@ -104,6 +104,9 @@ error_responses! { ErrorBody,
     IdempotencyReused = 422, "The Idempotency-Key was used for another request.";
     /// For signing up.
     EmailTaken = 422, "An account with this e-mail address already exists.";
+    /// For verifying a domain.
+    DomainRecordNotFound = 422, "The DNS record of the domain was not found, or the \
+                                 Idempotency-Key was used for another request.";
     /// For every route.
     Unavailable = 503, "Temporarily unavailable; try again after `Retry-After` seconds.";
 }

@@ -11,7 +11,7 @@ use crate::domain::accounts::verified_password::reauthenticate;
 use crate::domain::accounts::{self, AccountChanges, deletion};
 use crate::error::Result;
 use crate::http::auth::session_cookie;
-use crate::http::auth::{InSession, PersonScoped, UserRead, UserWrite};
+use crate::http::auth::{InAnySession, InSession, PersonScoped, UserRead, UserWrite};
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -83,6 +83,7 @@ pub(super) async fn update(
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<UpdateUserRequest>,
 ) -> Result<Response> {
+    person.require_not_sso()?;
     let UpdateUserRequest { fullName: name, handle, securityMails: security_mails } = request;
     let changes = AccountChanges { name, handle, security_mails };
     let updating = idempotency.run(&app, &person, fingerprint, async |tx| {
@@ -121,7 +122,7 @@ impl FromFields for DeleteUserRequest {
               Unauthorized, Forbidden, Conflict, TooLarge, UnsupportedMediaType, Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InSession(InAnySession { person, .. }): InSession,
     context: RequestContext,
     _: Idempotency,
     JsonBody { value: request, .. }: JsonBody<DeleteUserRequest>,

@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 use crate::http::body::{Fields, FromFields, JsonNode, text};
 use crate::model::names::AppName;
 use crate::model::oauth::app::{AppChanges, AppScope, AppSpec, ClientUri, are_distinct};
-use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
 use crate::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm};
+use crate::model::public_key_set::{KeySetUrl, PublicKeySet};
 
 /// The maximum number of scopes of an app.
 const MAX_SCOPES: usize = 100;
@@ -112,7 +113,7 @@ fn algorithms(fields: &Fields<'_>) -> Vec<(IdTokenAlgorithm, &'static str)> {
 
 /// Parses the public keys of an app, or the URL at which it publishes them.
 fn parse_keys(fields: &mut Fields<'_>) -> Option<ClientKeys> {
-    let registered = fields.optional("jwks", |node| ClientKeySet::parse(&node.canonical()));
+    let registered = fields.optional("jwks", |node| PublicKeySet::parse(&node.canonical()));
     let hosts = &fields.context.config.outbound.allowed_hosts;
     let published = fields.optional("jwksUri", text(|text| KeySetUrl::parse_allowed(text, hosts)));
     let keys = ClientKeys::of(registered, published);

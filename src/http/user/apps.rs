@@ -30,7 +30,8 @@ use crate::http::user::wire::AppSecret;
 use crate::http::wire::Timestamp;
 use crate::model::ids::AppId;
 use crate::model::oauth::app::OauthApp;
-use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys};
+use crate::model::oauth::client_keys::ClientKeys;
+use crate::model::public_key_set::PublicKeySet;
 
 /// An app of an organization: an OAuth client.
 #[derive(Serialize, ToSchema)]
@@ -96,7 +97,7 @@ impl From<OauthApp> for RegisteredApp {
             redirect_uris: app.redirect_uris.iter().map(|it| it.as_str().to_owned()).collect(),
             application_type: app.application_type.as_str(),
             token_endpoint_auth_method: app.auth_method.as_str(),
-            jwks: keys.and_then(ClientKeys::registered).map(ClientKeySet::to_json),
+            jwks: keys.and_then(ClientKeys::registered).map(PublicKeySet::to_json),
             jwks_uri: keys.and_then(ClientKeys::published).map(|it| it.url().to_string()),
             id_token_signed_response_alg: app.id_token_algorithm.as_str(),
             scopes: app.scopes,

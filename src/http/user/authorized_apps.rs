@@ -7,7 +7,7 @@ use axum::response::Response;
 use crate::app::App;
 use crate::domain::oauth::grant_revocation;
 use crate::error::Result;
-use crate::http::auth::InSession;
+use crate::http::auth::InAnySession;
 use crate::http::body::RequestFingerprint;
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -28,9 +28,9 @@ use crate::repo::app_grants;
 pub(super) async fn list(
     _: OauthIsOn,
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InAnySession { person, .. }: InAnySession,
 ) -> Result<Json<Success<Vec<AppGrant>>>> {
-    let list = async |db: &mut _| app_grants::list_of_account(db, person.account).await;
+    let list = async |db: &mut _| app_grants::list_of_account(db, person.reach()).await;
     let grants = app.db.run(list).await?;
     let catalogue = &app.config.keys.scopes;
     let grants = grants.into_iter().map(|it| AppGrant::of_person(it, catalogue)).collect();
@@ -47,7 +47,7 @@ pub(super) async fn list(
 pub(super) async fn revoke(
     _: OauthIsOn,
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     PathId(id): PathId,
     context: RequestContext,
     idempotency: Idempotency,

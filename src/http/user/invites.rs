@@ -11,7 +11,9 @@ use crate::app::App;
 use crate::domain::organizations::invites;
 use crate::domain::organizations::members;
 use crate::error::{Error, Result};
-use crate::http::auth::{CountedRequest, InSession, InvitesRead, MembersWrite, OrganizationScoped};
+use crate::http::auth::{
+    CountedRequest, InAnySession, InSession, InvitesRead, MembersWrite, OrganizationScoped,
+};
 use crate::http::body::{Fields, FromFields, JsonBody, RequestFingerprint, parse_role, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -249,7 +251,7 @@ pub(super) async fn show_page(_: CountedRequest) -> MailedLinkPage {
               Unavailable))]
 pub(super) async fn accept(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InSession(InAnySession { person, session, .. }): InSession,
     context: RequestContext,
     idempotency: Idempotency,
     PathId(token): PathId,

@@ -26,18 +26,23 @@ mod responses;
 mod sessions;
 mod sign_in;
 mod sign_up;
+mod sso;
 mod usage;
 mod verify_email;
 mod wire;
 
 use utoipa_axum::routes;
 
-use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind};
+use crate::http::family::{AcceptedCredentials, Family, FamilyRoutes, RouteKind, Routes};
 
 /// Returns the family's routes.
 #[must_use]
-pub fn routes() -> FamilyRoutes {
-    FamilyRoutes::new(Family::User, AcceptedCredentials::Any)
+pub fn routes() -> Routes {
+    Routes::from(in_the_name_of_callers()).merge(sso::browser_routes())
+}
+
+fn in_the_name_of_callers() -> FamilyRoutes {
+    sso::add_routes(FamilyRoutes::new(Family::User, AcceptedCredentials::Any))
         .route(RouteKind::HASH_OR_MAIL, routes!(sign_up::sign_up))
         .route(RouteKind::HASH_OR_MAIL, routes!(sign_in::sign_in))
         .route(RouteKind::DELETE, routes!(sign_in::sign_out))

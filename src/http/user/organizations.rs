@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain;
 use crate::error::Result;
-use crate::http::auth::{AuthenticatedPerson, InSession};
+use crate::http::auth::{AuthenticatedPerson, InAnySession, InSession};
 use crate::http::body::{Fields, FromFields, JsonBody, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -83,7 +83,7 @@ impl FromFields for CreateOrganizationRequest {
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InSession(InAnySession { person, session, .. }): InSession,
     context: RequestContext,
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<CreateOrganizationRequest>,

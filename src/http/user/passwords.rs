@@ -12,7 +12,7 @@ use crate::domain::accounts::password_resets;
 use crate::domain::accounts::passwords;
 use crate::error::{Error, Result};
 use crate::http::auth::session_cookie;
-use crate::http::auth::{CountedRequest, InSession};
+use crate::http::auth::{CountedRequest, InAnySession, InSession};
 use crate::http::body::{
     Fields, FromFields, JsonBody, JsonNode, parse_presented_password, parse_secret,
     take_new_password, text,
@@ -203,7 +203,7 @@ impl FromFields for ChangePasswordRequest {
               IdempotencyReused, Unavailable))]
 pub(super) async fn change(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InSession(InAnySession { person, session, .. }): InSession,
     context: RequestContext,
     SignInClient(client): SignInClient,
     idempotency: Idempotency,

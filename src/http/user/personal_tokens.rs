@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::accounts::personal_tokens::{self, CreatedToken, TokenSpec};
 use crate::error::{Error, Result};
-use crate::http::auth::InSession;
+use crate::http::auth::InAnySession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, text};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -202,7 +202,7 @@ impl Token {
               Unavailable))]
 pub(super) async fn create(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     context: RequestContext,
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<CreateTokenRequest>,
@@ -247,13 +247,13 @@ pub(super) async fn create(
               Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InAnySession { person, .. }: InAnySession,
     page: OffsetPage,
 ) -> Result<Json<OffsetList<Token>>> {
     let (search, window) = (page.search.as_deref(), page.offset_and_limit());
     let (tokens, total) = app
         .db
-        .run(async |db| repo::personal_tokens::list(db, person.account, search, window).await)
+        .run(async |db| repo::personal_tokens::list(db, person.reach(), search, window).await)
         .await?;
     let tokens = tokens.into_iter().map(|token| Token::new(person.account, token)).collect();
     Ok(Json(OffsetList::ok("API keys fetched", tokens, page.meta(total))))
@@ -267,7 +267,7 @@ pub(super) async fn list(
               Unauthorized, Forbidden, NotFound, Unavailable))]
 pub(super) async fn show(
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InAnySession { person, .. }: InAnySession,
     mut query: Query,
 ) -> Result<Json<Success<Token>>> {
     let id = query.required("id", |text| Ok(text.to_owned()));
@@ -321,7 +321,7 @@ impl FromFields for UpdateTokenRequest {
               Unavailable))]
 pub(super) async fn update(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     context: RequestContext,
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<UpdateTokenRequest>,
@@ -366,7 +366,7 @@ impl FromFields for DeleteTokenRequest {
               Unavailable))]
 pub(super) async fn delete(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     context: RequestContext,
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<DeleteTokenRequest>,

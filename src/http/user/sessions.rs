@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::domain::accounts::sessions;
 use crate::error::{Error, Result};
-use crate::http::auth::InSession;
+use crate::http::auth::InAnySession;
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, RequestFingerprint};
 use crate::http::edge::context::RequestContext;
 use crate::http::edge::idempotency::{ChangeResponse, Idempotency, IdempotencyHeader};
@@ -29,9 +29,9 @@ use crate::repo;
               BadRequest, Unauthorized, Forbidden, Unavailable))]
 pub(super) async fn list(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
 ) -> Result<Json<Success<Vec<Session>>>> {
-    let sessions = app.db.run(async |db| repo::sessions::list(db, person.account).await).await?;
+    let sessions = app.db.run(async |db| repo::sessions::list(db, person.reach()).await).await?;
     let current = (person.account, session);
     let sessions = sessions.into_iter().map(|session| Session::new(session, current)).collect();
     Ok(Json(Success::ok("Sessions fetched", sessions)))
@@ -74,7 +74,7 @@ impl FromFields for RevokeSessionRequest {
               Unavailable))]
 pub(super) async fn revoke(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     context: RequestContext,
     idempotency: Idempotency,
     JsonBody { value: request, fingerprint }: JsonBody<RevokeSessionRequest>,
@@ -106,7 +106,7 @@ pub struct RevokedSessions {
               BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn revoke_others(
     State(app): State<App>,
-    InSession { person, session, .. }: InSession,
+    InAnySession { person, session, .. }: InAnySession,
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {

@@ -11,7 +11,7 @@ use crate::domain::accounts::passwords;
 use crate::error::Result;
 use crate::http::auth::session_cookie;
 use crate::http::auth::{
-    InSession, MaybeInSession, SignOutSessions, end_sessions_of_other_accounts,
+    InAnySession, MaybeInSession, SignOutSessions, end_sessions_of_other_accounts,
 };
 use crate::http::body::{Fields, FromFields, JsonBody, JsonNode, parse_presented_password, text};
 use crate::http::edge::context::{RequestContext, SignInClient};
@@ -150,7 +150,7 @@ pub(super) async fn get_session(
     query.optional("disableRefresh", parse_bool);
     query.finish()?;
     let mut data = None;
-    if let Some(InSession { person, session, .. }) = caller_session {
+    if let Some(InAnySession { person, session, .. }) = caller_session {
         data = app
             .db
             .run(async |db| {

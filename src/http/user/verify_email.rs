@@ -13,7 +13,7 @@ use crate::domain::accounts::verified_password::reauthenticate;
 use crate::domain::links;
 use crate::domain::mail;
 use crate::error::Result;
-use crate::http::auth::{CountedRequest, InSession, MaybeInSession};
+use crate::http::auth::{CountedRequest, InAnySession, InSession, MaybeInSession};
 use crate::http::body::{
     Fields, FromFields, JsonBody, RequestFingerprint, parse_presented_password, parse_secret,
 };
@@ -94,7 +94,10 @@ pub(super) async fn verify(
 ) -> Result<Json<Success<VerifiedEmail>>> {
     let VerifyEmailRequest { token, password } = request;
     let account = links::find_account(&app, LinkPurpose::VerifyEmail, &token).await?;
-    let own_session = caller_session.filter(|session| session.person.account == account);
+    let is_proof = |session: &InAnySession| {
+        session.person.account == account && !session.person.is_in_sso_session()
+    };
+    let own_session = caller_session.filter(is_proof);
     let proof = match (own_session, password) {
         (Some(own_session), _) => PasswordProof::Session(own_session.session),
         (None, Some(password)) => {
@@ -119,7 +122,7 @@ pub(super) async fn verify(
               BadRequest, Unauthorized, Forbidden, Conflict, IdempotencyReused, Unavailable))]
 pub(super) async fn resend(
     State(app): State<App>,
-    InSession { person, .. }: InSession,
+    InSession(InAnySession { person, .. }): InSession,
     context: RequestContext,
     idempotency: Idempotency,
 ) -> Result<Response> {

@@ -1,15 +1,11 @@
 //! Assertions with which clients prove who they are (`private_key_jwt`: RFC 7523 §3, `OpenID`
 //! Connect Core §9).
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::crypto::verify;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::model::oauth::client_keys::ClientKeySet;
+use crate::model::jwt::{AudienceClaim, UnverifiedJwt, to_time};
+use crate::model::public_key_set::PublicKeySet;
 use crate::model::secret::Secret;
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
@@ -18,67 +14,35 @@ pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jw
 const MAX_BYTES: usize = 8_192;
 /// The maximum length of an assertion's id, in bytes.
 const MAX_ID_BYTES: usize = 200;
-/// The longest lifetime of an assertion: each is stored until it expires, so that it works once.
-const MAX_LIFETIME: TimeDelta = TimeDelta::minutes(5);
+/// How far ahead of now `exp` may be, before the leeway: each assertion is stored until it expires,
+/// so that it works once.
+const MAX_TIME_TO_EXPIRY: TimeDelta = TimeDelta::minutes(5);
 /// By how much the clock of a client may differ from the server's.
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
+
 /// An assertion whose signature has not been verified.
-pub struct UnverifiedAssertion {
-    text: Secret,
-    algorithm: Algorithm,
-    /// The id of the key that it claims to be signed with.
-    pub key_id: Option<String>,
-    claims: Claims,
-}
+pub struct UnverifiedAssertion(UnverifiedJwt<Claims>);
 
 /// An assertion whose signature and claims are valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAssertion {
-    /// Its id, unique among those of the client.
+    /// Its id (`jti`). The client must use each once: `repo::oauth_assertions::insert` detects a
+    /// second use.
     pub id: String,
-    /// Until when it could be used.
-    pub expires_at: DateTime<Utc>,
+    /// Until when it is accepted: its `exp` plus the leeway.
+    pub accepted_until: DateTime<Utc>,
 }
 
-/// The header parameters that are read. The last three change what the signature means and are not
-/// supported, so that each makes the assertion invalid (RFC 7515 §4.1.11).
-#[derive(Deserialize)]
-struct AssertionHeader {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<IgnoredAny>,
-    b64: Option<IgnoredAny>,
-    zip: Option<IgnoredAny>,
-}
-
-/// The claims. As in the header, a member of another JSON type or one that occurs twice makes the
-/// assertion invalid.
+/// The claims. A member of another JSON type or one that occurs twice makes the assertion invalid.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
     sub: String,
-    aud: Audience,
+    aud: AudienceClaim,
     exp: f64,
     nbf: Option<f64>,
     iat: Option<f64>,
     jti: String,
-}
-
-/// `aud` (RFC 7519 §4.1.3).
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
-}
-
-impl Audience {
-    fn contains(&self, accepted: &[String]) -> bool {
-        match self {
-            Self::One(text) => accepted.contains(text),
-            Self::Several(texts) => texts.iter().any(|text| accepted.contains(text)),
-        }
-    }
 }
 
 impl UnverifiedAssertion {
@@ -86,75 +50,56 @@ impl UnverifiedAssertion {
     /// be valid.
     #[must_use]
     pub fn parse(text: Secret) -> Option<Self> {
-        if text.expose().len() > MAX_BYTES {
-            return None;
-        }
-        let (signed, _) = text.expose().rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        let header: AssertionHeader = read_part(header)?;
-        let claims: Claims = read_part(claims)?;
-        if header.crit.or(header.b64).or(header.zip).is_some() {
-            return None;
-        }
-        let algorithm = match header.alg.as_str() {
-            "RS256" => Algorithm::RS256,
-            "ES256" => Algorithm::ES256,
-            // The second name is that of RFC 9864.
-            "EdDSA" | "Ed25519" => Algorithm::EdDSA,
-            _ => return None,
-        };
-        Some(Self { text, algorithm, key_id: header.kid, claims })
+        UnverifiedJwt::parse(text, MAX_BYTES).map(Self)
     }
 
     /// Returns the client that it claims to come from.
     #[must_use]
     pub fn client_id(&self) -> &str {
-        &self.claims.sub
+        &self.0.claims.sub
+    }
+
+    /// Returns the id of the key that it claims to be signed with.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.key_id.as_deref()
     }
 
     /// Verifies the signature with a client's keys, and the claims: the client is issuer and
     /// subject, `aud` contains one of `audiences`, and the assertion has begun, has not expired and
-    /// expires within 5 minutes. `None` if any of this fails.
+    /// expires within 5 minutes, each with 30 seconds of leeway, and `jti` has 1 to 200 bytes and
+    /// no NUL. `None` if any of this fails.
     #[must_use]
     pub fn verify(
         &self,
-        keys: &ClientKeySet,
+        keys: &PublicKeySet,
         audiences: &[String],
         now: DateTime<Utc>,
     ) -> Option<ClientAssertion> {
-        let (signed, signature) = self.text.expose().rsplit_once('.')?;
-        let mut candidates = keys.candidates(self.algorithm, self.key_id.as_deref());
-        let is_signed = candidates
-            .any(|key| verify(signature, signed.as_bytes(), &key, self.algorithm).unwrap_or(false));
-        let claims = &self.claims;
+        let claims = &self.0.claims;
         let expires_at = to_time(claims.exp)?;
-        let is_current = expires_at > now - LEEWAY && expires_at <= now + MAX_LIFETIME + LEEWAY;
+        let is_current =
+            expires_at > now - LEEWAY && expires_at <= now + MAX_TIME_TO_EXPIRY + LEEWAY;
         let not_before = [claims.nbf, claims.iat].into_iter().flatten();
         let has_begun =
             not_before.map(to_time).all(|time| time.is_some_and(|time| time <= now + LEEWAY));
         let has_id = (1..=MAX_ID_BYTES).contains(&claims.jti.len()) && !claims.jti.contains('\0');
-        let is_meant = claims.iss == claims.sub && claims.aud.contains(audiences);
-        let is_valid = is_signed && is_meant && is_current && has_begun && has_id;
+        let is_from_client = claims.iss == claims.sub;
+        let is_for_this_server = claims.aud.contains_any(audiences);
+        let is_signed = self.0.is_signed_by(keys);
+        let is_valid =
+            is_signed && is_from_client && is_for_this_server && is_current && has_begun && has_id;
         let id = claims.jti.clone();
-        is_valid.then_some(ClientAssertion { id, expires_at: expires_at + LEEWAY })
+        is_valid.then_some(ClientAssertion { id, accepted_until: expires_at + LEEWAY })
     }
-}
-
-fn read_part<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-}
-
-/// Returns the time of a `NumericDate` (RFC 7519 §2), which may have a fraction.
-fn to_time(seconds: f64) -> Option<DateTime<Utc>> {
-    #[expect(clippy::cast_possible_truncation, reason = "checked to be within the years of a time")]
-    let milliseconds = (seconds.abs() < 1e11).then_some((seconds * 1e3) as i64)?;
-    DateTime::from_timestamp_millis(milliseconds)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use jsonwebtoken::jwk::Jwk;
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
     use serde_json::{Value, json};
 
     use super::*;
@@ -173,10 +118,10 @@ mod tests {
         EncodingKey::from_ed_der(&hex::decode(ED25519).expect("hexadecimal"))
     }
 
-    fn keys() -> ClientKeySet {
+    fn keys() -> PublicKeySet {
         let mut jwk = Jwk::from_encoding_key(&key(), Algorithm::EdDSA).expect("a key");
         jwk.common.key_id = Some("k1".to_owned());
-        ClientKeySet::parse(&json!({ "keys": [jwk] })).expect("a set")
+        PublicKeySet::parse(&json!({ "keys": [jwk] })).expect("a set")
     }
 
     fn claims() -> Value {
@@ -209,7 +154,7 @@ mod tests {
             claims[name] = value;
             let expected = ClientAssertion {
                 id: "j".to_owned(),
-                expires_at: now() + TimeDelta::seconds(lifetime) + LEEWAY,
+                accepted_until: now() + TimeDelta::seconds(lifetime) + LEEWAY,
             };
             assert_eq!(verify(sign(&claims)), Some(expected), "{claims}");
         }

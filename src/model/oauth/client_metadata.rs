@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use crate::model::ValidationError;
 use crate::model::names::AppName;
 use crate::model::oauth::app::{AppScope, ClientUri, are_distinct};
-use crate::model::oauth::client_keys::{ClientKeySet, ClientKeys, KeySetUrl};
+use crate::model::oauth::client_keys::ClientKeys;
 use crate::model::oauth::redirect_uri::{MAX_REDIRECT_URIS, RedirectUri};
 use crate::model::oauth::{ApplicationType, ClientAuthMethod, IdTokenAlgorithm, RequestableScopes};
+use crate::model::public_key_set::{KeySetUrl, PublicKeySet};
 
 /// Where metadata comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl Reader<'_> {
         if !has("jwks") && !has("jwks_uri") {
             self.add("jwks", "is required with private_key_jwt, unless there is jwks_uri");
         }
-        let registered = self.read("jwks", ClientKeySet::parse);
+        let registered = self.read("jwks", PublicKeySet::parse);
         let published = self.read("jwks_uri", |value| KeySetUrl::parse(text(value)?));
         let keys = ClientKeys::of(registered, published);
         keys.map_err(|message| self.add("jwks_uri", message)).ok().flatten()

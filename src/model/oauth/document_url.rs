@@ -1,4 +1,5 @@
-//! Client ids that are the URLs of metadata documents.
+//! Client ids that are the URLs of Client ID Metadata Documents
+//! (draft-ietf-oauth-client-id-metadata-document).
 
 use url::Url;
 
@@ -29,7 +30,7 @@ impl DocumentUrl {
     /// required.
     pub fn parse(text: &str, allowed_hosts: &AllowedHosts) -> Result<Self, ValidationError> {
         let url = Url::parse(text).ok().filter(|_| is_client_id(text));
-        let url = url.ok_or("must be an https URL of at most 2048 characters")?;
+        let url = url.ok_or("must be an https URL of at most 2048 printable ASCII characters")?;
         allowed_hosts.check(&url)?;
         if url.path() == "/" {
             return Err("must have a path".into());

@@ -16,10 +16,11 @@ impl Resource {
     /// Parses a resource.
     ///
     /// # Errors
-    /// The text is not an absolute URI with a host, has a fragment or user information, or ends
-    /// with two slashes.
+    /// The text is not an absolute URI with a host, is longer than 2,048 bytes, has a fragment, `@`
+    /// or `\`, is not printable ASCII, or ends with two slashes.
     pub fn parse(text: &str) -> Result<Self, ValidationError> {
-        let invalid = "must be an absolute URI without a fragment, such as https://mcp.example.com";
+        let invalid = "must be an absolute URI with a host, at most 2048 ASCII characters long, \
+                       without a fragment, @ or \\, such as https://mcp.example.com";
         let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain || text.len() > MAX_LENGTH || text.contains(['#', '\\', '@']) {
             return Err(invalid.into());
@@ -32,7 +33,8 @@ impl Resource {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let path = path.strip_suffix('/').unwrap_or(path);
-        // Or its normal form would have another one.
+        // With one slash removed, the text would still end with one, and parsing it again would
+        // give another resource.
         if path.ends_with('/') {
             return Err("must not end with more than one slash".into());
         }

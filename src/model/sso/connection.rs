@@ -76,7 +76,7 @@ pub struct RoleMapping {
 }
 
 /// A connection of an organization to an identity provider that speaks `OpenID` Connect.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SsoConnection {
     /// Its id.
     pub id: ConnectionId,
@@ -100,6 +100,8 @@ pub struct SsoConnection {
     pub session_hours: i32,
     /// What was wrong with the provider when it was last used; `None` if nothing was.
     pub last_error: Option<String>,
+    /// When the metadata was last fetched.
+    pub discovered_at: DateTime<Utc>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was last changed.

@@ -37,9 +37,11 @@ use uuid::Uuid;
 
 use super::Tenant;
 use super::oauth::{affects_apps, affects_grants};
+use super::sso_connection_statements::affects_connections;
+use super::sso_domain_statements::affects_domains;
 
 /// The functions that run under row-level security, with a tenant set.
-pub const STATEMENTS: [&str; 101] = [
+pub const STATEMENTS: [&str; 121] = [
     "app_grants::exists",
     "app_grants::list",
     "app_grants::revoke",
@@ -60,6 +62,17 @@ pub const STATEMENTS: [&str; 101] = [
     "oauth_apps::list",
     "oauth_apps::lock",
     "oauth_apps::update",
+    "sso_connections::count",
+    "sso_connections::delete",
+    "sso_connections::find",
+    "sso_connections::insert",
+    "sso_connections::list",
+    "sso_connections::lock",
+    "sso_connections::set_status",
+    "sso_connections::update",
+    "sso_provider_metadata::record_error",
+    "sso_provider_metadata::reseal",
+    "sso_provider_metadata::store",
     "accounts::lock_default_key",
     "accounts::set_default_key",
     "audit_events::insert",
@@ -138,6 +151,15 @@ pub const STATEMENTS: [&str; 101] = [
     "usage::list_by_day",
     "usage::list_by_key",
     "usage::sum_requests",
+    "sso_domains::count",
+    "sso_domains::delete",
+    "sso_domains::find",
+    "sso_domains::has_verified",
+    "sso_domains::insert",
+    "sso_domains::is_verified",
+    "sso_domains::list",
+    "sso_domains::lock",
+    "sso_domains::set_verified",
     "memberships::find_owner",
     "memberships::insert",
     "memberships::lock_of_account",
@@ -195,6 +217,13 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_tokens::use_client_secret",
         "oauth_assertions::insert",
         "oauth_assertions::sweep",
+    ],
+    // Domains of all organizations: whose one is, and the daily checks.
+    &[
+        "sso_domains::claim_due",
+        "sso_domains::find_owner",
+        "sso_domains::record_absent",
+        "sso_domains::record_seen",
     ],
     // Revocations of any organization, for verifiers.
     &["revocations::read"],
@@ -277,6 +306,15 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_apps::set_disabled",
         "oauth_clients::find",
         "oauth_clients::find_known",
+    ],
+    // Connections to identity providers: before sign-in has chosen an organization, and the upkeep
+    // of those of all organizations.
+    &[
+        "sso_connections::find_active_of",
+        "sso_connections::find_by_id",
+        "sso_provider_metadata::claim_due",
+        "sso_provider_metadata::count_per_sealing_key",
+        "sso_provider_metadata::list_sealed_with_other_keys",
     ],
     // Clients that no organization registered, which belong to the deployment.
     &[
@@ -390,6 +428,22 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_requests::insert",
         "oauth_requests::record_shown",
     ],
+    // Signing in with an identity provider, by a person who may not be a member yet.
+    &[
+        "invites::find_open",
+        "organizations::find_id",
+        "sso_flows::consume",
+        "sso_flows::insert",
+        "sso_identities::end_all",
+        "sso_identities::find_account",
+        "sso_identities::has_account",
+        "sso_identities::insert",
+        "sso_identities::lock_active_connection",
+        "sso_identities::record_sign_in",
+        "sso_identities::remove_of_account",
+        "sso_members::lock",
+        "sso_members::set_role",
+    ],
     // Expired rows of all organizations.
     &[
         "accounts::sweep",
@@ -420,6 +474,7 @@ const WITHOUT_TENANT: &[&[&str]] = &[
         "oauth_devices::sweep",
         "oauth_requests::sweep",
         "oauth_registrations::sweep",
+        "sso_flows::sweep",
     ],
     // The connection itself, and the tenant role with its privileges.
     &[
@@ -584,6 +639,8 @@ async fn changes(tx: &mut PgConnection, statement: &str, it: &Tenant) -> Result<
     let digest = Digest::new([7; 32]);
     match statement {
         name if name.starts_with("app_") => return affects_grants(tx, name, it).await,
+        name if name.starts_with("sso_domains") => return affects_domains(tx, name, it).await,
+        name if name.starts_with("sso_") => return affects_connections(tx, name, it).await,
         name if name.starts_with("oauth_") => return affects_apps(tx, name, it).await,
         "invites::accept" => return invites::accept(tx, organization, it.invite, now).await,
         "invites::insert" => {

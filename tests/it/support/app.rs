@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::TestClient;
 use super::database::TestDatabase;
 use super::leaks::{self, LogStart};
+use super::sso;
 use super::waiting::wait_until_async;
 
 /// The initial time of every test's clock. It is later than the database's clock, so that an expiry
@@ -29,7 +30,7 @@ pub const START_TIME: &str = "2036-05-08T09:56:42.855Z";
 
 /// The default settings of a test server. There are two peppers and two signing secrets, as during
 /// a rotation.
-const SETTINGS: [(&str, &str); 21] = [
+const SETTINGS: [(&str, &str); 23] = [
     (
         "KEY_PEPPERS",
         "p2:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,\
@@ -56,6 +57,8 @@ const SETTINGS: [(&str, &str); 21] = [
     ("OAUTH", "on"),
     ("OIDC_PRIVATE_KEYS", OPENID_KEYS),
     ("OAUTH_DCR", "open"),
+    ("SSO", "on"),
+    ("SEALING_KEYS", "s1:c2VhbGluZy1rZXktbnVtYmVyLTEtb2YtMzItYnl0ZXM="),
     ("VERIFIER_KEYS", "gateway:verifier-gateway-0123456789abcdef0123456789"),
     // The machine that runs the tests is busy.
     ("VERIFY_TIMEOUT_MS", "10000"),
@@ -106,6 +109,8 @@ impl TestSettings {
         self.0.insert("DATABASE_URL".to_owned(), database.url());
         let folder = data_dir.path().to_str().expect("UTF-8").to_owned();
         self.0.entry("DATA_DIR".to_owned()).or_insert(folder);
+        self.0.entry("OUTBOUND_ALLOW".to_owned()).or_insert_with(sso::shared_provider);
+        self.0.entry("DNS_SERVERS".to_owned()).or_insert_with(super::dns::default_server);
         let app = TestApp::start(&self.0, 1, log_start);
         test(&app).await;
         app.app.meter.flush().await.expect("usage is written");

@@ -59,10 +59,10 @@ pub fn secrets_in(response: &Response) -> Vec<String> {
     secrets.map(|secret| secret.expose().to_owned()).collect()
 }
 
-/// The passwords in a request body, except short ones and those that are an address: these may
-/// appear elsewhere for another reason.
+/// The passwords and client secrets in a request body, except short ones and those that are an
+/// address: these may appear elsewhere for another reason.
 pub fn passwords_in(body: &Value) -> Vec<String> {
-    let names = ["password", "newPassword", "currentPassword"].into_iter();
+    let names = ["password", "newPassword", "currentPassword", "clientSecret"].into_iter();
     let secrets = names.filter_map(|name| body.get(name)?.as_str());
     secrets
         .filter(|password| password.len() >= 12 && !password.contains('@'))

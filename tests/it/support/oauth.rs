@@ -224,6 +224,16 @@ impl<'a> Browser<'a> {
         Self { session: Some(session.to_owned()), ..self.clone() }
     }
 
+    /// The same browser, whose requests another server receives.
+    pub fn on<'b>(&self, app: &'b TestApp) -> Browser<'b> {
+        Browser { app, session: self.session.clone(), id: self.id.clone() }
+    }
+
+    /// The server that receives its requests.
+    pub fn app(&self) -> &'a TestApp {
+        self.app
+    }
+
     /// The value of the cookie that identifies it.
     pub fn id(&self) -> &str {
         self.id.as_deref().expect("a cookie")
@@ -243,6 +253,13 @@ impl<'a> Browser<'a> {
     /// `GET path`
     pub async fn get(&mut self, path: &str) -> TestResponse {
         let response = self.client().get(path).await;
+        self.store_cookie(&response);
+        response
+    }
+
+    /// `POST path` with JSON
+    pub async fn post(&mut self, path: &str, body: Value) -> TestResponse {
+        let response = self.client().post(path, body).await;
         self.store_cookie(&response);
         response
     }

@@ -74,10 +74,15 @@ pub struct Fixtures {
     secret_id: String,
     /// The id of a grant of ann to the app, in her organization.
     grant_id: String,
+    /// The ids of two domains of ann's organization. The second may be deleted.
+    domain_ids: [String; 2],
     /// A client that registered itself, and its registration access token.
     registration: (String, String),
     /// Another one, which may be deleted.
     spare_registration: (String, String),
+    /// The ids of two connections of ann's organization to the shared provider, of which the second
+    /// may be deleted.
+    connections: [String; 2],
     next_number: std::sync::atomic::AtomicU32,
 }
 
@@ -85,8 +90,8 @@ impl Fixtures {
     /// Creates all of it.
     pub async fn new(app: &TestApp) -> Self {
         let (acme, ann) = (app.sign_up().await, app.verified_account("ann@example.com").await);
-        let operator_target = app.sign_up().await;
-        let ben = app.verified_account("ben@example.com").await;
+        let (operator_target, ben) =
+            (app.sign_up().await, app.verified_account("ben@example.com").await);
         let membership_id = app.invite_and_accept(&ann, &ben, "member").await;
         let invites = format!("/api/user/organizations/{}/invites", ann.org_id);
         let invite = async |email: &str| {
@@ -97,10 +102,7 @@ impl Fixtures {
         let (invite_id, spare_invite_id) =
             (invite("cleo@example.com").await, invite("dan@example.com").await);
         app.mails().await;
-        let of_ben = format!("/api/user/organizations/{}/invites", ben.org_id);
-        let request = json!({ "email": ann.email, "role": "member" });
-        app.session(&ben.cookie).post(&of_ben, request).await.assert_status(201);
-        let invite_token = app.mailed_token().await;
+        let invite_token = mailed_invite(app, &ben, &ann).await;
         let (_, refresh_token) = app.exchange(&acme.api_key).await;
         app.sign_in(&ann.email, PASSWORD).await.assert_status(200);
         let sessions = app.session(&ann.cookie).get("/api/auth/list-sessions").await;
@@ -110,8 +112,8 @@ impl Fixtures {
         let token = json!({ "name": "ci", "scopes": ["*"] });
         let (_, token_id) = app.create_token(&ann.cookie, token.clone()).await;
         let (_, spare_token_id) = app.create_token(&ann.cookie, token).await;
-        let request = json!({ "name": "fixture", "scopes": ["*"] });
-        let organization_key = app.create_key(&ann, request).await;
+        let fixture_key = json!({ "name": "fixture", "scopes": ["*"] });
+        let organization_key = app.create_key(&ann, fixture_key).await;
         let project_id = app.create_project(&ann, "one").await;
         let mut purchase = super::stripe::checkout("evt_of_ann", &ann.org_id, "trial");
         purchase["data"]["object"]["metadata"]["mode"] = json!("existing");
@@ -162,8 +164,10 @@ impl Fixtures {
             operated_app_id,
             secret_id,
             grant_id,
+            domain_ids: [add_domain(app, &ann).await, add_domain(app, &ann).await],
             registration,
             spare_registration,
+            connections: insert_connections(app, &ann).await,
             acme,
             operator_target,
             ann,
@@ -270,6 +274,10 @@ impl Fixtures {
             "resendInvite" => &self.invite_id,
             "deleteProject" => &self.spare_project_id,
             "deleteApp" => &self.spare_app_id,
+            "deleteSsoDomain" => &self.domain_ids[1],
+            _ if operation.path.contains("/domains/{id}") => &self.domain_ids[0],
+            "deleteSsoConnection" => &self.connections[1],
+            _ if operation.path.contains("/sso/connections/{id}") => &self.connections[0],
             _ if operation.path.contains("/apps/{id}") => &self.app_id,
             _ if operation.path.contains("/app-grants/{id}") => &self.grant_id,
             _ if operation.requires_master_key() => &self.operator_target.org_id,
@@ -311,6 +319,8 @@ impl Fixtures {
         });
         let body: Value = match operation.id() {
             "introspect" => return format!("token={}", self.acme.api_key),
+            "identify" => json!({ "email": self.ann.email }),
+            "signInSso" => json!({ "connectionId": self.connections[0] }),
             "authorizeByPost" => return self.authorization.clone(),
             "authorizeDevice" => return self.device_form.clone(),
             "claimDevice" => json!({ "userCode": self.user_code }),
@@ -388,13 +398,47 @@ impl Fixtures {
             "updateProject" => json!({ "description": "Renewed" }),
             "createApp" => super::apps::app_request(&format!("app {number}")),
             "updateApp" => json!({ "clientUri": "https://reports.example.com" }),
+            "addSsoDomain" => json!({ "domain": format!("a{number}.example") }),
             "createAppSecret" => json!({ "expiresIn": 3600 }),
+            "createSsoConnection" => super::sso::connection_request(&super::sso::shared_issuer()),
+            "updateSsoConnection" => json!({ "sessionHours": 12 }),
             "updateAppPolicy" => json!({ "mode": "open", "allowed": [], "blocked": [] }),
             "deleteUser" => json!({ "password": PASSWORD }),
             other => panic!("no request is known for {other}"),
         };
         body.to_string()
     }
+}
+
+/// The token of an invitation of an account to the organization of another one.
+async fn mailed_invite(app: &TestApp, owner: &TestAccount, account: &TestAccount) -> String {
+    let path = format!("/api/user/organizations/{}/invites", owner.org_id);
+    let request = json!({ "email": account.email, "role": "member" });
+    app.session(&owner.cookie).post(&path, request).await.assert_status(201);
+    app.mailed_token().await
+}
+
+/// The id of a new domain, whose record exists.
+async fn add_domain(app: &TestApp, owner: &TestAccount) -> String {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let request = json!({ "domain": format!("fixture{number}.example") });
+    let path = format!("/api/user/organizations/{}/sso/domains", owner.org_id);
+    let added = app.session(&owner.cookie).post(&path, request).await.assert_status(201);
+    let data = &added.body["data"];
+    super::dns::add_record(&text(&data["record"]["name"]), &text(&data["record"]["value"]));
+    text(&data["id"])
+}
+
+/// The ids of two new connections to the shared provider, in an organization whose domains are
+/// verified.
+async fn insert_connections(app: &TestApp, owner: &TestAccount) -> [String; 2] {
+    let ids = [app.insert_connection(owner).await, app.insert_connection(owner).await];
+    app.execute("update sso_domains set verified_at = now(), next_check_at = now()").await;
+    let update = sqlx::query("update sso_connections set issuer = $1");
+    let update = update.bind(super::sso::shared_issuer());
+    update.execute(&mut app.connect().await).await.expect("connections");
+    ids
 }
 
 /// The form of a new client that runs on devices.

@@ -3,7 +3,9 @@
 
 use std::env;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
 
 /// The variable that skips tests whose tools are missing.
 const SKIP: &str = "TENANTRY_SKIP_MISSING_TOOLS";
@@ -37,4 +39,18 @@ pub fn is_installed(tool: &str, installed: bool) -> bool {
         writeln!(std::io::stderr(), "skipped {test}: {tool} is not installed").expect("stderr");
     }
     installed
+}
+
+/// The folder of the published clients.
+pub fn clients_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// Installs the published clients that are missing, once. Needs npm and pip; each test checks
+/// whether its client is installed.
+pub fn install_clients() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = Command::new(clients_folder().join("install")).status();
+    });
 }

@@ -255,7 +255,7 @@ const IRRELEVANT: [(&str, &str); 5] = [
         "account_id created_at digest display_id id last_used_at leaked_at name pepper_id prefix \
          updated_at",
     ),
-    ("users", "created_at handle id organization_id"),
+    ("users", "created_at handle id organization_id role_source"),
 ];
 
 #[tokio::test]
