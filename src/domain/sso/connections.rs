@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::app::App;
-use crate::domain::keys::{confirm_caller, record_caller_event};
+use crate::domain::keys::record_caller_event;
+use crate::domain::oauth::locks::lock_and_confirm_caller;
 use crate::domain::sso::discovery::{self, Discovered, invalid_issuer};
 use crate::error::{Error, Issue, Result};
 use crate::model::audit::{AuditContext, AuditEventType};
@@ -23,9 +24,9 @@ use crate::model::sso::issuer::Issuer;
 use crate::model::sso::settings::{
     ConnectionChanges, ConnectionSpec, MAX_CONNECTIONS, NewConnection, adds_owner,
 };
-use crate::repo::{
-    organizations, rls, sso_connections, sso_domains, sso_identities, sso_provider_metadata,
-};
+use crate::repo::{rls, sso_connections, sso_domains, sso_identities, sso_provider_metadata};
+
+const WRITE_SCOPE: BuiltInScope = BuiltInScope::SsoWrite;
 
 /// Fetches the metadata for a connection to create.
 ///
@@ -102,7 +103,7 @@ pub async fn create(
     (spec, discovered): (&ConnectionSpec, &Discovered),
     audit: &AuditContext,
 ) -> Result<SsoConnection> {
-    let caller = lock_and_confirm_caller(tx, caller, audit).await?;
+    let caller = lock_and_confirm_caller(tx, caller, WRITE_SCOPE, audit).await?;
     if adds_owner(&[], &spec.role_mapping) {
         caller.require_owner()?;
     }
@@ -143,7 +144,7 @@ pub async fn update(
     (changes, discovered): (&ConnectionChanges, Option<&Discovered>),
     audit: &AuditContext,
 ) -> Result<SsoConnection> {
-    let caller = lock_and_confirm_caller(tx, caller, audit).await?;
+    let caller = lock_and_confirm_caller(tx, caller, WRITE_SCOPE, audit).await?;
     let organization = caller.organization;
     let before = lock(tx, organization, id).await?;
     check_identity_change(&before, changes)?;
@@ -332,19 +333,6 @@ pub async fn delete(
     record_caller_event(tx, &caller, event, id, detail, audit).await
 }
 
-/// Locks the caller's organization and credential until the transaction ends. Returns the caller as
-/// the database has it now.
-async fn lock_and_confirm_caller(
-    tx: &mut PgConnection,
-    caller: &Caller,
-    audit: &AuditContext,
-) -> Result<Arc<Caller>> {
-    organizations::lock(tx, caller.organization).await?;
-    let caller = confirm_caller(tx, caller, audit).await?;
-    caller.authorize(BuiltInScope::SsoWrite)?;
-    Ok(caller)
-}
-
 /// Does the same as [`lock_and_confirm_caller`] for an operation of owners. A key must have been
 /// created by an owner: otherwise an admin could create one and use it.
 async fn lock_and_confirm_owner(
@@ -352,7 +340,7 @@ async fn lock_and_confirm_owner(
     caller: &Caller,
     audit: &AuditContext,
 ) -> Result<Arc<Caller>> {
-    let caller = lock_and_confirm_caller(tx, caller, audit).await?;
+    let caller = lock_and_confirm_caller(tx, caller, WRITE_SCOPE, audit).await?;
     caller.require_owner()?;
     Ok(caller)
 }

@@ -35,7 +35,7 @@ pub struct CreateConnectionRequest {
     /// The secret of the client. No response contains it.
     #[schema(min_length = 1, max_length = 1024)]
     clientSecret: String,
-    /// Who becomes a member by signing in. Default: nobody.
+    /// Who becomes a member by signing in. Default: no one does.
     jit: Option<JitRequest>,
     /// Whether each sign-in sets the member's role again, by `roleMapping` and the default role.
     /// Default: false.
